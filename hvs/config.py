@@ -1,0 +1,131 @@
+"""Typed settings of training, and the presets that name good ones."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from .models import ModelSettings
+
+Stage = Literal["lifter", "synthesis"]
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which capture to train on."""
+
+    root: Path | None = None
+    """Folder of a prepared capture (Panoptic or Human3.6M layout). The sample capture, made if needed, by default."""
+    sample_height: int = 270
+    """Height of the sample capture's frames in pixels."""
+    sample_frames: int = 48
+    """Frames per subject of the sample capture."""
+    sample_subjects: int = 6
+    """Subjects of the sample capture; the last one is never trained on."""
+    workers: int = 0
+    """Processes that read training pairs beside the main one."""
+    evaluation_pairs: int = 96
+    """Pairs of held-out frames to evaluate on, spread evenly; as many again of the held-out subjects."""
+
+
+@dataclass(frozen=True)
+class LifterSettings:
+    """Stage "lifter": 2D keypoints to 3D pose."""
+
+    steps: int = 2000
+    batch_size: int = 1024
+    learning_rate: float = 1e-4
+    """Of AdamW with AMSGrad; cosine down to 5 % after a warm-up."""
+    weight_decay: float = 0.1
+
+
+@dataclass(frozen=True)
+class SynthesisSettings:
+    """Stage "synthesis": the whole model, end to end."""
+
+    steps: int = 100_000
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    """Of the decoder; the encoder takes a tenth and the lifter 0.25 % of it."""
+    weight_decay: float = 1e-2
+    cosine: bool = False
+    """Lower the learning rates to 5 % along a cosine, instead of keeping them."""
+    perceptual_weights: Path | None = None
+    """torchvision's vgg16-397923af.pth; looked for in torch's download cache by default."""
+    log_every: int = 50
+    """Steps between TensorBoard entries."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Train a model and evaluate it."""
+
+    run: Path = Path("runs/sample")
+    """Folder of everything the run writes."""
+    stages: tuple[Stage, ...] = ("lifter", "synthesis")
+    """What to train, in this order."""
+    resume: bool = False
+    """Go on from the run folder's last checkpoint."""
+    device: str = "auto"
+    """"cpu", "cuda", "cuda:1", ...; "auto" takes the GPU if there is one."""
+    compile: bool = False
+    """Compile encoder and decoder with torch.compile."""
+    seed: int = 0
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+    data: DataSettings = field(default_factory=DataSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    lifter: LifterSettings = field(default_factory=LifterSettings)
+    synthesis: SynthesisSettings = field(default_factory=SynthesisSettings)
+
+
+def sample() -> TrainSettings:
+    """The sample capture at 128×128, in minutes on two CPU cores."""
+    return TrainSettings(
+        model=ModelSettings(
+            d_embedding=512,
+            input_resolution=128,
+            rendering_resolution=64,
+            target_resolution=128,
+            base_channels=32,
+            encoder_depth=18,
+        ),
+        lifter=LifterSettings(steps=1500, batch_size=256, learning_rate=1e-3, weight_decay=1e-2),
+        synthesis=SynthesisSettings(steps=600, batch_size=8, cosine=True, log_every=20),
+    )
+
+
+def sample_512() -> TrainSettings:
+    """The sample capture at 512×512 with the full-size model, for a GPU."""
+    return TrainSettings(
+        run=Path("runs/sample-512"),
+        compile=True,
+        checkpoint_every=1000,
+        data=DataSettings(sample_height=576, sample_frames=120, sample_subjects=8, workers=8, evaluation_pairs=256),
+        model=ModelSettings(target_resolution=512),
+        synthesis=SynthesisSettings(steps=20_000, batch_size=8),
+    )
+
+
+def tiny() -> TrainSettings:
+    """Every step of the main job at a size that takes seconds, to see that it works."""
+    settings = sample()
+    return replace(
+        settings,
+        run=Path("runs/tiny"),
+        checkpoint_every=3,
+        data=DataSettings(sample_height=96, sample_frames=6, sample_subjects=3, evaluation_pairs=4),
+        model=replace(
+            settings.model,
+            d_embedding=64,
+            input_resolution=32,
+            rendering_resolution=32,
+            target_resolution=32,
+            base_channels=8,
+        ),
+        lifter=replace(settings.lifter, steps=20, batch_size=16),
+        synthesis=replace(settings.synthesis, steps=6, batch_size=2, log_every=2),
+    )
+
+
+PRESETS = {"sample": sample(), "sample-512": sample_512(), "tiny": tiny()}
+DESCRIPTIONS = {"sample": sample.__doc__, "sample-512": sample_512.__doc__, "tiny": tiny.__doc__}

@@ -1,0 +1,21 @@
+"""Readers of prepared multi-view captures."""
+
+from .datasets import PairDataset, PoseDataset, collate, even_subset
+from .layouts import LAYOUTS, Layout, Sequence, find_sequences
+from .stores import DataError, Store, pack_label, read_label, write_store
+
+__all__ = [
+    "LAYOUTS",
+    "DataError",
+    "Layout",
+    "PairDataset",
+    "PoseDataset",
+    "Sequence",
+    "Store",
+    "collate",
+    "even_subset",
+    "find_sequences",
+    "pack_label",
+    "read_label",
+    "write_store",
+]

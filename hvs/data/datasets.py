@@ -1,0 +1,244 @@
+"""What training reads: pairs of views for the synthesis, single views' poses for the lifter."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+
+from hvs.geometry import Camera
+
+from .layouts import IMAGES, MASKS, SPLITS, Sequence, Split, Subjects, find_sequences
+from .stores import DataError
+from .transforms import composite, crop_box, crop_camera, crop_image
+
+
+class _FrameIndex:
+    """Numbers all choices of `choices` views of one frame, frame by frame, by arithmetic instead of a list.
+
+    A frame with n usable views has n items of one view, n² of two, and n·(n - 1) of two that differ.
+
+    Args:
+        sequences: in the order of the items.
+        split: of the frames.
+        modalities: databases that must all hold the frame for a view to be usable, beside the 3D poses'.
+        choices: number of views in an item, 1 or 2.
+        distinct: whether the two views must differ.
+
+    Raises:
+        DataError: a database or camera is broken, or no frame is left.
+    """
+
+    def __init__(
+        self, sequences: list[Sequence], split: Split, modalities: tuple[str, ...], choices: int, distinct: bool = False
+    ):
+        if split not in SPLITS:
+            raise ValueError(f"split: got {split!r}, wanted one of {', '.join(SPLITS)}")
+        self.sequences, self.choices, self.distinct = sequences, choices, distinct
+        self.width = max(len(sequence.views) for sequence in sequences)
+        tables = [self._usable(sequence, split, modalities) for sequence in sequences]
+        # Frame r is frames[r] of sequences[owners[r]], and usable[r] tells in which of that sequence's views.
+        self.owners = np.repeat(np.arange(len(tables)), [len(frames) for frames, _ in tables])  # [R]
+        self.frames = np.concatenate([frames for frames, _ in tables])  # [R]
+        self.usable = np.concatenate([usable for _, usable in tables])  # [R, V]
+        self.counts = self.usable.sum(1, dtype=np.int64)  # [R]
+        # How many values each place of an item's number takes.
+        self.bases = [self.counts, self.counts - distinct][:choices]  # [R] each
+        self.sizes = np.prod(self.bases, axis=0).clip(min=0)  # [R]
+        self.ends = np.cumsum(self.sizes)  # [R]
+        if not len(self):
+            needed = ", ".join((*modalities, sequences[0].layout.points))
+            others = f" (nor in {len(sequences) - 1} more sequences)" if len(sequences) > 1 else ""
+            raise DataError(f"{sequences[0].folder}{others}: no frame of split {split!r} is in all of {needed}")
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def locate(self, item: int) -> tuple[Sequence, int, list[str]]:
+        """The sequence, frame and views of an item."""
+        row = int(np.searchsorted(self.ends, item, side="right"))
+        rest = item - int(self.ends[row] - self.sizes[row])
+        sequence = self.sequences[self.owners[row]]
+        views = np.flatnonzero(self.usable[row])
+        digits = [rest] if self.choices == 1 else list(divmod(rest, int(self.bases[1][row])))
+        if self.distinct and digits[1] >= digits[0]:
+            digits[1] += 1
+        return sequence, int(self.frames[row]), [sequence.views[views[digit]] for digit in digits]
+
+    def even(self, count: int, generator: np.random.Generator) -> list[int]:
+        """`count` items, ascending, even over the frames and over each choice of a view (a Latin hypercube)."""
+        if count >= len(self):
+            return list(range(len(self)))
+        shape = (self.choices + 1, count)
+        strata = generator.permuted(np.broadcast_to(np.arange(count), shape), axis=1) + generator.random(shape)
+        at = np.minimum(strata / count, 1 - 1e-12)
+        rows = np.flatnonzero(self.sizes)
+        rows = rows[(at[0] * len(rows)).astype(np.int64)]
+        digits = np.zeros(count, dtype=np.int64)
+        for base, place in zip(self.bases, at[1:], strict=True):
+            digits = digits * base[rows] + (place * base[rows]).astype(np.int64)
+        chosen = set((self.ends[rows] - self.sizes[rows] + digits).tolist())
+        while len(chosen) < count:
+            chosen.add(int(generator.integers(len(self))))
+        return sorted(chosen)
+
+    def _usable(self, sequence: Sequence, split: Split, modalities: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+        frames = np.array(sequence.frames(split), dtype=np.int64)
+        if len(frames):
+            frames = frames[np.isin(frames, sequence.store(sequence.layout.points).frames)]
+        usable = np.zeros((len(frames), self.width), dtype=bool)
+        for column, view in enumerate(sequence.views):
+            # A camera that is missing should stop the training before it starts.
+            sequence.camera(view)
+            stores = [sequence.store(modality, view) for modality in modalities]
+            usable[:, column] = np.logical_and.reduce([np.isin(frames, store.frames) for store in stores])
+        return frames, usable
+
+
+class PairDataset(Dataset):
+    """All pairs of an input and an output view of the same frame, frame by frame.
+
+    An item is a dict of
+        image_a [3, h, w], image_b [3, H, W]: the person's crop in 0..1, on the data set's background pixel,
+        mask_a [1, h, w], mask_b [1, H, W]: where the person is, 0 or 1,
+        camera_a, camera_b: the cameras of these crops,
+        keypoints_a [J, 2], confidence_a [J] bool: pixels of the full frame, and which of them count,
+        resolution_a [2]: the full frame's width and height,
+        points [J, 3], valid [J] bool: in the world, in metres, and which of them count,
+        name: sequence/frame/view a-view b,
+        skipped: how many pairs before it were passed over, as no keypoint lies inside one of their images, or the root
+            joint is unknown.
+
+    Args:
+        root: folder of a prepared capture.
+        split: "train", "val" or "test".
+        subjects: "known", "unknown" or "all".
+        input_resolution, target_resolution: side of image a and of image b, in pixels.
+        resize: convention of `Camera.resize`.
+        same_view: whether a view is paired with itself too.
+        layout: "panoptic" or "human36m"; by default told from the folders.
+
+    Raises:
+        DataError: the capture is missing or broken; an item raises it for a frame that is.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: Split = "train",
+        subjects: Subjects = "known",
+        input_resolution: int = 256,
+        target_resolution: int = 256,
+        resize: str = "centre",
+        same_view: bool = True,
+        layout: str | None = None,
+    ):
+        self.sequences = find_sequences(root, subjects, layout)
+        self.layout = self.sequences[0].layout
+        modalities = IMAGES, MASKS, self.layout.keypoints
+        self.index = _FrameIndex(self.sequences, split, modalities, choices=2, distinct=not same_view)
+        self.input_resolution, self.target_resolution = input_resolution, target_resolution
+        self.resize = resize
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        item = range(len(self))[item]
+        for skipped in range(len(self)):
+            pair = self._pair(*self.index.locate((item + skipped) % len(self)))
+            if pair is not None:
+                return pair | {"skipped": torch.tensor(skipped)}
+        raise DataError(f"{self.sequences[0].folder}: no pair of views has keypoints inside both images and a root joint")
+
+    def _pair(self, sequence: Sequence, frame: int, views: list[str]) -> dict[str, Any] | None:
+        cameras = [sequence.camera(view) for view in views]
+        poses = [sequence.keypoints(view, frame) for view in views]
+        images = [sequence.image(view, frame) for view in views]
+        boxes = [crop_box(*pose, *image.size, self.layout.crop_side) for pose, image in zip(poses, images, strict=True)]
+        points, valid = sequence.points(frame)
+        # A person without a root joint has no place in the world.
+        if None in boxes or not valid[self.layout.skeleton.root]:
+            return None
+        pair: dict[str, Any] = {}
+        sides = (("a", self.input_resolution), ("b", self.target_resolution))
+        for (side, resolution), view, camera, image, box in zip(sides, views, cameras, images, boxes, strict=True):
+            mask = sequence.mask(view, frame)
+            pixels, mask = crop_image(image, box, resolution), crop_image(mask, box, resolution)
+            pair[f"image_{side}"] = composite(pixels, mask, self.layout.skeleton.background)
+            pair[f"mask_{side}"] = mask
+            pair[f"camera_{side}"] = crop_camera(camera, box, resolution, self.resize)
+        pair["keypoints_a"], pair["confidence_a"] = poses[0]
+        pair["resolution_a"] = torch.tensor((cameras[0].width, cameras[0].height), dtype=torch.float32)
+        pair["points"], pair["valid"] = points, valid
+        pair["name"] = f"{sequence.name}/{frame}/{views[0]}-{views[1]}"
+        return pair
+
+
+class PoseDataset(Dataset):
+    """Every view's 2D pose with the 3D pose to lift it to, frame by frame.
+
+    An item is a dict: `keypoints` [J, 2], pixels of the full frame, `confidence` [J] bool, `resolution` [2], its width
+    and height; `relative` [J, 3], metres from the root in the camera's frame, and `valid` [J] bool, where the joint and
+    the root are. What is not valid is zero.
+
+    Args, errors: as for `PairDataset`.
+    """
+
+    def __init__(
+        self, root: str | Path, split: Split = "train", subjects: Subjects = "known", layout: str | None = None
+    ):
+        self.sequences = find_sequences(root, subjects, layout)
+        self.layout = self.sequences[0].layout
+        self.index = _FrameIndex(self.sequences, split, (self.layout.keypoints,), choices=1)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, item: int) -> dict[str, Tensor]:
+        sequence, frame, (view,) = self.index.locate(range(len(self))[item])
+        return self._pose(sequence.camera(view), sequence.keypoints(view, frame), sequence.points(frame))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All items at once, stacked in their order: each label is read only once."""
+        cameras = [{view: sequence.camera(view) for view in sequence.views} for sequence in self.sequences]
+        poses = []
+        for owner, frame, usable in zip(self.index.owners, self.index.frames, self.index.usable, strict=True):
+            sequence = self.sequences[owner]
+            views = [sequence.views[column] for column in np.flatnonzero(usable)]
+            if views:
+                points = sequence.points(int(frame))
+                poses += [self._pose(cameras[owner][v], sequence.keypoints(v, int(frame)), points) for v in views]
+        return collate(poses)
+
+    def _pose(
+        self, camera: Camera, keypoints: tuple[Tensor, Tensor], points: tuple[Tensor, Tensor]
+    ) -> dict[str, Tensor]:
+        root = self.layout.skeleton.root
+        valid = points[1] & points[1][root]
+        relative = (points[0] - points[0][root]) @ camera.R.mT
+        return {
+            "keypoints": keypoints[0],
+            "confidence": keypoints[1],
+            "resolution": torch.tensor((camera.width, camera.height), dtype=torch.float32),
+            "relative": relative.where(valid[:, None], 0.0),
+            "valid": valid,
+        }
+
+
+def even_subset(dataset: PairDataset | PoseDataset, count: int, seed: int = 0) -> Subset:
+    """`count` items, or all if there are fewer, spread evenly over sequences, frames and views; the same for a seed."""
+    return Subset(dataset, dataset.index.even(count, np.random.default_rng(seed)))
+
+
+def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Items as one batch: tensors and cameras stacked along a new first axis, the rest as lists."""
+    return {key: _stack([item[key] for item in items]) for key in items[0]}
+
+
+def _stack(values: list[Any]) -> Any:
+    if isinstance(values[0], Tensor):
+        return torch.stack(values)
+    return Camera.stack(values) if isinstance(values[0], Camera) else values

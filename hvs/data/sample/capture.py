@@ -1,0 +1,184 @@
+"""A multi-view capture of people, made up from a seed and written in the prepared layouts that `hvs.data` reads."""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from hvs.data.layouts import IMAGES, LAYOUTS, MASKS
+from hvs.data.stores import pack_label, write_store
+from hvs.geometry import Camera
+
+from .once import cache_folder, make_once
+
+LayoutName = Literal["panoptic", "human36m"]
+# Part of the cache's key: raise it when the same settings would make another capture.
+VERSION = 1
+NOTE = "sample.json"
+HUMAN36M_VIEWS = ("54138969", "55011271", "58860488", "60457274")
+# Rows are the written world's axes in the package's own (x left, y back, z up): Panoptic's y points down.
+AXES = {"panoptic": ((1, 0, 0), (0, 0, -1), (0, 1, 0)), "human36m": ((1, 0, 0), (0, 1, 0), (0, 0, 1))}
+JPEG = {"quality": 95, "subsampling": 0}
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """
+    Attributes:
+        subjects: people; the last one is never trained on.
+        frames: of each of them, over the same seven seconds.
+        views: cameras; the Human3.6M layout has no more than four.
+        height, width: of the pictures, in pixels; the Human3.6M layout is square and takes the height.
+        seed: of bodies, clothes, motions and cameras.
+    """
+
+    subjects: int = 6
+    frames: int = 48
+    views: int = 8
+    height: int = 270
+    width: int = 480
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, least in (("subjects", 2), ("frames", 6), ("views", 1), ("height", 16), ("width", 16), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: got {getattr(self, name)}, wanted at least {least}")
+        if self.views > 31:
+            raise ValueError(f"views: got {self.views}, wanted at most 31")
+
+
+def make_sample(
+    root: str | Path | None = None, settings: SampleSettings | None = None, layout: LayoutName = "panoptic"
+) -> Path:
+    """The capture's root folder; the capture is made first if it is not there yet.
+
+    Args:
+        root: where it lies or shall lie; by default in the user's cache.
+        settings: what to make; the same settings always give the same bytes.
+        layout: which data set's folders and labels.
+
+    Raises:
+        ValueError: an unknown layout, or `root` holds something else.
+        ModuleNotFoundError: the body model is not installed; says how to.
+    """
+    settings = settings or SampleSettings()
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout: got {layout!r}, wanted one of {', '.join(LAYOUTS)}")
+    note = json.dumps({"version": VERSION, "layout": layout, **asdict(settings)})
+    if root is None:
+        root = cache_folder() / f"sample-{hashlib.sha256(note.encode()).hexdigest()[:16]}"
+    root = make_once(Path(root), lambda folder: _make(folder, settings, layout, note))
+    file = root / NOTE
+    if not file.is_file() or file.read_text() != note:
+        raise ValueError(f"root: {root} holds something else than this sample, wanted a new or an empty folder")
+    return root
+
+
+def _make(root: Path, settings: SampleSettings, layout: LayoutName, note: str) -> None:
+    from .bodies import body_model
+    from .stage import ring
+
+    # Fails before anything is drawn where the body model is missing.
+    body_model()
+    views, sizes = _views(settings, layout)
+    cameras = ring(sizes, np.random.default_rng([settings.seed, 0]))
+    names = [_name(layout, subject) for subject in range(settings.subjects)]
+    with tqdm(total=settings.subjects * settings.frames, desc="sample capture", unit="frame") as bar:
+        for subject, name in enumerate(names):
+            _write_subject(root / name, settings, subject, layout, dict(zip(views, cameras, strict=True)), bar)
+    (root / "splits.json").write_text(json.dumps(_splits(settings, views, names)))
+    (root / NOTE).write_text(note)
+
+
+def _views(settings: SampleSettings, layout: LayoutName) -> tuple[list[str], list[tuple[int, int]]]:
+    """Names of the views, and (width, height) of each."""
+    if layout == "panoptic":
+        return [f"{view:02d}" for view in range(settings.views)], [(settings.width, settings.height)] * settings.views
+    views = list(HUMAN36M_VIEWS[: settings.views])
+    # Two of the real cameras have 1002 rows instead of 1000.
+    taller = round(settings.height * 1.002)
+    return views, [(settings.height, taller if view in ("54138969", "60457274") else settings.height) for view in views]
+
+
+def _name(layout: LayoutName, subject: int) -> str:
+    return f"subject{subject + 1}/Subsequences/0" if layout == "panoptic" else f"S{subject + 1}/Sequences/Walking"
+
+
+def _splits(settings: SampleSettings, views: list[str], names: list[str]) -> dict:
+    n = settings.frames
+    a, b, c, half = round(0.6 * n), round(0.7 * n), round(0.85 * n), n // 2
+    known = {"train": [[0, a - 1], [c, n - 1]], "val": [[a, b - 1]], "test": [[b, c - 1]]}
+    unknown = {"train": [], "val": [[0, half - 1]], "test": [[half, n - 1]]}
+    return {
+        "views": views,
+        "stride": 1,
+        "known": [{"sequence": name, **known} for name in names[:-1]],
+        "unknown": [{"sequence": name, **unknown} for name in names[-1:]],
+    }
+
+
+def _write_subject(
+    folder: Path, settings: SampleSettings, subject: int, layout: LayoutName, cameras: dict[str, Camera], bar: tqdm
+) -> None:
+    from .people import film, make_person
+    from .stage import to_world
+
+    axes, place = torch.tensor(AXES[layout], dtype=torch.float64), LAYOUTS[layout]
+    person = make_person(settings.seed, subject, settings.frames)
+    points = person.body_135 if layout == "panoptic" else person.human36m
+    pictures = {view: ([], []) for view in cameras}
+    for shots in film(person, list(cameras.values()), settings.height):
+        for view, (image, mask) in zip(cameras, shots, strict=True):
+            pictures[view][0].append(image)
+            pictures[view][1].append(mask)
+        bar.update()
+    databases = folder / "Databases"
+    for view, camera in cameras.items():
+        images, masks = pictures[view]
+        keypoints = _seen(camera, points.double(), place.with_confidence)
+        write_store(databases / IMAGES / f"{view}.lmdb", enumerate(images))
+        write_store(databases / MASKS / f"{view}.lmdb", enumerate(masks))
+        write_store(databases / place.keypoints / f"{view}.lmdb", _labels(keypoints))
+    world = points.double() @ axes.mT
+    write_store(databases / place.points, _labels(_with_confidence(world) if place.with_confidence else world))
+    entries = {view: _entry(to_world(camera, axes)) for view, camera in cameras.items()}
+    (folder / "cameras.json").write_text(json.dumps(entries))
+
+
+def _seen(camera: Camera, points: Tensor, with_confidence: bool) -> Tensor:
+    """Pixels of points [frames, J, 3], with a confidence where the layout has one: joints out of the frame are zero."""
+    pixels = camera.project(points)
+    if not with_confidence:
+        return pixels
+    last = pixels.new_tensor((camera.width - 1, camera.height - 1))
+    inside = ((pixels >= 0) & (pixels <= last)).all(-1, keepdim=True)
+    return _with_confidence(pixels) * inside
+
+
+def _with_confidence(points: Tensor) -> Tensor:
+    return torch.cat((points, torch.ones_like(points[..., :1])), -1)
+
+
+def _labels(labels: Tensor) -> Iterator[tuple[int, bytes]]:
+    return ((frame, pack_label(label[..., None].float())) for frame, label in enumerate(labels))
+
+
+def _entry(camera: Camera) -> dict:
+    return {
+        "R": camera.R.tolist(),
+        "t": camera.t[:, None].tolist(),
+        "K": camera.K.tolist(),
+        "dist_coef": camera.distortion.tolist(),
+        "resolution": [camera.width, camera.height],
+    }

@@ -1,0 +1,264 @@
+"""LMDB databases of one prepared sequence: `frame number -> bytes`, and the tensors pickled in them.
+
+The files are those people already have on disk, so keys and labels are pickles. Keys are only ever written, and
+compared as bytes; values are read by an unpickler that knows nothing but tensors, so that no file can run code.
+"""
+
+import io
+import os
+import pickle
+import shutil
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+import lmdb
+import torch
+from torch import Tensor
+
+# A real sequence has about a hundred databases and there are dozens of sequences: all open at once would pass the
+# usual limit of 1024 open files.
+MAX_OPEN = 256
+# A label that was pickled as a slice carries its whole storage along, so the cap is far above one pose's 3 kB.
+MAX_LABEL_BYTES = 64 * 2**20
+BATCH_BYTES = 16 * 2**20
+STORAGE_START = pickle.dumps(torch.serialization.MAGIC_NUMBER, 2)
+
+
+class DataError(ValueError):
+    """A fault in data files: one line that names the file and, where there is one, the frame."""
+
+    def __init__(self, message: str):
+        # A DataLoader worker's error is raised again with the worker's traceback around it; its last line is ours.
+        lines = str(message).strip().splitlines() or [""]
+        super().__init__(lines[-1].removeprefix(f"{__name__}.{type(self).__name__}: "))
+
+    # KeyError, a base of MissingFrameError, would show the message in quotes.
+    __str__ = ValueError.__str__
+
+
+class MissingFrameError(DataError, KeyError):
+    """The database has no value for this frame."""
+
+
+class _Environments:
+    """This process's open LMDB environments, least recently used first: LMDB lets each file be open only once."""
+
+    def __init__(self):
+        self.opened: OrderedDict[str, lmdb.Environment] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def get(self, path: str, key: bytes) -> bytes | None:
+        with self.lock:
+            try:
+                if path not in self.opened:
+                    self.opened[path] = _open(path)
+                self.opened.move_to_end(path)
+                while len(self.opened) > MAX_OPEN:
+                    self.opened.popitem(last=False)[1].close()
+                with self.opened[path].begin() as transaction:
+                    return transaction.get(key)
+            except (lmdb.Error, OSError) as error:
+                raise DataError(f"{path}: not a readable LMDB database ({error})") from error
+
+    def close(self, path: str) -> None:
+        with self.lock:
+            if path in self.opened:
+                self.opened.pop(path).close()
+
+    def after_fork(self) -> None:
+        # The parent's environments must not be used here, and count as already open until they are closed.
+        for environment in self.opened.values():
+            environment.close()
+        self.opened.clear()
+        self.lock = threading.Lock()
+
+
+def _open(path: str) -> lmdb.Environment:
+    file = os.path.join(path, "data.mdb")
+    if not os.path.isfile(file):
+        raise DataError(f"{path}: no LMDB database here (no data.mdb)")
+    if os.path.getsize(file) == 0:
+        raise DataError(f"{path}: the LMDB database is empty (data.mdb has 0 bytes)")
+    environment = lmdb.open(path, readonly=True, lock=False, readahead=False, create=False)
+    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    size = os.path.getsize(file)
+    if size < needed:
+        environment.close()
+        # Reading the missing pages of a memory map would kill the process.
+        raise DataError(f"{path}: the LMDB database is truncated (data.mdb has {size} bytes, {needed} wanted)")
+    return environment
+
+
+_environments = _Environments()
+os.register_at_fork(after_in_child=_environments.after_fork)
+
+
+class Store:
+    """One read-only database. Opened on first use, once per process; cheap to make, to pickle and to fork.
+
+    Args:
+        path: the LMDB folder.
+
+    Raises:
+        DataError: on first use, where the database is missing, empty, truncated or not one of ours.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = os.path.realpath(path)
+
+    def __repr__(self) -> str:
+        return f"Store({self.path!r})"
+
+    @cached_property
+    def protocol(self) -> int:
+        """The pickle protocol of the keys: look-up compares bytes, so it must be the writer's."""
+        protocol = self._unpickled(b"protocol", "protocol")
+        if type(protocol) is not int or not 0 <= protocol <= pickle.HIGHEST_PROTOCOL:
+            raise DataError(f"{self.path}: entry 'protocol' is {protocol!r:.40}, wanted a pickle protocol number")
+        return protocol
+
+    @property
+    def frames(self) -> list[int]:
+        """All frame numbers, ascending. Read anew at each call, so that a store stays small."""
+        frames = self._unpickled(pickle.dumps("keys", self.protocol), "keys")
+        if type(frames) is not list or any(type(frame) is not int for frame in frames):
+            raise DataError(f"{self.path}: entry 'keys' is not a list of frame numbers")
+        return sorted(set(frames))
+
+    def __getitem__(self, frame: int) -> bytes:
+        value = self._get(pickle.dumps(int(frame), self.protocol))
+        if value is None:
+            raise MissingFrameError(f"{self.path}: no frame {frame}")
+        return value
+
+    def __contains__(self, frame: int) -> bool:
+        return self._get(pickle.dumps(int(frame), self.protocol)) is not None
+
+    def _get(self, key: bytes) -> bytes | None:
+        return _environments.get(self.path, key)
+
+    def _unpickled(self, key: bytes, name: str):
+        value = self._get(key)
+        if value is None:
+            raise DataError(f"{self.path}: no entry {name!r}, not a database of frames")
+        return _unpickle(value, f"{self.path}: entry {name!r}", allowed={})
+
+
+def write_store(path: str | Path, items: Iterable[tuple[int, bytes]], protocol: int = 4) -> None:
+    """Write a database as a whole or not at all; one that is already there is replaced.
+
+    Args:
+        path: the LMDB folder to make; its parents are made too.
+        items: (frame number, bytes), in any order, each frame once.
+        protocol: pickle protocol of the keys.
+    """
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh, old = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("new", "old"))
+    try:
+        _fill(fresh, items, protocol)
+        _environments.close(str(path))
+        if path.exists():
+            path.rename(old)
+        fresh.rename(path)
+    finally:
+        for leftover in (fresh, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _fill(path: Path, items: Iterable[tuple[int, bytes]], protocol: int) -> None:
+    frames: set[int] = set()
+    batch: list[tuple[bytes, bytes]] = [(b"protocol", pickle.dumps(protocol, protocol))]
+    batch_bytes = 0
+    with lmdb.open(str(path), map_size=2**20, lock=False, sync=False) as environment:
+        for frame, value in items:
+            if frame in frames:
+                raise ValueError(f"items: frame {frame} came twice, wanted each frame once")
+            frames.add(int(frame))
+            batch.append((pickle.dumps(int(frame), protocol), value))
+            batch_bytes += len(value)
+            if batch_bytes > BATCH_BYTES:
+                _put(environment, batch)
+                batch, batch_bytes = [], 0
+        batch.append((pickle.dumps("keys", protocol), pickle.dumps(sorted(frames), protocol)))
+        _put(environment, batch)
+        environment.sync(True)
+
+
+def _put(environment: lmdb.Environment, batch: list[tuple[bytes, bytes]]) -> None:
+    while True:
+        try:
+            with environment.begin(write=True) as transaction:
+                for key, value in batch:
+                    transaction.put(key, value)
+            return
+        except lmdb.MapFullError:
+            environment.set_mapsize(2 * environment.info()["map_size"])
+
+
+def pack_label(tensor: Tensor) -> bytes:
+    """A tensor of any shape as the bytes of a label."""
+    # A slice would be pickled with all of its storage.
+    return pickle.dumps(tensor.detach().cpu().clone(memory_format=torch.contiguous_format), protocol=4)
+
+
+def read_label(data: bytes, where: str) -> Tensor:
+    """The float32 tensor that `pack_label` or torch's own pickling wrote. Nothing else is ever called or imported.
+
+    Args:
+        data: the pickle.
+        where: names file and frame in errors.
+
+    Raises:
+        DataError: not a pickle, not a tensor, or a pickle that asks for anything but tensors.
+    """
+    if len(data) > MAX_LABEL_BYTES:
+        raise DataError(f"{where}: label of {len(data)} bytes, wanted at most {MAX_LABEL_BYTES}")
+    tensor = _unpickle(data, where, _tensor_globals())
+    if not isinstance(tensor, Tensor):
+        raise DataError(f"{where}: label is a {type(tensor).__name__}, wanted a tensor")
+    # A stride of zero lets a few bytes pretend to be any number of elements.
+    if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > len(data):
+        raise DataError(f"{where}: label of shape {list(tensor.shape)} does not fit its {len(data)} bytes")
+    if not tensor.is_floating_point():
+        raise DataError(f"{where}: label has dtype {tensor.dtype}, wanted a floating point tensor")
+    return tensor.detach().to(torch.float32, copy=True)
+
+
+def _tensor_globals() -> dict[tuple[str, str], object]:
+    # Made anew for each label: a pickle can set attributes on what it is given, and must not change it for the next.
+    return {
+        ("torch._utils", "_rebuild_tensor_v2"): lambda *args: torch._utils._rebuild_tensor_v2(*args),
+        ("torch.storage", "_load_from_bytes"): lambda data: _load_storage(data),
+        ("collections", "OrderedDict"): OrderedDict,
+    }
+
+
+def _load_storage(data: bytes):
+    # Storages are pickled in torch's older format. The zip that torch.load reads too could unfold to any size.
+    if not data.startswith(STORAGE_START):
+        raise pickle.UnpicklingError("its storage is not one that torch pickled")
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, data: bytes, allowed: dict[tuple[str, str], object]):
+        super().__init__(io.BytesIO(data))
+        self.allowed = allowed
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in self.allowed:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not allowed")
+        return self.allowed[module, name]
+
+
+def _unpickle(data: bytes, where: str, allowed: dict[tuple[str, str], object]):
+    try:
+        return _Unpickler(data, allowed).load()
+    except Exception as error:
+        # A damaged pickle can raise anything.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{where}: unreadable pickle ({reason:.120})") from error

@@ -1,0 +1,104 @@
+"""Scores of a model on pairs of views, beside the baselines that any model should beat."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from . import metrics
+from .models import HumanViewSynthesis
+from .pictures import draw_skeleton, latent_to_rgb, mosaic
+
+# dB; the error of one grey level everywhere is 48 dB.
+HIGHEST_PSNR = 60.0
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """A collated batch with its tensors and cameras on a device."""
+    return {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
+
+
+def synthesise(model: HumanViewSynthesis, batch: dict[str, Any]) -> dict[str, Tensor]:
+    """Novel views of a batch of pairs: pose and appearance from image A, seen by camera B.
+
+    As in the paper, the place of the root joint is known and the pose around it is lifted.
+
+    Returns:
+        lifted [B, J, 3], relative [B, J, 3] (the true pose, both relative to the root in camera A's frame, metres),
+        appearance [B, N, C], latent [B, C, h, w], image [B, 3, H, W].
+    """
+    camera_a, camera_b = batch["camera_a"], batch["camera_b"]
+    true = camera_a.to_camera(batch["points"])
+    root = true[:, model.skeleton.root, None]
+    lifted = model.lift(batch["keypoints_a"], batch["confidence_a"], batch["resolution_a"])
+    appearance = model.encode(batch["image_a"])
+    points = camera_b.to_camera(camera_a.to_world(root + lifted))
+    latent, image = model.render(points, appearance, camera_b)
+    return dict(lifted=lifted, relative=true - root, appearance=appearance, latent=latent, image=image)
+
+
+@torch.no_grad()
+def evaluate(
+    model: HumanViewSynthesis, batches: Iterable[dict[str, Any]], lpips: nn.Module | None = None
+) -> dict[str, float]:
+    """Mean scores over all pairs of the batches; see :mod:`hvs.metrics` for each.
+
+    ``psnr_foreground_background_baseline`` and ``psnr_foreground_copy_baseline`` are the scores of the constant
+    background and of the source image in place of the model's picture.
+
+    Args:
+        model: on any device; its mode is restored afterwards.
+        batches: as :func:`hvs.data.collate` makes them, with images A and B of one size.
+        lpips: from :func:`hvs.metrics.lpips_alex`; without it there is no "lpips" in the result.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    scores: dict[str, list[Tensor]] = {}
+    for batch in batches:
+        batch = to_device(batch, device)
+        found = synthesise(model, batch)
+        image, target, mask = found["image"].float(), batch["image_b"], batch["mask_b"]
+        colour = target.new_tensor(model.skeleton.background)[:, None, None] / 255
+        copied = nn.functional.interpolate(batch["image_a"], target.shape[-2:], mode="bilinear", antialias=True)
+        joints = found["lifted"], found["relative"], batch["valid"]
+        batch_scores = dict(
+            psnr=metrics.psnr(image, target),
+            ssim=metrics.ssim(image, target),
+            psnr_foreground=metrics.psnr_foreground(image, target, mask),
+            ssim_foreground=metrics.on_foreground(metrics.ssim, image, target, mask),
+            psnr_foreground_background_baseline=metrics.psnr_foreground(colour.expand_as(target), target, mask),
+            psnr_foreground_copy_baseline=metrics.psnr_foreground(copied, target, mask),
+            mpjpe_mm=metrics.mpjpe(*joints),
+            n_mpjpe_mm=metrics.n_mpjpe(*joints),
+            p_mpjpe_mm=metrics.p_mpjpe(*joints),
+        )
+        if lpips:
+            batch_scores["lpips"] = lpips(image, target)
+            batch_scores["lpips_foreground"] = metrics.on_foreground(lpips, image, target, mask)
+        for name, values in batch_scores.items():
+            # A picture without any error has an infinite score, which would drown the mean.
+            scores.setdefault(name, []).append(values.clamp(max=HIGHEST_PSNR) if name.startswith("psnr") else values)
+    model.train(was_training)
+    return {name: torch.cat(values).nanmean().item() for name, values in scores.items()}
+
+
+@torch.no_grad()
+def draw_pairs(model: HumanViewSynthesis, batch: dict[str, Any]) -> Image:
+    """One row a pair: source, lifted pose in the target view, latent, output, target."""
+    batch = to_device(batch, next(model.parameters()).device)
+    was_training = model.training
+    model.eval()
+    found = synthesise(model, batch)
+    model.train(was_training)
+    camera_a, camera_b = batch["camera_a"], batch["camera_b"]
+    root = camera_a.to_camera(batch["points"])[:, model.skeleton.root, None]
+    seen = camera_b.project(camera_a.to_world(root + found["lifted"]))
+    blank = torch.ones_like(batch["image_b"][0])
+    rows = []
+    for i, latent in enumerate(latent_to_rgb(found["latent"])):
+        pose = draw_skeleton(blank, seen[i], batch["valid"][i], model.skeleton)
+        rows.append([batch["image_a"][i], pose, latent, found["image"][i], batch["image_b"][i]])
+    return mosaic(rows, ["source", "lifted pose", "latent", "output", "target"])

@@ -1,0 +1,19 @@
+"""Cameras, rotations, skeletons, and the Gaussians of a pose."""
+
+from . import skeletons
+from .cameras import Camera
+from .distortion import distort, undistort
+from .limbs import limb_gaussians
+from .rotations import frame_from_direction, rotation_about_axis
+from .skeletons import Skeleton
+
+__all__ = [
+    "Camera",
+    "Skeleton",
+    "distort",
+    "frame_from_direction",
+    "limb_gaussians",
+    "rotation_about_axis",
+    "skeletons",
+    "undistort",
+]

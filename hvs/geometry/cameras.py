@@ -1,0 +1,205 @@
+"""Pinhole cameras with OpenCV's lens distortion.
+
+Metres; in the camera's frame x points right, y down, z forward, and a world point goes ``X_cam = R · X_world + t``. The
+pixel in column x and row y has its centre at the integer coordinates (x, y).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .distortion import COEFFICIENT_COUNTS, distort, undistort
+from .rotations import rotate, rotation_about_axis
+
+ResizeConvention = Literal["centre", "original"]
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A camera, or a batch of cameras that share one image size.
+
+    Attributes:
+        K: intrinsics in pixels, [..., 3, 3], upper triangular with a last row of (0, 0, 1).
+        R: rotation from world to camera, [..., 3, 3].
+        t: translation from world to camera in metres, [..., 3].
+        distortion: 0, 4, 5, 8 or 12 coefficients in OpenCV's order (k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4), [..., n].
+        height, width: of the image, in pixels.
+
+    Raises:
+        ValueError: a tensor has the wrong shape, or the size is not positive.
+    """
+
+    K: Tensor
+    R: Tensor
+    t: Tensor
+    distortion: Tensor
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        for name, tail in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,))):
+            shape = tuple(getattr(self, name).shape)
+            if shape[-len(tail) :] != tail:
+                raise ValueError(f"{name}: got shape {shape}, wanted [..., {', '.join(map(str, tail))}]")
+        if self.distortion.ndim == 0 or self.distortion.shape[-1] not in COEFFICIENT_COUNTS:
+            raise ValueError(
+                f"distortion: got shape {tuple(self.distortion.shape)}, wanted [..., n] with n in {COEFFICIENT_COUNTS}"
+            )
+        try:
+            torch.broadcast_shapes(self.K.shape[:-2], self.R.shape[:-2], self.t.shape[:-1], self.distortion.shape[:-1])
+        except RuntimeError:
+            shapes = {name: tuple(getattr(self, name).shape) for name in ("K", "R", "t", "distortion")}
+            raise ValueError(f"batch axes of the camera do not agree: got {shapes}") from None
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"height, width: got {self.height}, {self.width}, wanted both at least 1")
+
+    def rays(self) -> Tensor:
+        """Unit viewing rays through the pixel centres in the camera's frame, [..., H, W, 3]."""
+        options = dict(dtype=self.K.dtype, device=self.K.device)
+        x = torch.arange(self.width, **options)
+        y = torch.arange(self.height, **options)
+        pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)  # [H·W, 2]
+        points = undistort(self._to_plane(pixels), self.distortion)
+        rays = F.normalize(F.pad(points, (0, 1), value=1.0), dim=-1)
+        return rays.unflatten(-2, (self.height, self.width))
+
+    def to_camera(self, points: Tensor) -> Tensor:
+        """World points [..., J, 3] in metres, in this camera's frame."""
+        return rotate(self.R, points) + self.t.unsqueeze(-2)
+
+    def to_world(self, points: Tensor) -> Tensor:
+        """Points in this camera's frame [..., J, 3] in metres, in the world."""
+        return rotate(self.R.mT, points - self.t.unsqueeze(-2))
+
+    def project(self, points: Tensor) -> Tensor:
+        """Pixels [..., J, 2] in which this camera sees world points [..., J, 3], lens distortion included.
+
+        Points on the plane through the camera's centre have no image; they come out infinite or NaN, and points behind
+        the camera come out mirrored. Look at the z of :meth:`to_camera` to tell.
+        """
+        points = self.to_camera(points)
+        x, y = distort(points[..., :2] / points[..., 2:], self.distortion).unbind(-1)
+        K = self.K[..., None, :, :]
+        return torch.stack((K[..., 0, 0] * x + K[..., 0, 1] * y + K[..., 0, 2], K[..., 1, 1] * y + K[..., 1, 2]), -1)
+
+    def crop(self, left: float | Tensor, top: float | Tensor, height: int, width: int) -> "Camera":
+        """The camera of the window of the given size whose top left pixel is (left, top), both rounded first.
+
+        Args:
+            left, top: pixels, numbers or tensors [...]; may lie outside the image.
+            height, width: of the window, in pixels.
+        """
+        left, top = (torch.as_tensor(v, dtype=self.K.dtype, device=self.K.device).round() for v in (left, top))
+        left, top = torch.broadcast_tensors(left, top)
+        offset = F.pad(torch.stack((left, top), -1)[..., None], (2, 0, 0, 1))  # [..., 3, 3], in the last column
+        return replace(self, K=self.K - offset, height=height, width=width)
+
+    def resize(self, height: int, width: int, convention: ResizeConvention = "centre") -> "Camera":
+        """The camera of the image scaled to the given size.
+
+        Args:
+            height, width: of the scaled image, in pixels.
+            convention: "centre" keeps the corners of the image in place, cx' = (cx + 0.5)·s - 0.5; "original" is what
+                the released checkpoints of the method were trained with, cx' = s·cx.
+        """
+        if convention not in ("centre", "original"):
+            raise ValueError(f'convention: got {convention!r}, wanted "centre" or "original"')
+        scale = self.K.new_tensor((width / self.width, height / self.height, 1.0))
+        shift = (scale - 1) / 2 if convention == "centre" else torch.zeros_like(scale)
+        K = self.K * scale[:, None] + shift[:, None] * self.K.new_tensor((0.0, 0.0, 1.0))
+        return replace(self, K=K, height=height, width=width)
+
+    def to(self, *args: Any, **kwargs: Any) -> "Camera":
+        """The camera with its tensors moved by :meth:`torch.Tensor.to` (a device, a dtype, or both)."""
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def __getitem__(self, index: Any) -> "Camera":
+        """The cameras at an index of the first batch axis; every tensor must have that axis."""
+        return self._map(lambda tensor: tensor[index])
+
+    @staticmethod
+    def stack(cameras: Sequence["Camera"]) -> "Camera":
+        """One batch of cameras, along a new first axis; image sizes and coefficient counts must agree."""
+        sizes = {(camera.height, camera.width, camera.distortion.shape[-1]) for camera in cameras}
+        if len(sizes) != 1:
+            raise ValueError(f"cameras: got (height, width, coefficients) {sorted(sizes)}, wanted one for all")
+        tensors = (torch.stack([getattr(c, name) for c in cameras]) for name in ("K", "R", "t", "distortion"))
+        return Camera(*tensors, cameras[0].height, cameras[0].width)
+
+    @staticmethod
+    def look_at(
+        eye: Tensor, target: Tensor, up: Tensor, K: Tensor, height: int, width: int, distortion: Tensor | None = None
+    ) -> "Camera":
+        """A camera at ``eye`` that sees ``target`` in the direction of its optical axis.
+
+        Args:
+            eye, target: world points in metres, [..., 3]; they must differ.
+            up: the world's direction that is up in the image, [..., 3]; need not be a unit vector. Where the camera looks
+                along it, the image's upright is undefined and another axis takes its place.
+            K: intrinsics, [..., 3, 3].
+            height, width: of the image, in pixels.
+            distortion: coefficients [..., n]; none if not given.
+        """
+        eye, target, up = torch.broadcast_tensors(eye, target, up)
+        forward = F.normalize(target - eye, dim=-1)
+        right = torch.linalg.cross(forward, F.normalize(up, dim=-1))
+        # Any direction across the view will do when up gives none; the smallest component is never parallel to it.
+        spare = F.one_hot(forward.abs().argmin(-1), 3).to(forward)
+        parallel = right.norm(dim=-1, keepdim=True) < 1e-6
+        right = F.normalize(torch.where(parallel, torch.linalg.cross(forward, spare), right), dim=-1)
+        R = torch.stack((right, torch.linalg.cross(forward, right), forward), -2)
+        t = -rotate(R, eye[..., None, :])[..., 0, :]
+        if distortion is None:
+            distortion = K.new_zeros(*K.shape[:-2], 0)
+        return Camera(K, R, t, distortion, height, width)
+
+    @staticmethod
+    def orbit(
+        target: Tensor,
+        up: Tensor,
+        distance: float,
+        count: int,
+        K: Tensor,
+        height: int,
+        width: int,
+        elevation: float = 0.0,
+        start: Tensor | None = None,
+    ) -> "Camera":
+        """A ring of cameras around a point, equally spaced over one turn, all looking at it.
+
+        Args:
+            target: the centre, in metres, [3].
+            up: the ring's axis, [3].
+            distance: of every camera from the target, in metres.
+            count: number of cameras, the length of the batch axis of the result.
+            K: intrinsics of all of them, [3, 3].
+            height, width: of the image, in pixels.
+            elevation: of the cameras above the target, in radians, less than π/2.
+            start: direction from the target to the first camera before it is raised, [3]; need not be a unit vector or
+                across ``up``. Any direction if not given.
+        """
+        up = F.normalize(up, dim=-1)
+        if start is None:
+            start = F.one_hot(up.abs().argmin(), 3).to(up)
+        outward = F.normalize(start - (start @ up) * up, dim=-1)
+        angles = torch.arange(count, dtype=up.dtype, device=up.device) * (2 * math.pi / count)
+        outward = rotate(rotation_about_axis(up, angles), outward[None])[:, 0]  # [count, 3]
+        eye = target + distance * (math.cos(elevation) * outward + math.sin(elevation) * up)
+        return Camera.look_at(eye, target, up, K.expand(count, 3, 3), height, width)
+
+    def _to_plane(self, pixels: Tensor) -> Tensor:
+        """Pixels [P, 2] on the plane z = 1 of the camera's frame, [..., P, 2], lens distortion still in them."""
+        u, v = pixels.unbind(-1)
+        K = self.K[..., None, :, :]
+        y = (v - K[..., 1, 2]) / K[..., 1, 1]
+        x = (u - K[..., 0, 2] - K[..., 0, 1] * y) / K[..., 0, 0]
+        return torch.stack((x, y), -1)
+
+    def _map(self, function: Any) -> "Camera":
+        tensors = (function(getattr(self, name)) for name in ("K", "R", "t", "distortion"))
+        return Camera(*tensors, self.height, self.width)

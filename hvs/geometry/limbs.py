@@ -1,0 +1,50 @@
+"""From a pose to one Gaussian per limb."""
+
+import torch
+from torch import Tensor
+
+from .rotations import frame_from_direction
+from .skeletons import Skeleton
+
+# The standard deviation along a bone is its length, but never less than this (metres).
+SHORTEST_BONE = 1e-3
+# Bones shorter than this (metres) have no direction of their own and take the z axis instead.
+NO_DIRECTION = 1e-12
+
+
+def limb_gaussians(points: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor, Tensor]:
+    """One Gaussian per edge of the skeleton (Rochette et al. 2021).
+
+    The mean is the edge's midpoint. The first axis runs along the bone and its standard deviation is the bone's
+    length (at least 1 mm); the two others have the edge's width. The covariance is therefore
+    ``w² I + (l² - w²) d dᵀ``, and any frame around the bone's direction ``d`` gives the same one. Gradients are finite
+    for every pose, bones of length zero included.
+
+    Args:
+        points: joints in metres, [..., J, 3].
+        skeleton: its edges and widths; J must be its number of joints.
+
+    Returns:
+        means [..., N, 3], rotations [..., N, 3, 3] (columns are the axes) and scales [..., N, 3] (standard deviations),
+        in metres.
+
+    Raises:
+        ValueError: points is not [..., J, 3].
+    """
+    if points.ndim < 2 or points.shape[-2:] != (len(skeleton.joints), 3):
+        raise ValueError(
+            f"points: got shape {tuple(points.shape)}, wanted [..., {len(skeleton.joints)}, 3] for {skeleton.name}"
+        )
+    edges = torch.tensor(skeleton.edges, device=points.device)
+    widths = torch.tensor(skeleton.widths, dtype=points.dtype, device=points.device)
+    start, end = points[..., edges[:, 0], :], points[..., edges[:, 1], :]  # [..., N, 3]
+    bone = end - start
+    # Both the value and the gradient of the norm must be safe, so the bone itself is replaced, not the result.
+    degenerate = (bone.abs() < NO_DIRECTION).all(-1, keepdim=True)
+    axis_z = bone.new_tensor((0.0, 0.0, 1.0))
+    safe = torch.where(degenerate, axis_z, bone)
+    length = torch.linalg.vector_norm(safe, dim=-1, keepdim=True)  # [..., N, 1]
+    rotations = frame_from_direction(safe / length)
+    along = torch.where(degenerate, SHORTEST_BONE, length.clamp(min=SHORTEST_BONE))
+    across = widths[:, None].expand_as(along)
+    return (start + end) / 2, rotations, torch.cat((along, across, across), -1)

@@ -1,0 +1,59 @@
+"""Rotations."""
+
+import torch
+from torch import Tensor
+
+
+def rotate(rotations: Tensor, points: Tensor) -> Tensor:
+    """Points turned by rotations, as products and sums in the points' own precision.
+
+    A matrix product would follow autocast and the TF32 switch, which geometry must not.
+
+    Args:
+        rotations: [..., 3, 3].
+        points: [..., J, 3].
+
+    Returns:
+        [..., J, 3].
+    """
+    return (rotations.unsqueeze(-3) * points.unsqueeze(-2)).sum(-1)
+
+
+def frame_from_direction(direction: Tensor) -> Tensor:
+    """Right-handed orthonormal frame whose first axis is the given direction.
+
+    The construction has no branch and no singularity: "Building an Orthonormal Basis, Revisited",
+    Duff et al., JCGT 6(1), 2017.
+
+    Args:
+        direction: unit vectors, [..., 3].
+
+    Returns:
+        Rotation matrices [..., 3, 3] whose columns are the axes; gradients are finite for every direction.
+    """
+    x, y, z = direction.unbind(-1)
+    sign = torch.copysign(torch.ones_like(z), z)
+    a = -1.0 / (sign + z)
+    b = x * y * a
+    second = torch.stack((1.0 + sign * x * x * a, sign * b, -sign * x), -1)
+    third = torch.stack((b, sign + y * y * a, -y), -1)
+    return torch.stack((direction, second, third), -1)
+
+
+def rotation_about_axis(axis: Tensor, angle: Tensor) -> Tensor:
+    """Rotation by an angle about an axis (Rodrigues' formula).
+
+    Args:
+        axis: unit vectors, [..., 3].
+        angle: radians, [...].
+
+    Returns:
+        Rotation matrices, [..., 3, 3].
+    """
+    x, y, z = axis.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))
+    angle = angle[..., None, None]
+    eye = torch.eye(3, dtype=axis.dtype, device=axis.device)
+    outer = axis[..., :, None] * axis[..., None, :]
+    return angle.cos() * eye + angle.sin() * cross + (1 - angle.cos()) * outer

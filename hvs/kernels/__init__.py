@@ -1,0 +1,3 @@
+from .rasterize import rasterize
+
+__all__ = ["rasterize"]

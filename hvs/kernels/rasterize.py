@@ -1,0 +1,172 @@
+"""``hvs.rasterize``: Gaussians and rays to a latent image, by whichever backend suits the device."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from . import reference, tiled
+
+_RENDERERS = {"auto": tiled, "torch": tiled, "reference": reference}
+_AXES = {
+    "means": ("N", "3"),
+    "rotations": ("N", "3", "3"),
+    "scales": ("N", "3"),
+    "features": ("N", "C"),
+    "background": ("C",),
+    "rays": ("H", "W", "3"),
+}
+# s² is floored at 1e-8, and nothing is so far or so wide that float32 would overflow on the way (metres).
+SMALLEST_SCALE = 1e-4
+LARGEST = 1e9
+# κ never falls below this.
+SMALLEST_VARIANCE = 1e-6
+
+
+def rasterize(
+    means: Tensor,
+    rotations: Tensor,
+    scales: Tensor,
+    features: Tensor,
+    background: Tensor,
+    rays: Tensor,
+    *,
+    alpha: float = 0.025,
+    beta: float = 2.0,
+    eps: float = 1e-8,
+    near: float = 1e-2,
+    tolerance: float = 1e-6,
+    backend: str = "auto",
+) -> Tensor:
+    """Render Gaussians with features into an image of features, differentiably.
+
+    Along a unit ray r a Gaussian responds with its line integral at the depth z of its strongest response,
+    ``w = 1/(1 + z⁴) · ½ √(πα/q) · exp(-D/α)``, where ``q = |u|²``, ``z = u·m/q`` and ``D = |m × u|²/q`` with
+    ``u = diag(1/s) ρᵀ r`` and ``m = diag(1/s) ρᵀ μ``. The background is one more token, β times as deep as the deepest
+    response in the image. A pixel is the mean of all features by weight; nothing is composited, the order of the
+    Gaussians does not matter. Source: Rochette et al., "Human Pose Manipulation and Novel View Synthesis using
+    Differentiable Rendering", FG 2021.
+
+    The leading axes ``...`` are any number of batch axes, and broadcast. Gradients flow to every tensor. Geometry is
+    computed in float32 (float64 if given), whatever autocast says. For finite input the result is never NaN.
+
+    Args:
+        means: centres in metres in the camera's frame (x right, y down, z forward), [..., N, 3].
+        rotations: whose columns are the Gaussians' axes, [..., N, 3, 3].
+        scales: standard deviations along those axes in metres, positive, [..., N, 3]; floored at 1e-4.
+        features: of the Gaussians, [..., N, C].
+        background: feature of the background, [..., C].
+        rays: unit viewing rays of the pixels, [..., H, W, 3].
+        alpha: sharpness of a Gaussian's falloff; smaller is sharper.
+        beta: the background's depth as a multiple of the largest depth.
+        eps: floor of the sum of weights.
+        near: Gaussians with their mean at less depth than this (metres) do not exist.
+        tolerance: pairs whose weight is below this part of the least possible sum of weights may be skipped; the latent
+            changes by at most ``N · tolerance · 2 max|f|``. The reference skips none.
+        backend: "torch" (tiled and culled, any device), "reference" (dense, by autograd, slow), or "auto".
+
+    Returns:
+        The latent image, [..., C, H, W], in the dtype of ``features``.
+
+    Raises:
+        ValueError: an argument has the wrong shape, dtype or device, or (checked where the tensors are on the CPU)
+            a scale is not positive.
+    """
+    tensors = dict(means=means, rotations=rotations, scales=scales, features=features, background=background, rays=rays)
+    batch = _check_tensors(tensors)
+    _check_numbers(alpha=alpha, beta=beta, eps=eps, near=near, tolerance=tolerance)
+    renderer = _select(backend)
+    size = rays.shape[-3:-1]
+    if 0 in (*batch, *size):
+        return background[..., None, None].expand(*batch, background.shape[-1], *size).to(features.dtype).clone()
+
+    flat = (_flatten_batch(tensor, batch, len(_AXES[name])) for name, tensor in tensors.items())
+    means, rotations, scales, flat_features, background, rays = flat
+    means, rotations = means.clamp(-LARGEST, LARGEST), rotations.clamp(-2, 2)
+    scales = scales.clamp(SMALLEST_SCALE, LARGEST)
+    visible = means[..., 2] >= near  # [B, N]
+    with torch.autocast(means.device.type, enabled=False):
+        gaussians = means, rotations, scales
+        weight = _background_weight(*gaussians, rays, visible, alpha, beta, renderer)
+        latent = renderer.render(*gaussians, flat_features, background, weight, rays, visible, alpha, eps, tolerance)
+    return latent.to(features.dtype).reshape(*batch, *latent.shape[1:])
+
+
+def _background_weight(
+    means: Tensor, rotations: Tensor, scales: Tensor, rays: Tensor, visible: Tensor, alpha: float, beta: float, renderer
+) -> Tensor:
+    """Weight of the background token of each image, [B]; where nothing is visible it lies at depth zero."""
+    batch, count = visible.shape
+    width = rays.shape[2]
+    variance = scales.detach().square().flatten(1)
+    variance = torch.cat((variance, variance.new_full((batch, 1), math.inf)), 1).amin(1)
+    variance = variance.clamp(SMALLEST_VARIANCE, None if count else SMALLEST_VARIANCE)
+    # A variance that is a power of ten but for its rounding to float32 is one: scales of 0.1 give κ = 0.01.
+    kappa = 10 ** (variance.log10() - 1e-6).ceil()
+    depth = means.new_zeros(batch)
+    if count:
+        index = renderer.farthest(means.detach(), rotations.detach(), scales.detach(), rays.detach(), visible)
+        pixel, gaussian = index // count, index % count
+        image = torch.arange(batch, device=index.device)
+        at = (image, gaussian)
+        ray = rays[image, pixel // width, pixel % width].clamp(-2, 2)
+        z, _, _ = reference.response(*(v[at][:, None] for v in (means, rotations, scales)), ray[:, None])
+        depth = torch.where(visible.any(1), z[:, 0, 0].clamp(-LARGEST, LARGEST), depth)
+    return 1 / (1 + (beta * depth) ** 4) * 0.5 * (math.pi * alpha * kappa).sqrt()
+
+
+def _select(backend: str):
+    if backend not in _RENDERERS:
+        raise ValueError(f"backend: got {backend!r}, wanted one of {', '.join(_RENDERERS)}")
+    return _RENDERERS[backend]
+
+
+def _flatten_batch(tensor: Tensor, batch: torch.Size, axes: int) -> Tensor:
+    """One batch axis of the common batch, in float32 at least."""
+    shape = tensor.shape[tensor.ndim - axes :]
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    return tensor.to(dtype).expand(*batch, *shape).reshape(math.prod(batch), *shape)
+
+
+def _check_tensors(tensors: dict[str, Tensor]) -> torch.Size:
+    """The common batch axes, or a ValueError that names the argument at fault."""
+    sizes: dict[str, tuple[str, int]] = {"3": ("", 3)}
+    for name, tensor in tensors.items():
+        axes = _AXES[name]
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"{name}: got {type(tensor).__name__}, wanted a tensor [..., {', '.join(axes)}]")
+        wrong = ValueError(f"{name}: got shape {tuple(tensor.shape)}, wanted [..., {', '.join(axes)}]")
+        if tensor.ndim < len(axes):
+            raise wrong
+        for axis, size in zip(axes, tensor.shape[tensor.ndim - len(axes) :], strict=True):
+            source, wanted = sizes.setdefault(axis, (name, size))
+            if size != wanted:
+                raise ValueError(f"{wrong} with {axis} = {wanted} as in {source}" if source else f"{wrong}")
+    means = tensors["means"]
+    wanted_dtype = torch.promote_types(means.dtype, torch.float32)
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name}: got dtype {tensor.dtype}, wanted a floating dtype")
+        if torch.promote_types(tensor.dtype, torch.float32) != wanted_dtype:
+            raise ValueError(
+                f"{name}: got dtype {tensor.dtype}, wanted {wanted_dtype} (or a half type), as means has it"
+            )
+        if tensor.device != means.device:
+            raise ValueError(f"{name}: is on {tensor.device}, wanted {means.device}, where means is")
+    try:
+        batch = torch.broadcast_shapes(*(v.shape[: v.ndim - len(_AXES[name])] for name, v in tensors.items()))
+    except RuntimeError:
+        shapes = ", ".join(f"{name} {tuple(v.shape)}" for name, v in tensors.items())
+        raise ValueError(f"batch axes do not broadcast: got {shapes}") from None
+    scales = tensors["scales"]
+    # On a GPU the look at the values would wait for the device; there the floor of the scales has to do.
+    if scales.device.type == "cpu" and not torch.compiler.is_compiling() and (scales <= 0).any():
+        raise ValueError(f"scales: got {scales.min().item():g} in shape {tuple(scales.shape)}, wanted all positive")
+    return batch
+
+
+def _check_numbers(**numbers: float) -> None:
+    for name, number in numbers.items():
+        lowest = 0.0 if name in ("near", "tolerance", "beta") else None
+        if not math.isfinite(number) or (number < 0 if lowest is not None else number <= 0):
+            raise ValueError(f"{name}: got {number}, wanted a finite number {'≥' if lowest is not None else '>'} 0")

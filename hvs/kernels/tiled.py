@@ -1,0 +1,265 @@
+"""The tiled torch backend: only the pixels of the tiles that a Gaussian reaches are computed, on any device.
+
+The gradient is written by hand from the saved latent O and denominator S. With ``B = diag(1/s) ρᵀ``, ``u = B r``,
+``z = p/q``, the offset ``x = μ - z r`` from the ray to the mean, ``e = B x`` (so ``D = |e|²``), ``g = dL/dO`` and
+``h = w dL/dw``:
+
+    dL/dw = (g·f - g·O) / S                  (without g·O where S sits on its floor)
+    k = 4 z³ / (1 + z⁴)
+    dL/dB = B M        M = -Σ h [2/α x xᵀ + k/q (x rᵀ + r xᵀ) + r rᵀ / q]
+    dL/dμ = BᵀB v      v = -Σ h [2/α x + k/q r]
+    dL/dr = Bᵀ h [(2z/α - k/q) e + (k z - 1)/q u]
+
+The sums run over the pixels, so a Gaussian's geometry gradient is nine moments per tile.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from . import culling
+from .pyramid import TILE, build_pyramid, gather_tiles, pad_to_tiles, scatter_tiles
+from .tiles import Block, Scene
+
+# exp(-60) is far below any tolerance. Without the limit denormal numbers appear, which CPUs multiply very slowly.
+LARGEST_EXPONENT = 60.0
+# Depths beyond this change nothing in 1/(1 + z⁴), but their powers would overflow.
+DEEPEST = 1e9
+
+
+def render(*inputs) -> Tensor:
+    """As :func:`hvs.kernels.reference.render`, without the pairs that the tolerance lets go."""
+    return blend(*inputs)[0]
+
+
+@torch.library.custom_op("hvs::farthest_tiled", mutates_args=())
+def farthest(means: Tensor, rotations: Tensor, scales: Tensor, rays: Tensor, visible: Tensor) -> Tensor:
+    """As :func:`hvs.kernels.reference.farthest`."""
+    height, width = rays.shape[1:3]
+    rays = pad_to_tiles(rays.movedim(-1, 1)).contiguous()
+    whiten = culling.whitening(rotations, scales)
+    return culling.farthest(means, whiten, visible, rays, build_pyramid(rays), height, width)
+
+
+@farthest.register_fake
+def _(means, rotations, scales, rays, visible):
+    return visible.new_empty(visible.shape[:1], dtype=torch.long)
+
+
+@torch.library.custom_op("hvs::blend_tiled", mutates_args=())
+def blend(
+    means: Tensor,
+    rotations: Tensor,
+    scales: Tensor,
+    features: Tensor,
+    background: Tensor,
+    background_weight: Tensor,
+    rays: Tensor,
+    visible: Tensor,
+    alpha: float,
+    eps: float,
+    tolerance: float,
+) -> tuple[Tensor, Tensor]:
+    """The normalised weighted sum of features along each ray, and its denominator.
+
+    Args:
+        means [B, N, 3], rotations [B, N, 3, 3], scales [B, N, 3], features [B, N, C], background [B, C],
+        background_weight [B], rays [B, H, W, 3], all of one dtype, visible [B, N] (bool).
+
+    Returns:
+        latent [B, C, H, W], denominator before its floor [B, H, W].
+    """
+    floor = background_weight.clamp(min=eps)
+    scene = Scene.build(means, rotations, scales, rays, visible, tolerance * floor, alpha)
+    m = (scene.whiten * means[..., None, :]).sum(-1)
+    size = scene.rays.shape[2:]
+    latent = (background * (background_weight / floor)[:, None])[..., None, None].expand(-1, -1, *size).contiguous()
+    total = background_weight[:, None, None, None].expand(-1, 1, *size).contiguous()
+    for chunk in scene.chunks():
+        r = scene.rays_of(chunk)
+        S = background_weight[chunk.images, None]  # [A, 1], then [A, TILE²]
+        O = background[chunk.images, :, None]  # [A, C, 1], then [A, C, TILE²]
+        for block in chunk.blocks:
+            w = _respond(scene, m, block, r, alpha).w
+            more = S + w.new_zeros(r.shape[1:]).index_add_(0, block.slots, w)
+            # A running mean: every factor is at most one, so nothing overflows whatever the features are.
+            share = more.clamp(min=torch.finfo(w.dtype).tiny).reciprocal()
+            f = block.pad(features.flatten(0, 1)[block.gaussians], len(r[0]))
+            w = block.pad(w * share[block.slots], len(r[0]))
+            O = torch.baddbmm(O * (S * share)[:, None], f.mT, w)
+            S = more
+        O = O * (S / S.clamp(min=eps))[:, None]
+        scatter_tiles(latent, chunk.tiles, O)
+        scatter_tiles(total, chunk.tiles, S)
+    height, width = rays.shape[1:3]
+    return latent[..., :height, :width].contiguous(), total[:, 0, :height, :width].contiguous()
+
+
+@blend.register_fake
+def _(means, rotations, scales, features, background, background_weight, rays, visible, alpha, eps, tolerance):
+    batch, height, width, _ = rays.shape
+    return features.new_empty(batch, features.shape[-1], height, width), rays.new_empty(batch, height, width)
+
+
+@torch.library.custom_op("hvs::blend_tiled_backward", mutates_args=())
+def blend_backward(
+    gradient: Tensor,
+    latent: Tensor,
+    total: Tensor,
+    means: Tensor,
+    rotations: Tensor,
+    scales: Tensor,
+    features: Tensor,
+    background: Tensor,
+    background_weight: Tensor,
+    rays: Tensor,
+    visible: Tensor,
+    alpha: float,
+    eps: float,
+    tolerance: float,
+    with_rays: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of means, rotations, scales, features, background, background_weight and rays.
+
+    The one of rays is empty unless ``with_rays``.
+    """
+    floor = background_weight.clamp(min=eps)
+    scene = Scene.build(means, rotations, scales, rays, visible, tolerance * floor, alpha)
+    m = (scene.whiten * means[..., None, :]).sum(-1)
+    d_features = torch.zeros_like(features).flatten(0, 1)
+    d_whiten = torch.zeros_like(rotations).flatten(0, 1)
+    d_means = torch.zeros_like(means).flatten(0, 1)
+    d_rays = torch.zeros_like(scene.rays) if with_rays else rays.new_empty(0)
+
+    # dO/df_bg = w_bg/S in every pixel. dO/dw_bg = (f_bg - O)/S vanishes where nothing but the background is seen,
+    # unless S sits on its floor there.
+    by_pixel = torch.bmm(gradient.flatten(2), total.clamp(min=eps).reciprocal().flatten(1)[..., None])[..., 0]
+    d_background = background_weight[:, None] * by_pixel
+    d_weight = torch.where(background_weight < eps, (background * by_pixel).sum(-1), 0)
+
+    padded = [_pad_with_zeros(v) for v in (gradient, latent, total[:, None])]
+    for chunk in scene.chunks():
+        r = scene.rays_of(chunk)
+        g, O, S = (gather_tiles(v, chunk.tiles) for v in padded)  # [A, C, TILE²] twice, [A, 1, TILE²]
+        g = g / S.clamp(min=eps)
+        gO = torch.where(eps <= S[:, 0], (g * O).sum(1), 0)  # [A, TILE²]
+        seen = (g.sum(-1) * background[chunk.images]).sum(-1).where(background_weight[chunk.images] >= eps, 0)
+        d_weight.index_add_(0, chunk.images, seen - gO.sum(-1))
+        d_r = torch.zeros_like(r)
+        for block in chunk.blocks:
+            response = _respond(scene, m, block, r, alpha)
+            w = block.pad(response.w, len(g))
+            f = block.pad(features.flatten(0, 1)[block.gaussians], len(g))
+            d_features.index_add_(0, block.gaussians, block.unpad(torch.bmm(w, g.mT)))
+            h = (block.unpad(torch.bmm(f, g)) - gO[block.slots]) * response.w
+            B = scene.whiten.flatten(0, 1)[block.gaussians]
+            moment, v = _geometry_moments(response, h, means.flatten(0, 1)[block.gaussians], alpha)
+            d_whiten.index_add_(0, block.gaussians, (B[..., None] * moment[:, None]).sum(-2))
+            Bv = (B * v[:, None]).sum(-1)
+            d_means.index_add_(0, block.gaussians, (B * Bv[..., None]).sum(-2))
+            if with_rays:
+                d_r.index_add_(1, block.slots, _ray_gradient(response, h, B, alpha))
+        if with_rays:
+            scatter_tiles(d_rays, chunk.tiles, d_r.movedim(0, 1))
+
+    d_whiten = d_whiten.view_as(rotations)
+    height, width = rays.shape[1:3]
+    return (
+        d_means.view_as(means),
+        (d_whiten / scales[..., None]).mT.contiguous(),
+        -(d_whiten * scene.whiten).sum(-1) / scales,
+        d_features.view_as(features),
+        d_background,
+        d_weight,
+        d_rays[..., :height, :width].movedim(1, -1).contiguous() if with_rays else d_rays,
+    )
+
+
+@blend_backward.register_fake
+def _(gradient, latent, total, *inputs):
+    *tensors, rays, _, _, _, _, with_rays = inputs
+    gradients = (torch.empty_like(v, memory_format=torch.contiguous_format) for v in tensors)
+    return *gradients, rays.new_empty(rays.shape if with_rays else (0,))
+
+
+def _save_for_backward(ctx, inputs, output):
+    *tensors, ctx.alpha, ctx.eps, ctx.tolerance = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(*output, *tensors)
+
+
+def _backward(ctx, gradient, _):
+    with_rays = ctx.needs_input_grad[6]
+    with torch.autocast(gradient.device.type, enabled=False):
+        gradients = blend_backward(gradient, *ctx.saved_tensors, ctx.alpha, ctx.eps, ctx.tolerance, with_rays)
+    return *gradients[:6], gradients[6] if with_rays else None, None, None, None, None
+
+
+blend.register_autograd(_backward, setup_context=_save_for_backward)
+
+
+@dataclass(frozen=True)
+class _Response:
+    """What P pairs of a tile and a Gaussian have to do with one another, [P, TILE²] each."""
+
+    r: Tensor
+    u: tuple[Tensor, Tensor, Tensor]
+    e: tuple[Tensor, Tensor, Tensor]
+    q: Tensor
+    z: Tensor
+    falloff: Tensor
+    w: Tensor
+
+
+def _respond(scene: Scene, m: Tensor, block: Block, rays: Tensor, alpha: float) -> _Response:
+    """Rays [3, A, TILE²] of the chunk's tiles, m [B, N, 3]."""
+    B = scene.whiten.flatten(0, 1)[block.gaussians]
+    m = m.flatten(0, 1)[block.gaussians]
+    r = rays.index_select(1, block.slots)
+    x, y, z = r
+    u = tuple((B[:, i, 0, None] * x).addcmul_(B[:, i, 1, None], y).addcmul_(B[:, i, 2, None], z) for i in range(3))
+    q = (u[0] * u[0]).addcmul_(u[1], u[1]).addcmul_(u[2], u[2]).clamp_(min=torch.finfo(x.dtype).tiny)
+    depth = (m[:, 0, None] * u[0]).addcmul_(m[:, 1, None], u[1]).addcmul_(m[:, 2, None], u[2]).div_(q)
+    depth.clamp_(-DEEPEST, DEEPEST)
+    e = tuple(torch.addcmul(m[:, i, None], depth, u[i], value=-1) for i in range(3))
+    falloff = depth.square().square_().add_(1).reciprocal_()
+    w = (e[0] * e[0]).addcmul_(e[1], e[1]).addcmul_(e[2], e[2])
+    w.mul_(-1 / alpha).clamp_(min=-LARGEST_EXPONENT).exp_().mul_(q.rsqrt()).mul_(falloff).mul_(
+        0.5 * math.sqrt(math.pi * alpha)
+    )
+    return _Response(r, u, e, q, depth, falloff, w)
+
+
+def _geometry_moments(response: _Response, h: Tensor, means: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """The moments M [P, 3, 3] and v [P, 3] of the module's docstring."""
+    r, z = response.r, response.z
+    by_q = h / response.q
+    k_by_q = (z * z * z).mul_(response.falloff).mul_(by_q).mul_(4)
+    by_alpha = h * (2 / alpha)
+    x = [torch.addcmul(means[:, i, None], z, r[i], value=-1) for i in range(3)]
+    of_x = [(by_alpha * x[i]).addcmul_(k_by_q, r[i]) for i in range(3)]
+    of_r = [(k_by_q * x[i]).addcmul_(by_q, r[i]) for i in range(3)]
+    moment = means.new_empty(len(means), 3, 3)
+    for i in range(3):
+        for j in range(i, 3):
+            moment[:, i, j] = moment[:, j, i] = -(of_x[i] * x[j]).addcmul_(of_r[i], r[j]).sum(-1)
+    return moment, -torch.stack([v.sum(-1) for v in of_x], -1)
+
+
+def _ray_gradient(response: _Response, h: Tensor, B: Tensor, alpha: float) -> Tensor:
+    """dL/dr of every pair, [3, P, TILE²]."""
+    z = response.z
+    k = 4 * z * z * z * response.falloff
+    of_e = h * (2 / alpha * z - k / response.q)
+    of_u = h * (k * z - 1) / response.q
+    d_u = [of_e * e + of_u * u for e, u in zip(response.e, response.u, strict=True)]
+    return torch.stack([sum(B[:, i, axis, None] * d_u[i] for i in range(3)) for axis in range(3)])
+
+
+def _pad_with_zeros(image: Tensor) -> Tensor:
+    """[B, ..., H, W] up to multiples of TILE. A padded pixel has no gradient, and so passes none on."""
+    down, right = -image.shape[-2] % TILE, -image.shape[-1] % TILE
+    return F.pad(image, (0, right, 0, down)) if down or right else image

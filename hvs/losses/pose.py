@@ -1,0 +1,52 @@
+"""Loss of the lifted pose."""
+
+import torch
+from torch import Tensor
+
+from ..geometry import Skeleton
+
+# Panoptic: weight of a part, and the body joint that its joints are taken relative to (None: the root, as they come).
+_PARTS = {
+    "body": (1.0, None),
+    "left_hand": (10.0, "LWrist"),
+    "right_hand": (10.0, "RWrist"),
+    "face": (5.0, "Nose"),
+}
+
+
+def pose_loss(predicted: Tensor, target: Tensor, valid: Tensor, skeleton: Skeleton) -> Tensor:
+    """Mean joint position error in metres over valid joints, a weighted sum over the skeleton's parts (scalar).
+
+    Body 1, relative to the root; for a skeleton with hands and face, each hand 10, relative to its wrist, and face 5,
+    relative to the nose, so that small parts are shaped by their own joints rather than by where the arm is
+    (Rochette et al. 2021). A joint counts where it and the joint it is taken relative to are valid; a part without one
+    counts 0.
+
+    Args:
+        predicted: poses relative to the root joint, metres, [B, J, 3].
+        target: poses in the same frame, metres, [B, J, 3]; the root is subtracted here.
+        valid: which joints of the target are known, [B, J] bool.
+        skeleton: the joints' order.
+
+    Raises:
+        ValueError: the shapes do not agree with one another or with the skeleton.
+    """
+    shapes = [tuple(tensor.shape) for tensor in (predicted, target, valid)]
+    joints = len(skeleton.joints)
+    if shapes[0] != shapes[1] or shapes[2] != shapes[0][:-1] or shapes[0][1:] != (joints, 3):
+        raise ValueError(
+            f"predicted, target, valid: got shapes {shapes}, wanted two of [B, {joints}, 3] and one of [B, {joints}]"
+        )
+    error = predicted.new_zeros(())
+    for part, (start, stop) in skeleton.parts.items():
+        weight, anchor = _PARTS[part]
+        joint = skeleton.root if anchor is None else skeleton.joints.index(anchor)
+        origin = 0 if anchor is None else predicted[:, None, joint]
+        found = predicted[:, start:stop] - origin
+        wanted = target[:, start:stop] - target[:, None, joint]
+        counts = valid[:, start:stop] & valid[:, None, joint]
+        # Unknown joints may hold anything, NaN included; selected away before the norm, they leave no gradient either.
+        difference = torch.where(counts[..., None], found - wanted, 0)
+        distance = torch.linalg.vector_norm(difference, dim=-1)
+        error = error + weight * distance.sum() / counts.sum().clamp(min=1)
+    return error

@@ -1,0 +1,162 @@
+"""Scores of pictures and poses, one value per sample.
+
+Pictures are [B, 3, H, W] in 0..1 and are clamped to it; masks are [B, 1, H, W], 1 on the person. Poses are [B, J, 3] in
+metres, errors in millimetres. A sample that cannot be scored (no foreground, no valid joint) scores NaN: average with
+``torch.nanmean``.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+# Metres to millimetres.
+MILLIMETRES = 1000
+# Half the width of the window of SSIM, 11 pixels.
+SSIM_MARGIN = 5
+# Smallest side of a foreground box that SSIM and LPIPS can look at, in pixels.
+SMALLEST_BOX = 32
+
+
+def psnr(predicted: Tensor, target: Tensor) -> Tensor:
+    """Peak signal to noise ratio in dB, [B]."""
+    square = (predicted.clamp(0, 1) - target.clamp(0, 1)).float().square()
+    return -10 * square.mean((1, 2, 3)).log10()
+
+
+def psnr_foreground(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Peak signal to noise ratio in dB over the bounding box of the mask, [B]."""
+    box = foreground_box(mask)
+    square = (predicted.clamp(0, 1) - target.clamp(0, 1)).float().square().mean(1, keepdim=True)
+    return -10 * ((square * box).sum((1, 2, 3)) / box.sum((1, 2, 3))).log10()
+
+
+def ssim(predicted: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004): 11×11 Gaussian window, σ 1.5, where it fits into the picture, [B].
+
+    Raises:
+        ValueError: the pictures are smaller than the window.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    if min(predicted.shape[-2:]) <= 2 * SSIM_MARGIN:
+        raise ValueError(f"predicted: got shape {tuple(predicted.shape)}, wanted at least 11×11 pixels")
+    predicted, target = predicted.clamp(0, 1).float(), target.clamp(0, 1).float()
+    _, similarity = structural_similarity_index_measure(
+        predicted, target, sigma=1.5, data_range=1.0, reduction="none", return_full_image=True
+    )
+    inside = slice(SSIM_MARGIN, -SSIM_MARGIN)
+    return similarity[..., inside, inside].mean((1, 2, 3))
+
+
+def lpips_alex(path: str | Path | None = None) -> nn.Module | None:
+    """LPIPS on AlexNet (Zhang et al. 2018), a module of two pictures -> [B]; None and a warning without its weights.
+
+    Args:
+        path: torchvision's ``alexnet-owt-7be5be79.pth``; looked for in torch's download cache if not given.
+
+    Raises:
+        ValueError: a path was given, and is not such a file.
+    """
+    from .losses import load_lpips
+
+    distance = load_lpips("alex", path)
+    return _Lpips(distance) if distance else None
+
+
+class _Lpips(nn.Module):
+    def __init__(self, distance: nn.Module) -> None:
+        super().__init__()
+        self.distance = distance
+
+    @torch.no_grad()
+    def forward(self, predicted: Tensor, target: Tensor) -> Tensor:
+        return self.distance(predicted.clamp(0, 1), target.clamp(0, 1), normalize=True).flatten()
+
+
+def on_foreground(
+    metric: Callable[[Tensor, Tensor], Tensor], predicted: Tensor, target: Tensor, mask: Tensor
+) -> Tensor:
+    """A score of whole pictures taken on the bounding box of each sample's mask instead, [B].
+
+    Boxes smaller than 32 pixels are widened to it, as far as the picture goes.
+    """
+    scores = []
+    for sample in range(len(mask)):
+        where = mask[sample, 0].nonzero()
+        if len(where) == 0:
+            scores.append(predicted.new_full((), torch.nan))
+            continue
+        rows, columns = (
+            _widen(int(first), int(last) + 1, limit)
+            for first, last, limit in zip(where.amin(0), where.amax(0), mask.shape[-2:], strict=True)
+        )
+        pair = (image[sample : sample + 1, :, rows, columns] for image in (predicted, target))
+        scores.append(metric(*pair)[0])
+    return torch.stack(scores)
+
+
+def foreground_box(mask: Tensor) -> Tensor:
+    """The bounding box of each mask [B, 1, H, W] as another mask, bool."""
+    inside = []
+    for axis, other in ((-2, -1), (-1, -2)):
+        occupied = (mask != 0).any(other, keepdim=True)
+        from_start, from_end = occupied.cumsum(axis) > 0, occupied.flip(axis).cumsum(axis).flip(axis) > 0
+        inside.append(from_start & from_end)
+    return inside[0] & inside[1]
+
+
+def mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Mean per joint position error in millimetres, [B]; over valid joints [B, J] only, if given (MPVJPE).
+
+    Both poses are taken as they come: make them relative to the root first, where that is what is compared.
+    """
+    weights = _weights(target, valid)
+    # Unknown joints may hold anything, NaN included.
+    difference = torch.where(weights[..., None] > 0, predicted - target, 0)
+    return (difference.norm(dim=-1) * weights).sum(-1) / weights.sum(-1) * MILLIMETRES
+
+
+def n_mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+    """:func:`mpjpe` after the scale of the prediction that fits the target best in least squares, [B].
+
+    Rhodin et al. 2018; both poses are relative to the root.
+    """
+    weights = _weights(target, valid)[..., None]
+    found, wanted = (torch.where(weights > 0, pose, 0) for pose in (predicted, target))
+    # A prediction that is one point has no scale; it stays as it is.
+    square = found.square().sum((1, 2))
+    scale = torch.where(square > 0, (found * wanted).sum((1, 2)) / square, 1)
+    return mpjpe(predicted * scale[:, None, None], target, valid)
+
+
+def p_mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+    """:func:`mpjpe` after the similarity (rotation, scale, translation) that fits the prediction best, [B].
+
+    Procrustes analysis in least squares (Umeyama 1991), reflections excluded.
+    """
+    weights = _weights(target, valid)[..., None]
+    count = weights.sum(1, keepdim=True)
+    found, wanted = (torch.where(weights > 0, pose, 0) for pose in (predicted, target))
+    found_centre, wanted_centre = (pose.sum(1, keepdim=True) / count for pose in (found, wanted))
+    found, wanted = (found - found_centre) * weights, (wanted - wanted_centre) * weights
+    # Samples without a valid joint are NaN here; the decomposition refuses those, and their score is NaN anyway.
+    left, singular, right = torch.linalg.svd(torch.nan_to_num(found.mT @ wanted))
+    sign = torch.ones_like(singular)
+    sign[:, -1] = torch.det(left @ right).sign()
+    rotation = left * sign[:, None] @ right
+    square = found.square().sum((1, 2))
+    scale = torch.where(square > 0, (singular * sign).sum(-1) / square, 1)
+    aligned = scale[:, None, None] * (predicted - found_centre) @ rotation + wanted_centre
+    return mpjpe(aligned, target, valid)
+
+
+def _weights(target: Tensor, valid: Tensor | None) -> Tensor:
+    return torch.ones_like(target[..., 0]) if valid is None else valid.to(target.dtype)
+
+
+def _widen(start: int, stop: int, limit: int) -> slice:
+    side = min(max(stop - start, SMALLEST_BOX), limit)
+    start = min(max((start + stop - side) // 2, 0), limit - side)
+    return slice(start, start + side)

@@ -1,0 +1,61 @@
+"""Appearance encoder: image of a person -> one feature vector per limb."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+DEPTHS = (18, 34, 50)
+# Statistics of ImageNet, RGB in 0..1.
+MEAN = (0.485, 0.456, 0.406)
+DEVIATION = (0.229, 0.224, 0.225)
+
+
+class AppearanceEncoder(nn.Module):
+    """ResNet with group normalisation (Wu and He 2018), average pool, and a linear layer to N × C features.
+
+    Args:
+        limbs: number N of feature vectors.
+        features: their length C.
+        depth: of the ResNet: 18, 34 or 50.
+    """
+
+    def __init__(self, limbs: int, features: int, depth: int = 50) -> None:
+        super().__init__()
+        from torchvision.models import resnet
+
+        build = getattr(resnet, f"resnet{depth}")
+        self.backbone = build(norm_layer=partial(nn.GroupNorm, 32), num_classes=limbs * features)
+        self.features = features
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("deviation", torch.tensor(DEVIATION)[:, None, None], persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images [B, 3, h, w] in 0..1 -> appearance [B, N, C]."""
+        return self.backbone((image - self.mean) / self.deviation).unflatten(1, (-1, self.features))
+
+    def load_imagenet(self, path: str | Path) -> None:
+        """Start from ImageNet weights; the last layer, which is not about ImageNet's classes, stays as it is.
+
+        Args:
+            path: a state dict of torchvision's names, bare or as training scripts wrap it ("state_dict", "module."):
+                ``ImageNet-ResNet50-GN.pth`` of the release v0.1 of github.com/ppwwyyxx/GroupNorm-reproduce, for one.
+
+        Raises:
+            ValueError: the file cannot be read or does not hold the weights of this network.
+        """
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        # A damaged file can fail anywhere in the unpickler, with any error.
+        except Exception as error:
+            reason = str(error).partition("\n")[0] or repr(error)
+            raise ValueError(f"{path}: not readable as PyTorch weights ({reason:.200})") from error
+        state = content.get("state_dict", content) if isinstance(content, dict) else {}
+        state = {str(name).removeprefix("module."): value for name, value in state.items()}
+        head = {f"fc.{name}": value for name, value in self.backbone.fc.state_dict().items()}
+        try:
+            self.backbone.load_state_dict(state | head)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path}: not the weights of this encoder: {reason:.500}") from error

@@ -1,0 +1,151 @@
+"""The model: lift a pose, encode an appearance, render both for any camera."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..geometry import Camera, limb_gaussians, skeletons
+from ..geometry.cameras import ResizeConvention
+from ..kernels import rasterize
+from .decoder import LEVELS, WIDEST, Decoder
+from .encoder import DEPTHS, AppearanceEncoder
+from .lifter import GROUPS, Lifter
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """All that fixes the shape of the model, and how it reads cameras. Stored in checkpoints.
+
+    Attributes:
+        skeleton: "panoptic" or "human36m".
+        d_embedding: width of the lifter's hidden layers.
+        dropout: of the lifter.
+        input_resolution: side of the images that are encoded, in pixels.
+        rendering_resolution: side of the latent image.
+        target_resolution: side of the picture; 2^n times the rendering resolution.
+        appearance_features: channels C of a limb's appearance and of the latent image.
+        base_channels: of the decoder.
+        encoder_depth: of the encoder's ResNet: 18, 34 or 50.
+        resize: how a camera shrinks from the target to the rendering resolution; the released checkpoints of the
+            original need "original".
+    """
+
+    skeleton: str = "panoptic"
+    d_embedding: int = 2048
+    dropout: float = 0.1
+    input_resolution: int = 256
+    rendering_resolution: int = 256
+    target_resolution: int = 256
+    appearance_features: int = 16
+    base_channels: int = 64
+    encoder_depth: int = 50
+    resize: ResizeConvention = "centre"
+
+    def __post_init__(self) -> None:
+        def require(name: str, holds: bool, wanted: str) -> None:
+            if not holds:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, wanted {wanted}")
+
+        require("skeleton", self.skeleton in skeletons.BY_NAME, f"one of {', '.join(skeletons.BY_NAME)}")
+        require("encoder_depth", self.encoder_depth in DEPTHS, f"one of {DEPTHS}")
+        require("resize", self.resize in ("centre", "original"), '"centre" or "original"')
+        require("dropout", 0 <= self.dropout < 1, "0 or more and less than 1")
+        require("appearance_features", self.appearance_features > 0, "a positive number")
+        require("input_resolution", self.input_resolution >= 32, "32 or more")
+        # A group of one value is normalised to zero, whatever it was.
+        multiples = {"d_embedding": (GROUPS, 2 * GROUPS), "rendering_resolution": (2**LEVELS, 2**LEVELS)}
+        for name, (unit, least) in multiples.items():
+            value = getattr(self, name)
+            require(name, value >= least and value % unit == 0, f"a multiple of {unit}, at least {least}")
+        sizes = [self.rendering_resolution * 2**i for i in range(8)]
+        require("target_resolution", self.target_resolution in sizes, f"one of {', '.join(map(str, sizes))}")
+        unit = 2 ** min(self.doublings, WIDEST)
+        wanted = f"a positive multiple of {unit}" if unit > 1 else "a positive number"
+        require("base_channels", self.base_channels > 0 and self.base_channels % unit == 0, wanted)
+
+    @property
+    def doublings(self) -> int:
+        """How often the picture is doubled in size beyond the latent image."""
+        return (self.target_resolution // self.rendering_resolution).bit_length() - 1
+
+
+class HumanViewSynthesis(nn.Module):
+    """Human pose manipulation and novel view synthesis (Rochette et al. 2021, arXiv 2111.12731).
+
+    Every mode of inference composes three calls: novel view (pose and image of A, camera B), virtual view (a camera
+    that never was), motion transfer (pose of A, appearance of C).
+    """
+
+    def __init__(self, settings: ModelSettings | None = None) -> None:
+        super().__init__()
+        self.settings = settings = settings or ModelSettings()
+        self.skeleton = skeletons.BY_NAME[settings.skeleton]
+        limbs, features = len(self.skeleton.edges), settings.appearance_features
+        self.lifter = Lifter(len(self.skeleton.joints), settings.d_embedding, settings.dropout)
+        self.encoder = AppearanceEncoder(limbs, features, settings.encoder_depth)
+        self.decoder = Decoder(features, limbs * features, settings.base_channels, settings.doublings)
+
+    def lift(self, keypoints: Tensor, confidence: Tensor, resolution: Tensor) -> Tensor:
+        """Pose in the frame of the camera that took the image, relative to its root joint, [B, J, 3] in metres.
+
+        Args:
+            keypoints: pixels of the full, uncropped frame, [B, J, 2].
+            confidence: which joints were found, [B, J] bool.
+            resolution: width and height of the full frame, [B, 2].
+
+        Raises:
+            ValueError: a shape is wrong.
+        """
+        joints = len(self.skeleton.joints)
+        _check("keypoints", keypoints, (joints, 2))
+        _check("confidence", confidence, (joints,))
+        _check("resolution", resolution, (2,))
+        # Half precision would move joints by millimetres.
+        with torch.autocast(keypoints.device.type, enabled=False):
+            return self.lifter(keypoints, confidence, resolution)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Appearance of the person in images [B, 3, h, w] in 0..1: one vector per limb, [B, N, C].
+
+        Raises:
+            ValueError: a shape is wrong.
+        """
+        side = self.settings.input_resolution
+        _check("image", image, (3, side, side))
+        return self.encoder(image)
+
+    def render(self, points: Tensor, appearance: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
+        """The latent image [B, C, h, w] of a person and their picture [B, 3, H, W], as a camera sees them.
+
+        The picture is near 0..1 but not clamped. Geometry and rasteriser compute in float32 or better, autocast or not.
+
+        Args:
+            points: joints in the camera's frame, in metres, [B, J, 3].
+            appearance: one vector per limb, [B, N, C].
+            camera: of the picture, at any resolution; its batch axes broadcast against [B].
+
+        Raises:
+            ValueError: a shape is wrong.
+        """
+        _check("points", points, (len(self.skeleton.joints), 3))
+        _check("appearance", appearance, (len(self.skeleton.edges), self.settings.appearance_features))
+        latent = self.rasterize(points, appearance, camera)
+        return latent, self.decoder(latent, appearance)
+
+    def rasterize(self, points: Tensor, appearance: Tensor, camera: Camera) -> Tensor:
+        """The latent image [B, C, h, w] alone; the arguments are those of :meth:`render`."""
+        side = self.settings.rendering_resolution
+        dtype = torch.promote_types(points.dtype, torch.float32)
+        with torch.autocast(points.device.type, enabled=False):
+            rays = camera.to(points.device, dtype).resize(side, side, convention=self.settings.resize).rays()
+            rays = rays.expand(len(points), side, side, 3)
+            features = appearance.to(dtype)
+            # What no limb reaches is zero: the data sets' background is the decoder's to paint.
+            background = features.new_zeros(len(points), features.shape[-1])
+            return rasterize(*limb_gaussians(points.to(dtype), self.skeleton), features, background, rays)
+
+
+def _check(name: str, tensor: Tensor, tail: tuple[int, ...]) -> None:
+    if tensor.ndim != len(tail) + 1 or tensor.shape[1:] != tail:
+        raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, wanted [B, {', '.join(map(str, tail))}]")

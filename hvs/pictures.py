@@ -1,0 +1,75 @@
+"""Pictures of tensors, to look at: latents as colours, skeletons over images, mosaics with captions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional as F
+
+from .geometry import Skeleton
+
+# Pixels between the pictures of a mosaic, and height of its captions.
+GAP = 4
+CAPTION = 18
+PART_COLOURS = {"body": (255, 140, 0), "left_hand": (0, 170, 255), "right_hand": (120, 220, 60), "face": (255, 80, 160)}
+
+
+def to_uint8(image: Tensor) -> np.ndarray:
+    """A picture [3, H, W] in 0..1, as [H, W, 3] bytes."""
+    return (image.detach().float().clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy()
+
+
+def latent_to_rgb(latent: Tensor) -> Tensor:
+    """The three principal components of latent images [B, C, h, w] as colours in 0..1, [B, 3, h, w].
+
+    The components are those of the whole batch, so a colour means the same in all its pictures.
+    """
+    values = latent.detach().float().movedim(1, -1)  # [B, h, w, C]
+    flat = values.flatten(0, 2)
+    flat = flat - flat.mean(0)
+    components = torch.linalg.eigh(flat.T @ flat).eigenvectors[:, -3:].flip(-1)  # [C, up to 3]
+    # An eigenvector's sign is arbitrary; the same picture should come out the same everywhere.
+    components = components * components.gather(0, components.abs().argmax(0, keepdim=True)).sign()
+    colours = F.pad(flat @ components, (0, 3 - components.shape[1]))
+    spread = colours.abs().amax(0).clamp(min=1e-12)
+    return (0.5 + 0.5 * colours / spread).unflatten(0, values.shape[:3]).movedim(-1, 1)
+
+
+def draw_skeleton(image: Tensor, keypoints: Tensor, valid: Tensor, skeleton: Skeleton) -> Tensor:
+    """The picture [3, H, W] with the skeleton's edges over it, where both joints are valid.
+
+    Args:
+        image: in 0..1, [3, H, W].
+        keypoints: pixels of this picture, [J, 2].
+        valid: which joints to draw, [J] bool.
+    """
+    picture = Image.fromarray(to_uint8(image))
+    draw = ImageDraw.Draw(picture)
+    width = max(1, picture.height // 128)
+    for i, j in skeleton.edges:
+        if valid[i] and valid[j]:
+            part = next(name for name, (start, stop) in skeleton.parts.items() if start <= max(i, j) < stop)
+            line = [tuple(keypoints[k].tolist()) for k in (i, j)]
+            draw.line(line, fill=PART_COLOURS[part], width=width if part == "body" else 1)
+    return torch.from_numpy(np.array(picture)).movedim(-1, 0).float() / 255
+
+
+def mosaic(rows: Sequence[Sequence[Tensor]], captions: Sequence[str] = ()) -> Image.Image:
+    """Rows of pictures [3, H, W] in 0..1 on white, all brought to the size of the first, captions over the columns."""
+    height, width = rows[0][0].shape[-2:]
+    top = CAPTION if captions else 0
+    columns = max(len(row) for row in rows)
+    size = (columns * (width + GAP) - GAP, top + len(rows) * (height + GAP) - GAP)
+    sheet = Image.new("RGB", size, "white")
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            if picture.shape[-2:] != (height, width):
+                picture = F.interpolate(picture[None].float(), (height, width), mode="nearest")[0]
+            sheet.paste(Image.fromarray(to_uint8(picture)), (x * (width + GAP), top + y * (height + GAP)))
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=12)
+    for x, caption in enumerate(captions):
+        draw.text((x * (width + GAP) + width / 2, 2), caption, fill="black", font=font, anchor="ma")
+    return sheet

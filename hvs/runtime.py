@@ -1,0 +1,88 @@
+"""What every command needs: a device, seeds, atomic files, and errors that fit in one line."""
+
+import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class UserError(Exception):
+    """Something the user can mend; the message is one line that says what and where."""
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Run a command; what the user can mend ends it with one line on stderr and exit code 2, no traceback."""
+    from .checkpoint import CheckpointError
+    from .data import DataError
+
+    try:
+        command()
+    except (UserError, CheckpointError, DataError, OSError) as error:
+        sys.exit(_fail(f"error: {' '.join(str(error).split())}", 2))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted", 130))
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+def select_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the first GPU, or the CPU where there is none.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device: got {name!r}, which is not available ({str(error).partition(chr(10))[0]})") from error
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch on all devices."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 where a GPU has it, float32 elsewhere."""
+    usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=usable)
+
+
+def make_folder(path: Path) -> Path:
+    """The folder, made if needed and known to be writable.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{path}: not a folder that can be written to ({error.strerror})") from error
+    return path
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` make a file beside ``path`` and move it there: a reader sees the old file or the whole new one."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,69 @@
+"""What a training run needs to go on where it was stopped: one file, written atomically, read without running code."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .config import TrainSettings
+from .models import HumanViewSynthesis
+from .runtime import UserError, write_atomically
+
+FILE = "training.pt"
+
+
+def save_state(
+    settings: TrainSettings,
+    stage: str,
+    step: int,
+    seconds: float,
+    model: HumanViewSynthesis,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Save after ``step`` steps of a stage and ``seconds`` of work in all."""
+    state = dict(
+        stage=stage,
+        step=step,
+        seconds=seconds,
+        model_settings=json.dumps(asdict(settings.model)),
+        model=model.state_dict(),
+        optimizer=optimizer.state_dict(),
+        random=dict(
+            cpu=torch.get_rng_state(),
+            cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        ),
+    )
+    write_atomically(settings.run / FILE, lambda path: torch.save(state, path))
+
+
+def load_state(settings: TrainSettings) -> dict[str, Any]:
+    """The run folder's last state on the CPU; empty where there is none.
+
+    Raises:
+        UserError: the file is unreadable, or of another model.
+    """
+    file: Path = settings.run / FILE
+    if not file.exists():
+        return {}
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        same = state["model_settings"] == json.dumps(asdict(settings.model))
+    # A damaged file can fail anywhere in the unpickler, with any error.
+    except Exception as error:
+        raise UserError(f"{file}: not a readable training state ({type(error).__name__})") from error
+    if not same:
+        raise UserError(f"{file}: is of a model with other settings ({state['model_settings']}); use another --run")
+    return state
+
+
+def restore(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> int:
+    """Bring optimiser and random numbers to where the state was saved; returns the number of steps done."""
+    if not state:
+        return 0
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["random"]["cpu"])
+    if state["random"]["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["random"]["cuda"])
+    return state["step"]

@@ -1,0 +1,240 @@
+"""Both layouts: what is read from them, how they are told apart, and faults that name their file."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from hvs.data.layouts import LAYOUTS, PUBLISHED_SPLITS, find_sequences
+from hvs.data.stores import DataError, pack_label, write_store
+from hvs.geometry import skeletons
+
+BOTH = pytest.mark.parametrize("layout", ["panoptic", "human36m"])
+
+
+@pytest.fixture
+def written(request, layout):
+    return request.getfixturevalue({"panoptic": "capture", "human36m": "human36m"}[layout])
+
+
+@BOTH
+def test_sequences_are_found_and_told_apart(written, layout):
+    (known,) = find_sequences(written.root)
+    (unknown,) = find_sequences(written.root, "unknown", layout)
+    assert known.layout is unknown.layout is LAYOUTS[layout]
+    assert [s.name for s in find_sequences(written.root, "all")] == written.names == [known.name, unknown.name]
+    assert known.views == ("00", "01", "02")
+    assert known.frames("train") == [0, 1, 2, 3] and unknown.frames("train") == []
+
+
+def test_layout_does_not_depend_on_the_path(capture):
+    root = capture.root.rename(capture.root.with_name("Human36M-Sequences"))
+    assert find_sequences(root)[0].layout is LAYOUTS["panoptic"]
+
+
+@BOTH
+def test_camera(written, layout):
+    sequence = find_sequences(written.root)[0]
+    for view, wanted in zip(written.views, written.cameras, strict=True):
+        camera = sequence.camera(view)
+        assert (camera.width, camera.height) == written.size
+        for name in ("K", "R", "t", "distortion"):
+            value = getattr(camera, name)
+            assert value.dtype == torch.float32 and torch.equal(value, getattr(wanted, name))
+
+
+@BOTH
+def test_pictures(written, layout):
+    sequence = find_sequences(written.root)[0]
+    image, mask = np.asarray(sequence.image("02", 5)).astype(int), np.asarray(sequence.mask("02", 5))
+    assert np.abs(image - written.image(2, 5)).max() <= 6
+    assert (mask == written.mask()[..., 0]).mean() > 0.98 and set(np.unique(mask)) == {0, 255}
+
+
+def test_human36m_poses(human36m):
+    sequence = find_sequences(human36m.root)[0]
+    keypoints, confidence = sequence.keypoints("01", 3)
+    points, valid = sequence.points(3)
+    assert torch.equal(keypoints, human36m.cameras[1].project(human36m.world[3]))
+    assert torch.equal(points, human36m.world[3])
+    assert confidence.all() and valid.all() and valid.shape == (17,)
+
+
+def test_panoptic_poses(capture):
+    """Body, hands and part of the face; in 3D alone, root and head are means of other joints."""
+    sequence = find_sequences(capture.root)[0]
+    keypoints, confidence = sequence.keypoints("01", 3)
+    points, valid = sequence.points(3)
+    pixels, world = capture.cameras[1].project(capture.world[3]), capture.world[3]
+    names = list(skeletons.PANOPTIC.joints)
+    assert confidence.all() and valid.all() and valid.shape == (117,)
+    rows = {"Nose": 0, "RAnkle": 16, "LThumb1CMC": 25, "RPinky4FingerTip": 64, "FaceContour5": 70, "FaceContour11": 76}
+    rows |= {"REyeBrow0": 82, "IMouth7": 132}
+    for name, row in rows.items():
+        assert torch.equal(keypoints[names.index(name)], pixels[row])
+        assert torch.equal(points[names.index(name)], world[row])
+    assert torch.equal(keypoints[17:19], pixels[17:19])
+    assert torch.allclose(points[names.index("Sternum")], world[5:7].mean(0))
+    assert torch.allclose(points[names.index("Head")], world[1:5].mean(0))
+
+
+def test_confidence_decides(capture):
+    """Valid above 0.25, also above 1; a mean is as good as the worst of its parts; NaN never counts."""
+    label = capture.with_confidence(capture.world[0])
+    label[:5, 3, 0] = torch.tensor([0.25, 0.26, 1.7, 0.0, torch.nan])
+    label[5, 0, 0] = torch.nan
+    write_store(capture.databases() / capture.layout.points, [(0, pack_label(label))])
+    points, valid = find_sequences(capture.root)[0].points(0)
+    assert valid[:5].tolist() == [False, True, True, False, False]
+    assert not valid[[5, 17, 18]].any() and valid[6:17].all() and valid[19:].all()
+    assert points.isfinite().all()
+
+
+def test_intervals_are_inclusive_and_inverted_ones_empty(capture):
+    capture.entry["known"][0] |= {"train": [[4, 6], [7, 6], [1, 1]], "val": [[3, 2]]}
+    capture.write_splits()
+    sequence = find_sequences(capture.root)[0]
+    assert sequence.frames("train") == [1, 4, 5, 6] and sequence.frames("val") == []
+
+
+def test_held_out_frames_are_thinned(capture):
+    capture.entry["known"][0] |= {"train": [[0, 9]], "val": [[0, 100]], "test": [[5, 9], [70, 71]]}
+    capture.entry |= {"stride": 3}
+    capture.write_splits()
+    sequence = find_sequences(capture.root)[0]
+    assert sequence.frames("train") == list(range(10))
+    assert sequence.frames("test") == [5, 8, 70]
+    del capture.entry["stride"]
+    capture.write_splits()
+    assert find_sequences(capture.root)[0].frames("val") == [0, 30, 60, 90]
+
+
+@BOTH
+def test_published_splits_are_used_for_what_is_there(written, layout):
+    (written.root / "splits.json").unlink()
+    entry = json.loads(PUBLISHED_SPLITS.read_text())[layout]
+    with pytest.raises(DataError, match="none of the .* known sequences"):
+        find_sequences(written.root)
+    for view, name in zip(written.views, entry["views"], strict=False):
+        for folder in ("Images", "Masks/SOLO", written.layout.keypoints):
+            databases = written.databases() / folder
+            (databases / f"{view}.lmdb").rename(databases / f"{name}.lmdb")
+    published = entry["known"][3]["sequence"]
+    (written.root / published).parent.mkdir(parents=True)
+    (written.root / written.names[0]).rename(written.root / published)
+    (sequence,) = find_sequences(written.root, "all")
+    assert sequence.name == published and sequence.views == tuple(entry["views"][:3])
+    first, last = entry["known"][3]["test"][0]
+    assert sequence.frames("test")[:2] == [first, first + {"panoptic": 30, "human36m": 1}[layout]]
+
+
+def test_swapped_resolution_is_read_as_it_is(human36m):
+    human36m.write_cameras(swapped=True)
+    sequence = find_sequences(human36m.root)[0]
+    assert (sequence.camera("00").width, sequence.camera("00").height) == human36m.size[::-1]
+    assert sequence.image("00", 0).size == human36m.size
+
+
+def fails(message, root, **options):
+    with pytest.raises(DataError, match=message) as caught:
+        find_sequences(root, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_folder(tmp_path):
+    fails("nowhere: no such folder", tmp_path / "nowhere")
+
+
+def test_no_sequences(tmp_path):
+    fails("no sequences here, wanted <name>/Subsequences/<name> or <name>/Sequences/<name>", tmp_path)
+
+
+def test_both_layouts(capture):
+    (capture.root / "S1/Sequences/Walking").mkdir(parents=True)
+    fails("both layouts here", capture.root)
+    assert find_sequences(capture.root, layout="panoptic")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "3", '{"views": ["00"]}', '{"views": 3, "known": []}', '{"views": ["00"], "known": [{}]}']
+    + ['{"views": [], "known": [{"sequence": "a", "train": [[1]], "val": [], "test": []}]}']
+    + ['{"views": [], "known": [], "stride": 0}'],
+)
+def test_broken_splits(capture, text):
+    (capture.root / "splits.json").write_text(text)
+    fails("splits.json: not a ", capture.root)
+
+
+def test_a_listed_sequence_must_be_there(capture):
+    (capture.root / capture.names[0]).rename(capture.root / "elsewhere")
+    fails(f"{capture.names[0]}.*: no database of any of the views 00, 01, 02", capture.root)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "\0"])
+def test_broken_cameras(capture, text):
+    (capture.root / capture.names[0] / "cameras.json").write_text(text)
+    fails("cameras.json: ", capture.root)
+
+
+def test_no_cameras(capture):
+    (capture.root / capture.names[0] / "cameras.json").unlink()
+    fails("cameras.json: not a readable JSON file", capture.root)
+
+
+FAULTS = {
+    "missing": (lambda e: e.pop("01"), "view 01 is missing"),
+    "no K": (lambda e: e["01"].pop("K"), "view 01: K is missing"),
+    "null": (lambda e: e.update({"01": None}), "view 01: K is missing"),
+    "ragged K": (lambda e: e["01"].update(K=[[1, 2], [3]]), "view 01: K is missing or not a table"),
+    "NaN": (lambda e: e["01"].update(t=[[0], [float("nan")], [1]]), "view 01: t .* finite"),
+    "text": (lambda e: e["01"].update(R="R"), "view 01: R is missing or not"),
+    "short R": (lambda e: e["01"].update(R=[[1, 0, 0]]), r"view 01: R has shape \[1, 3\], wanted \[3, 3\]"),
+    "no focal length": (lambda e: e["01"].update(K=[[0, 0, 1], [0, 1, 1], [0, 0, 1]]), "view 01: K has a focal"),
+    "four coefficients": (lambda e: e["01"].update(dist_coef=[0, 0, 0, 0]), "view 01: dist_coef has shape"),
+    "half pixels": (lambda e: e["01"].update(resolution=[96.5, 64]), "view 01: resolution is"),
+    "no pixels": (lambda e: e["01"].update(resolution=[0, 64]), "view 01: resolution is"),
+    "infinite": (lambda e: e["01"].update(resolution=[float("inf"), 64]), "view 01: resolution has shape"),
+}
+
+
+@pytest.mark.parametrize("fault, message", FAULTS.values(), ids=FAULTS.keys())
+def test_faulty_camera_names_file_and_view(capture, fault, message):
+    capture.write_cameras(change=fault)
+    with pytest.raises(DataError, match=f"cameras.json: {message}") as caught:
+        find_sequences(capture.root)[0].camera("01")
+    assert "\n" not in str(caught.value)
+
+
+def test_picture_of_another_size(capture):
+    capture.size = (80, 64)
+    capture.write_view(capture.names[0], 1)
+    with pytest.raises(DataError, match="01.lmdb: frame 2 is 80x64, its camera 96x64"):
+        find_sequences(capture.root)[0].image("01", 2)
+
+
+@pytest.mark.parametrize("data", [b"text", b""])
+def test_broken_picture_names_file_and_frame(capture, data):
+    for place in ("Images", "Masks/SOLO"):
+        write_store(capture.databases() / place / "01.lmdb", [(2, data)])
+    sequence = find_sequences(capture.root)[0]
+    for read in (sequence.image, sequence.mask):
+        with pytest.raises(DataError, match="01.lmdb: frame 2: not a readable JPEG"):
+            read("01", 2)
+        with pytest.raises(DataError, match="01.lmdb: no frame 3"):
+            read("01", 3)
+
+
+@pytest.mark.parametrize("shape", [(135, 3), (135, 2, 1), (117, 3, 1), (3, 135, 1), ()])
+def test_label_of_another_shape(capture, shape):
+    capture.write_keypoints(capture.names[0], 1, lambda view, frame: torch.zeros(shape))
+    with pytest.raises(DataError, match=r"01.lmdb: frame 2: label has shape .*, wanted \[135, 3, 1\]"):
+        find_sequences(capture.root)[0].keypoints("01", 2)
+
+
+@pytest.mark.parametrize("options", [{"subjects": "some"}, {"layout": "coco"}])
+def test_wrong_arguments(capture, options):
+    with pytest.raises(ValueError, match="wanted one of") as caught:
+        find_sequences(capture.root, **options)
+    assert not isinstance(caught.value, DataError)

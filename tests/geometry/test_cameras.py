@@ -1,0 +1,193 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hvs.geometry import Camera, rotation_about_axis
+
+K = torch.tensor([[310.0, 1.5, 63.0], [0.0, 290.0, 50.5], [0.0, 0.0, 1.0]], dtype=torch.float64)
+COEFFICIENTS = [-0.12, 0.08, 1.2e-3, -7e-4, 0.02, 0.01, -0.02, 0.005, 8e-4, -3e-4, 5e-4, 2e-4]
+
+
+def camera(count: int = 5, height: int = 97, width: int = 128, batch: tuple[int, ...] = ()) -> Camera:
+    generator = torch.Generator().manual_seed(count)
+    axis = torch.nn.functional.normalize(torch.randn(*batch, 3, generator=generator, dtype=torch.float64), dim=-1)
+    R = rotation_about_axis(axis, torch.rand(batch, generator=generator, dtype=torch.float64))
+    t = torch.randn(*batch, 3, generator=generator, dtype=torch.float64)
+    distortion = torch.tensor(COEFFICIENTS[:count], dtype=torch.float64).expand(*batch, count)
+    return Camera(K.expand(*batch, 3, 3), R, t, distortion, height, width)
+
+
+def world_points_in_view(cam: Camera, count: int = 40) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(7)
+    pixels = torch.rand(count, 2, generator=generator, dtype=torch.float64) * torch.tensor([cam.width, cam.height])
+    depth = 1.5 + 2 * torch.rand(count, 1, generator=generator, dtype=torch.float64)
+    inside = torch.cat((pixels - K[:2, 2], torch.ones(count, 1)), -1) / torch.tensor([310.0, 290.0, 1.0])
+    return cam.to_world(inside * depth)
+
+
+@pytest.mark.parametrize("count", [0, 4, 5, 8, 12])
+def test_project_agrees_with_opencv(count):
+    cv2 = pytest.importorskip("cv2", reason="opencv is a development dependency")
+    cam = camera(count)
+    plain_K = K.clone()
+    plain_K[0, 1] = 0  # OpenCV ignores skew
+    cam = Camera(plain_K, cam.R, cam.t, cam.distortion, cam.height, cam.width)
+    points = world_points_in_view(cam)
+    coefficients = cam.distortion.numpy() if count else None
+    wanted, _ = cv2.projectPoints(
+        points.numpy(), cv2.Rodrigues(cam.R.numpy())[0], cam.t.numpy(), plain_K.numpy(), coefficients
+    )
+    np.testing.assert_allclose(cam.project(points).numpy(), wanted[:, 0], atol=1e-9)
+
+
+@pytest.mark.parametrize("count", [4, 5, 8, 12])
+def test_rays_agree_with_opencv(count):
+    cv2 = pytest.importorskip("cv2", reason="opencv is a development dependency")
+    plain_K = K.clone()
+    plain_K[0, 1] = 0
+    cam = camera(count)
+    cam = Camera(plain_K, cam.R, cam.t, cam.distortion, 31, 40)
+    y, x = np.mgrid[0:31, 0:40]
+    pixels = np.stack((x, y), -1).reshape(-1, 1, 2).astype(np.float64)
+    five_steps = (cv2.TERM_CRITERIA_COUNT, 5, 0.0)
+    plane = cv2.undistortPoints(pixels, plain_K.numpy(), cam.distortion.numpy(), criteria=five_steps)
+    rays = np.concatenate((plane[:, 0], np.ones((len(plane), 1))), -1)
+    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+    np.testing.assert_allclose(cam.rays().reshape(-1, 3).numpy(), rays, atol=1e-9)
+
+
+@pytest.mark.parametrize("count", [0, 4, 5, 8, 12])
+def test_rays_pass_through_projected_points(count):
+    cam = camera(count)
+    rays = cam.rays()
+    rows, columns = torch.tensor([0, 13, 96]), torch.tensor([127, 40, 0])
+    points = cam.to_world(rays[rows, columns] * torch.tensor([[1.0], [2.0], [5.0]]))
+    assert torch.allclose(cam.project(points), torch.stack((columns, rows), -1).double(), atol=0.02)
+    assert torch.allclose(rays.norm(dim=-1), torch.ones(97, 128, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (2, 3)])
+def test_batch_axes_give_what_single_cameras_give(batch):
+    cam = camera(8, 9, 7, batch)
+    points = torch.randn(*batch, 6, 3, dtype=torch.float64)
+    assert cam.rays().shape == (*batch, 9, 7, 3)
+    assert cam.project(points).shape == (*batch, 6, 2)
+    flat = Camera(*(v.reshape(-1, *v.shape[len(batch) :]) for v in (cam.K, cam.R, cam.t, cam.distortion)), 9, 7)
+    for i, (rays, projected) in enumerate(
+        zip(cam.rays().reshape(-1, 9, 7, 3), cam.project(points).reshape(-1, 6, 2), strict=True)
+    ):
+        assert torch.allclose(flat[i].rays(), rays)
+        assert torch.allclose(flat[i].project(points.reshape(-1, 6, 3)[i]), projected)
+
+
+def test_to_world_inverts_to_camera():
+    cam = camera(0, batch=(3,))
+    points = torch.randn(3, 11, 3, dtype=torch.float64)
+    assert torch.allclose(cam.to_world(cam.to_camera(points)), points)
+
+
+@pytest.mark.parametrize("count", [0, 12])
+def test_everything_is_differentiable(count):
+    cam = camera(count, 3, 4)
+    points = world_points_in_view(cam, 3)
+    tensors = [v.clone().requires_grad_() for v in (cam.K, cam.R, cam.t, cam.distortion)]
+    assert torch.autograd.gradcheck(lambda *v: Camera(*v, 3, 4).project(points), tensors)
+    assert torch.autograd.gradcheck(lambda K, R, t, d: Camera(K, R, t, d, 3, 4).rays(), tensors)
+
+
+def test_crop_sees_the_same_pixels_and_rounds_its_offset():
+    cam = camera(5)
+    rays = cam.rays()
+    assert torch.allclose(cam.crop(10.4, 20.6, 30, 40).rays(), rays[21:51, 10:50])
+    batch = camera(5, batch=(2,))
+    cropped = batch.crop(torch.tensor([3.0, -5.0]), torch.tensor([2.0, 0.0]), 8, 6).rays()
+    assert torch.allclose(cropped[0], batch.rays()[0, 2:10, 3:9])
+    assert torch.allclose(cropped[1][:, 5:], batch.rays()[1, :8, :1])
+
+
+def test_resize_keeps_the_corners_or_scales_the_principal_point():
+    cam = camera(0)
+    points = world_points_in_view(cam)
+    pixels = cam.project(points)
+    centre = cam.resize(97 * 2, 64)
+    assert (centre.height, centre.width) == (194, 64)
+    scale = torch.tensor([0.5, 2.0])
+    assert torch.allclose(centre.project(points), (pixels + 0.5) * scale - 0.5)
+    assert torch.allclose(cam.resize(194, 64, convention="original").project(points), pixels * scale)
+    with pytest.raises(ValueError, match="convention"):
+        cam.resize(2, 2, convention="corner")
+
+
+def test_look_at_puts_the_target_in_the_centre_and_up_is_up():
+    eye, target, up = torch.tensor([3.0, -1.0, 2.0]), torch.tensor([0.1, -0.9, 0.3]), torch.tensor([0.0, -1.0, 0.0])
+    cam = Camera.look_at(eye, target, up, K.float(), 97, 128)
+    assert torch.allclose(cam.project(target[None])[0], K[:2, 2].float(), atol=1e-3)
+    assert cam.to_camera(target[None])[0, 2] > 0
+    assert cam.project((target + 0.1 * up)[None])[0, 1] < K[1, 2]
+    assert torch.allclose(cam.R @ cam.R.T, torch.eye(3), atol=1e-6) and torch.det(cam.R) > 0
+    # Seen from the front, something at the camera's right hand lies right in the image.
+    right = torch.linalg.cross(target - eye, up)
+    assert cam.project((target + 0.1 * right)[None])[0, 0] > K[0, 2]
+
+
+def test_look_at_along_up_is_still_a_rotation():
+    down = Camera.look_at(
+        torch.tensor([0.0, -2.0, 0.0]), torch.zeros(3), torch.tensor([0.0, -1.0, 0.0]), K.float(), 5, 5
+    )
+    assert torch.allclose(down.R @ down.R.T, torch.eye(3), atol=1e-6) and torch.det(down.R) > 0.99
+    assert down.to_camera(torch.zeros(1, 3))[0, 2] == pytest.approx(2.0)
+
+
+def test_orbit_is_a_ring_of_the_wanted_radius():
+    target, up = torch.tensor([0.2, -1.0, 0.1]), torch.tensor([0.0, -2.0, 0.0])
+    ring = Camera.orbit(target, up, 3.0, 8, K.float(), 20, 30, elevation=0.3, start=torch.tensor([0.0, 5.0, -1.0]))
+    eyes = ring.to_world(torch.zeros(8, 1, 3))[:, 0]
+    assert ring.K.shape == (8, 3, 3)
+    assert torch.allclose((eyes - target).norm(dim=-1), torch.full((8,), 3.0), atol=1e-5)
+    assert torch.allclose(eyes[:, 1], target[1] - 3 * math.sin(0.3) * torch.ones(8), atol=1e-5)
+    assert torch.allclose((eyes - target).sum(0)[[0, 2]], torch.zeros(2), atol=1e-5)
+    assert eyes[0, 2] < target[2] and abs(eyes[0, 0] - target[0]) < 1e-5
+    steps = (eyes - eyes.roll(1, 0)).norm(dim=-1)
+    assert torch.allclose(steps, steps[:1].expand(8), atol=1e-5)
+
+
+def test_stack_and_index_round_trip():
+    singles = [camera(5) for _ in range(3)]
+    stacked = Camera.stack(singles)
+    assert stacked.K.shape == (3, 3, 3) and torch.equal(stacked[1].t, singles[1].t)
+    with pytest.raises(ValueError, match="cameras"):
+        Camera.stack([camera(5), camera(4)])
+
+
+def test_to_moves_every_tensor():
+    assert {v.dtype for v in vars(camera(5).to(torch.float32)).values() if isinstance(v, torch.Tensor)} == {
+        torch.float32
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(K=torch.zeros(2, 3)), r"K: got shape \(2, 3\)"),
+        (dict(R=torch.zeros(3)), "R: got shape"),
+        (dict(t=torch.zeros(3, 1)), "t: got shape"),
+        (dict(distortion=torch.zeros(6)), r"distortion: got shape \(6,\)"),
+        (dict(K=torch.zeros(2, 3, 3), t=torch.zeros(5, 3)), "batch axes"),
+        (dict(height=0), "height, width: got 0"),
+    ],
+)
+def test_wrong_arguments_are_named(change, message):
+    good = dict(K=torch.eye(3), R=torch.eye(3), t=torch.zeros(3), distortion=torch.zeros(0), height=2, width=2)
+    with pytest.raises(ValueError, match=message):
+        Camera(**(good | change))
+
+
+def test_rotation_survives_autocast_and_tf32():
+    cam = camera(5).to(torch.float32)
+    points = torch.randn(9, 3)
+    wanted = cam.to_camera(points)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(cam.to_camera(points), wanted)
+        assert cam.rays().dtype == torch.float32

@@ -1,0 +1,43 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hvs.geometry import distort, undistort
+
+COEFFICIENTS = torch.tensor([-0.2, 0.05, 1e-3, -2e-3, 0.01, 0.02, -0.01, 0.003, 5e-4, 2e-4, -4e-4, 1e-4]).double()
+
+
+@pytest.mark.parametrize("count", [0, 4, 5, 8, 12])
+def test_undistort_inverts_distort(count):
+    points = torch.rand(50, 2, dtype=torch.float64) - 0.5
+    distorted = distort(points, COEFFICIENTS[:count])
+    assert torch.allclose(undistort(distorted, COEFFICIENTS[:count], steps=50), points, atol=1e-9)
+    if count:
+        assert not torch.allclose(distorted, points, atol=1e-3)
+
+
+@pytest.mark.parametrize("count", [4, 5, 8, 12])
+def test_gradients(count):
+    points = (torch.rand(3, 4, 2, dtype=torch.float64) - 0.5).requires_grad_()
+    coefficients = COEFFICIENTS[:count].expand(3, count).clone().requires_grad_()
+    assert torch.autograd.gradcheck(distort, (points, coefficients))
+    assert torch.autograd.gradcheck(undistort, (points, coefficients))
+
+
+def test_a_radial_factor_that_is_not_positive_falls_back_to_the_distorted_point():
+    # 1 + k1 r² = 1 - 2·1 < 0 at the first estimate, so every step returns the point itself.
+    points = torch.tensor([[1.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    ideal = undistort(points, torch.tensor([-2.0, 0.0, 0.0, 0.0], dtype=torch.float64))
+    assert torch.equal(ideal, points)
+    (gradient,) = torch.autograd.grad(ideal.sum(), points)
+    assert torch.equal(gradient, torch.ones_like(points))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-3, 3), min_size=8, max_size=8), st.floats(-3, 3), st.floats(-3, 3))
+def test_undistortion_is_finite_for_any_lens(coefficients, x, y):
+    point = torch.tensor([[x, y]], dtype=torch.float64, requires_grad=True)
+    ideal = undistort(point, torch.tensor(coefficients, dtype=torch.float64), steps=1)
+    (gradient,) = torch.autograd.grad(ideal.sum(), point)
+    assert ideal.isfinite().all() and not gradient.isnan().any()

@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from hvs.geometry import Skeleton, limb_gaussians
+from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
+
+STICK = Skeleton("stick", ("a", "b"), ((0, 1),), (0.05,), 0, {"body": (0, 2)}, (0, 0, 0))
+
+
+@pytest.mark.parametrize("skeleton", [PANOPTIC, HUMAN36M], ids=lambda s: s.name)
+@pytest.mark.parametrize("batch", [(), (3,), (2, 2)])
+def test_covariance_is_the_one_of_the_method(skeleton, batch):
+    points = torch.randn(*batch, len(skeleton.joints), 3, dtype=torch.float64)
+    means, rotations, scales = limb_gaussians(points, skeleton)
+    start, end = (points[..., [edge[k] for edge in skeleton.edges], :] for k in (0, 1))
+    bone = end - start
+    length = bone.norm(dim=-1)[..., None, None]
+    outer = bone[..., :, None] * bone[..., None, :] / length**2
+    width = torch.tensor(skeleton.widths, dtype=torch.float64)[:, None, None]
+    wanted = width**2 * torch.eye(3).double() + (length**2 - width**2) * outer
+    assert torch.allclose(means, (start + end) / 2)
+    assert torch.allclose(rotations @ torch.diag_embed(scales**2) @ rotations.mT, wanted)
+    assert torch.allclose(torch.linalg.det(rotations), torch.ones_like(length[..., 0, 0]))
+
+
+@pytest.mark.parametrize(
+    "end", [(0, 0, 0), (1e-20, 0, 0), (1e-9, 0, 0), (1, 0, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)], ids=str
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_degenerate_and_axis_aligned_bones(end, dtype):
+    points = torch.tensor([(0.0, 0.0, 0.0), end], dtype=dtype, requires_grad=True)
+    means, rotations, scales = limb_gaussians(points, STICK)
+    (gradient,) = torch.autograd.grad(
+        means.sum() + (rotations * torch.arange(9.0).view(3, 3)).sum() + scales.sum(), points
+    )
+    assert gradient.isfinite().all()
+    assert torch.allclose(rotations[0] @ rotations[0].mT, torch.eye(3, dtype=dtype), atol=1e-6)
+    assert scales[0, 0].item() == pytest.approx(max(1e-3, float(torch.tensor(end).float().norm())))
+    assert scales[0, 1:].tolist() == pytest.approx([0.05, 0.05])
+
+
+def test_gradients():
+    points = torch.randn(2, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda p: limb_gaussians(p, STICK), points)
+
+
+def test_wrong_joint_count_is_named():
+    with pytest.raises(ValueError, match=r"points: got shape \(4, 16, 3\), wanted \[..., 17, 3\] for human36m"):
+        limb_gaussians(torch.zeros(4, 16, 3), HUMAN36M)

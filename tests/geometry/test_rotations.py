@@ -1,0 +1,40 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from hvs.geometry import frame_from_direction, rotation_about_axis
+from hvs.geometry.rotations import rotate
+
+AXES = torch.tensor([(1, 0, 0), (0, 1, 0), (0, 0, 1), (-1, 0, 0), (0, -1, 0), (0, 0, -1), (0.6, 0, -0.8)]).double()
+AXES = F.normalize(AXES, dim=-1)
+
+
+@pytest.mark.parametrize("directions", [AXES, F.normalize(torch.randn(4, 50, 3).double(), dim=-1)])
+def test_frames_are_right_handed_rotations_around_the_direction(directions):
+    frames = frame_from_direction(directions)
+    assert torch.equal(frames[..., 0], directions)
+    assert torch.allclose(frames @ frames.mT, torch.eye(3).double().expand_as(frames))
+    assert torch.allclose(torch.linalg.det(frames), torch.ones(directions.shape[:-1]).double())
+
+
+def test_frames_have_finite_gradients_along_every_axis():
+    directions = AXES.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(frame_from_direction(directions).square().sum(), directions)
+    assert gradient.isfinite().all()
+    inner = F.normalize(torch.randn(5, 3, dtype=torch.float64), dim=-1).requires_grad_()
+    assert torch.autograd.gradcheck(frame_from_direction, inner)
+
+
+def test_rotation_about_axis_turns_the_right_way():
+    quarter = rotation_about_axis(torch.tensor([0.0, 0.0, 1.0]), torch.tensor(torch.pi / 2))
+    assert torch.allclose(quarter @ torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0]), atol=1e-6)
+    axis = F.normalize(torch.randn(6, 3).double(), dim=-1)
+    angles = torch.linspace(-3, 3, 6).double()
+    # Column k of the cross product's matrix is axis × e_k.
+    cross = torch.linalg.cross(axis[:, None].expand(6, 3, 3), torch.eye(3).double().expand(6, 3, 3)).mT
+    assert torch.allclose(rotation_about_axis(axis, angles), torch.linalg.matrix_exp(cross * angles[:, None, None]))
+
+
+def test_rotate_is_the_matrix_product():
+    rotations, points = torch.randn(2, 1, 3, 3).double(), torch.randn(4, 5, 3).double()
+    assert torch.allclose(rotate(rotations, points), points @ rotations.mT)

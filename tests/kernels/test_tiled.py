@@ -1,0 +1,151 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hvs
+from hvs.kernels import tiled, tiles
+
+NAMES = ("means", "rotations", "scales", "features", "background", "rays")
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Relative L2 error, and the absolute one of what is as good as zero."""
+    return ((a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-5)).item()
+
+
+def compare(inputs: dict[str, torch.Tensor], forward: float, backward: float, **options: float) -> None:
+    """Latent and all gradients against the float64 reference."""
+    inputs = {name: value.detach().requires_grad_() for name, value in inputs.items()}
+    double = {name: value.detach().double().requires_grad_() for name, value in inputs.items()}
+    latent = hvs.rasterize(**inputs, backend="torch", **options)
+    wanted = hvs.rasterize(**double, backend="reference", **options)
+    assert relative(latent, wanted) <= forward
+    generator = torch.Generator().manual_seed(1)
+    cotangent = torch.randn(wanted.shape, generator=generator, dtype=torch.float64)
+    gradients = torch.autograd.grad(latent, list(inputs.values()), cotangent.to(latent), allow_unused=True)
+    expected = torch.autograd.grad(wanted, list(double.values()), cotangent)
+    for name, found, right in zip(inputs, gradients, expected, strict=True):
+        assert found.isfinite().all(), name
+        assert relative(found, right) <= backward, name
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 17, 108, 700])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 33), (33, 7), (64, 48)], ids=str)
+def test_latent_and_all_gradients(scene, count, height, width):
+    compare(scene(count, height, width, channels=5), 1e-10, 1e-7, tolerance=1e-14)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16, 65])
+@pytest.mark.parametrize("batch", [(), (1,), (3,)], ids=str)
+def test_channels_and_batches(scene, channels, batch):
+    compare(scene(30, 20, 37, channels, batch), 1e-10, 1e-7, tolerance=1e-14)
+
+
+@pytest.mark.parametrize("size", [(0.002, 0.01), (0.01, 0.3), (0.5, 3.0)], ids=["specks", "limbs", "covering all"])
+def test_sizes_in_single_precision(scene, size):
+    smallest, largest = size
+    compare(scene(40, 50, 40, 4, dtype=torch.float32, smallest=smallest, largest=largest), 5e-5, 1e-3)
+
+
+def test_panoptic_pose_in_single_precision():
+    skeleton = hvs.skeletons.PANOPTIC
+    generator = torch.Generator().manual_seed(3)
+    points = torch.randn(1, len(skeleton.joints), 3, generator=generator) * 0.1 + torch.tensor([0.1, 0.0, 2.5])
+    means, rotations, scales = hvs.limb_gaussians(points, skeleton)
+    K = torch.tensor([[90.0, 0, 48], [0, 90.0, 40], [0, 0, 1]])
+    rays = hvs.Camera(K, torch.eye(3), torch.zeros(3), torch.zeros(0), 80, 96).rays()[None]
+    features = torch.randn(1, len(skeleton.edges), 16, generator=generator)
+    background = torch.randn(1, 16, generator=generator)
+    compare(dict(zip(NAMES, (means, rotations, scales, features, background, rays), strict=True)), 5e-5, 1e-3)
+
+
+def test_gradcheck(scene):
+    inputs = scene(count=3, height=2, width=17, channels=2, smallest=0.1)
+    inputs["means"][..., 2].clamp_(min=1.0)
+    leaves = [inputs[name].clone().requires_grad_() for name in NAMES]
+    assert torch.autograd.gradcheck(
+        lambda *v: hvs.rasterize(*v, tolerance=1e-14, backend="torch"), leaves, eps=1e-7, atol=1e-6, fast_mode=True
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 2**20),
+    st.integers(0, 40),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.floats(0.001, 1.0),
+    st.floats(1.0, 100.0),
+)
+def test_random_scenes(scene, seed, count, height, width, smallest, ratio):
+    inputs = scene(count, height, width, 3, (2,), seed, smallest=smallest, largest=smallest * ratio)
+    compare(inputs, 1e-5, 1e-3)
+
+
+def test_skipped_pairs_stay_within_the_stated_bound(scene):
+    inputs = scene(60, 48, 48, 4, smallest=0.02)
+    exact = hvs.rasterize(**inputs, backend="reference")
+    largest = max(inputs["features"].abs().max(), inputs["background"].abs().max()).item()
+    for tolerance in (1e-1, 1e-2, 1e-4):
+        error = (hvs.rasterize(**inputs, tolerance=tolerance, backend="torch") - exact).abs().max().item()
+        assert 0 < error <= 60 * tolerance * 2 * largest
+    everything = hvs.rasterize(**inputs, tolerance=0.0, backend="torch")
+    assert relative(everything, exact) < 1e-12
+
+
+def test_chunks_and_blocks_do_not_show(scene, monkeypatch):
+    leaves = {name: value.requires_grad_() for name, value in scene(50, 40, 40, 3, (2,), largest=1.0).items()}
+    whole = hvs.rasterize(**leaves, backend="torch")
+    gradients = torch.autograd.grad(whole.square().sum(), list(leaves.values()))
+    monkeypatch.setattr(tiles, "PAIRS_PER_CHUNK", 7 * 256)
+    chunked = hvs.rasterize(**leaves, backend="torch")
+    assert torch.allclose(chunked, whole, rtol=1e-10)
+    for a, b in zip(torch.autograd.grad(chunked.square().sum(), list(leaves.values())), gradients, strict=True):
+        assert torch.allclose(a, b, rtol=1e-7, atol=1e-10)
+
+
+def test_a_floored_denominator_has_the_right_gradient(scene):
+    """With a large eps every pixel's sum of weights sits on its floor."""
+    compare(scene(9, 20, 20, 3), 1e-10, 1e-7, eps=10.0, tolerance=1e-14)
+    compare(scene(9, 20, 20, 3), 1e-10, 1e-7, eps=1e-3, tolerance=1e-14)
+
+
+@pytest.mark.parametrize("with_rays", [False, True])
+def test_only_wanted_gradients_are_computed(scene, with_rays):
+    inputs = scene(5, 16, 16)
+    inputs["features"].requires_grad_()
+    inputs["rays"] = inputs["rays"].clone().requires_grad_(with_rays)
+    hvs.rasterize(**inputs, backend="torch").sum().backward()
+    assert (inputs["rays"].grad is not None) == with_rays
+
+
+def test_ops_pass_opcheck(scene):
+    inputs = scene(5, 18, 9, dtype=torch.float32)
+    visible = inputs["means"][..., 2] > 0
+    weight = torch.tensor([1e-4], requires_grad=True)
+    leaves = [inputs[name].contiguous().requires_grad_() for name in NAMES[:5]]
+    rays = inputs["rays"].contiguous().requires_grad_()
+    torch.library.opcheck(tiled.blend, (*leaves, weight, rays, visible, 0.025, 1e-8, 1e-6))
+    geometry = [v.detach() for v in leaves[:3]]
+    torch.library.opcheck(tiled.farthest, (*geometry, rays.detach(), visible))
+
+
+def test_compiles_without_graph_breaks(scene):
+    leaves = {name: value.requires_grad_() for name, value in scene(12, 20, 20, dtype=torch.float32).items()}
+    wanted = hvs.rasterize(**leaves)
+    gradients = torch.autograd.grad(wanted.square().sum(), list(leaves.values()))
+    compiled = torch.compile(hvs.rasterize, fullgraph=True, backend="aot_eager")
+    latent = compiled(**leaves)
+    assert torch.allclose(latent, wanted)
+    for a, b in zip(torch.autograd.grad(latent.square().sum(), list(leaves.values())), gradients, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_double_backward_is_refused(scene):
+    inputs = scene(3, 8, 8)
+    inputs["means"].requires_grad_()
+    latent = hvs.rasterize(**inputs, backend="torch")
+    (gradient,) = torch.autograd.grad(latent.square().sum(), inputs["means"], create_graph=True)
+    with pytest.raises(RuntimeError, match="blend_tiled_backward"):
+        gradient.sum().backward()

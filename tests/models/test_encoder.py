@@ -1,0 +1,52 @@
+import pytest
+import torch
+from torch import nn
+
+from hvs.models import AppearanceEncoder
+
+
+@pytest.mark.parametrize("depth, width", [(18, 512), (34, 512), (50, 2048)])
+def test_depths(depth, width):
+    encoder = AppearanceEncoder(limbs=7, features=3, depth=depth).eval()
+    assert encoder.backbone.fc.in_features == width
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
+    assert encoder(torch.rand(2, 3, 40, 33)).shape == (2, 7, 3)
+
+
+def test_images_are_normalised_by_imagenet():
+    encoder = AppearanceEncoder(2, 2, depth=18).eval()
+    seen = []
+    encoder.backbone.conv1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    encoder(torch.tensor([0.485, 0.456 + 0.224, 0.406]).view(1, 3, 1, 1).expand(1, 3, 32, 32))
+    torch.testing.assert_close(seen[0].mean((0, 2, 3)), torch.tensor([0.0, 1, 0]), rtol=0, atol=1e-6)
+
+
+class TestImagenetWeights:
+    @pytest.mark.parametrize("wrapped", [False, True], ids=["bare", "wrapped"])
+    def test_everything_but_the_last_layer_is_taken(self, tmp_path, wrapped):
+        source, target = AppearanceEncoder(2, 500, depth=18), AppearanceEncoder(3, 4, depth=18)
+        state = source.backbone.state_dict()
+        if wrapped:
+            state = {"epoch": 1, "state_dict": {f"module.{name}": value for name, value in state.items()}}
+        torch.save(state, tmp_path / "weights.pth")
+        head = target.backbone.fc.weight.clone()
+        target.load_imagenet(tmp_path / "weights.pth")
+        for name, value in target.backbone.state_dict().items():
+            if not name.startswith("fc."):
+                torch.testing.assert_close(value, source.backbone.state_dict()[name])
+        torch.testing.assert_close(target.backbone.fc.weight, head)
+
+    def test_weights_of_another_depth_are_refused_and_nothing_changes_hands(self, tmp_path):
+        torch.save(AppearanceEncoder(2, 2, depth=34).backbone.state_dict(), tmp_path / "weights.pth")
+        with pytest.raises(ValueError, match=r"weights\.pth: not the weights of this encoder.*layer1\.2") as error:
+            AppearanceEncoder(2, 2, depth=18).load_imagenet(tmp_path / "weights.pth")
+        assert "\n" not in str(error.value)
+
+    @pytest.mark.parametrize("content", [b"", b"not a file of torch", None], ids=["empty", "text", "missing"])
+    def test_unreadable_files_are_named(self, tmp_path, content):
+        path = tmp_path / "weights.pth"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"weights\.pth") as error:
+            AppearanceEncoder(2, 2, depth=18).load_imagenet(path)
+        assert "\n" not in str(error.value)

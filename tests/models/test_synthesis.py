@@ -1,0 +1,153 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hvs import Camera, skeletons
+from hvs.models import HumanViewSynthesis, ModelSettings, synthesis
+
+SETTINGS = ModelSettings(
+    skeleton="human36m",
+    d_embedding=96,
+    input_resolution=32,
+    rendering_resolution=16,
+    target_resolution=32,
+    appearance_features=4,
+    base_channels=8,
+    encoder_depth=18,
+)
+
+
+def camera(batch=None, size=32):
+    K = torch.tensor([[1.2 * size, 0, size / 2], [0, 1.2 * size, size / 2], [0, 0, 1]])
+    one = Camera(K, torch.eye(3), torch.zeros(3), torch.tensor([0.05, -0.01, 0.0, 0.0, 0.0]), size, size)
+    return one if batch is None else Camera.stack([one] * batch)
+
+
+def points(batch=2):
+    pose = torch.randn(batch, 17, 3, generator=torch.Generator().manual_seed(1)) * 0.4
+    return pose + torch.tensor([0.0, 0.0, 3.0])
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return HumanViewSynthesis(SETTINGS).eval()
+
+
+def test_lift_encode_render_compose(model):
+    appearance = model.encode(torch.rand(2, 3, 32, 32))
+    lifted = model.lift(torch.rand(2, 17, 2) * 1000, torch.ones(2, 17, dtype=torch.bool), torch.full((2, 2), 1000))
+    latent, image = model.render(lifted + torch.tensor([0.0, 0.0, 3.0]), appearance, camera(2))
+    assert lifted.shape == (2, 17, 3) and appearance.shape == (2, 16, 4)
+    assert latent.shape == (2, 4, 16, 16) and image.shape == (2, 3, 32, 32)
+    assert latent.isfinite().all() and image.isfinite().all()
+
+
+def test_defaults_are_the_full_panoptic_model():
+    settings = ModelSettings()
+    assert (settings.skeleton, settings.doublings, settings.encoder_depth) == ("panoptic", 0, 50)
+    assert replace(settings, target_resolution=512).doublings == 1
+
+
+def test_one_camera_serves_the_batch(model):
+    appearance = torch.randn(2, 16, 4)
+    for a, b in zip(
+        model.render(points(), appearance, camera()), model.render(points(), appearance, camera(2)), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_the_latent_does_not_depend_on_the_resolution_the_camera_comes_at(model):
+    appearance = torch.randn(2, 16, 4)
+    small, large = (model.rasterize(points(), appearance, camera().resize(n, n)) for n in (32, 512))
+    torch.testing.assert_close(small, large, rtol=1e-3, atol=1e-4)
+
+
+def test_the_resize_convention_moves_the_latent(model):
+    appearance = torch.randn(2, 16, 4)
+    centred = model.rasterize(points(), appearance, camera(2))
+    other = HumanViewSynthesis(replace(SETTINGS, resize="original"))
+    assert (other.rasterize(points(), appearance, camera(2)) - centred).abs().max() > 1e-2
+
+
+def test_empty_pixels_are_zero(model):
+    away = points() + torch.tensor([0.0, 0.0, -10.0])
+    assert model.rasterize(away, torch.randn(2, 16, 4), camera()).abs().max() == 0
+
+
+def test_gradients_reach_points_appearance_and_camera(model):
+    pose, appearance = points().requires_grad_(), torch.randn(2, 16, 4).requires_grad_()
+    K = camera().K.clone().requires_grad_()
+    _, image = model.render(pose, appearance, replace(camera(), K=K))
+    image.square().mean().backward()
+    for tensor in (pose, appearance, K):
+        assert tensor.grad.isfinite().all() and tensor.grad.abs().sum() > 0
+
+
+def test_geometry_and_lift_ignore_autocast(model):
+    appearance = torch.randn(2, 16, 4)
+    keypoints = (torch.rand(2, 17, 2) * 1000, torch.ones(2, 17, dtype=torch.bool), torch.full((2, 2), 1000))
+    wanted = model.rasterize(points(), appearance, camera()), model.lift(*keypoints)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.rasterize(points(), appearance, camera()), model.lift(*keypoints)
+        half = model.rasterize(points(), appearance.bfloat16(), camera())
+        _, image = model.render(points(), appearance, camera())
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    assert half.dtype == torch.float32 and image.dtype == torch.bfloat16
+
+
+def test_a_double_model_renders_in_double(model):
+    double = HumanViewSynthesis(SETTINGS).double()
+    latent, image = double.render(points().double(), torch.randn(2, 16, 4).double(), camera())
+    assert latent.dtype == image.dtype == torch.float64
+
+
+def test_the_rasteriser_gets_the_limbs_of_the_skeleton(model, monkeypatch):
+    seen = {}
+
+    def spy(means, rotations, scales, features, background, rays):
+        seen.update(means=means, features=features, background=background, rays=rays)
+        return features.new_zeros(len(means), 4, 16, 16)
+
+    monkeypatch.setattr(synthesis, "rasterize", spy)
+    pose, appearance = points(), torch.randn(2, 16, 4)
+    model.rasterize(pose, appearance, camera())
+    first, second = skeletons.HUMAN36M.edges[5]
+    torch.testing.assert_close(seen["means"][:, 5], (pose[:, first] + pose[:, second]) / 2)
+    assert seen["features"] is appearance and not seen["background"].any()
+    assert seen["rays"].shape == (2, 16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(skeleton="coco"), "skeleton: got 'coco', wanted one of panoptic, human36m"),
+        (dict(d_embedding=100), "d_embedding: got 100, wanted a multiple of 32, at least 64"),
+        (dict(d_embedding=32), "d_embedding: got 32, wanted a multiple of 32, at least 64"),
+        (dict(rendering_resolution=40), "rendering_resolution: got 40, wanted a multiple of 16, at least 16"),
+        (dict(target_resolution=48), "target_resolution: got 48, wanted one of 16, 32"),
+        (dict(target_resolution=64, base_channels=6), "base_channels: got 6, wanted a positive multiple of 4"),
+        (dict(encoder_depth=101), "encoder_depth: got 101"),
+        (dict(resize="corner"), "resize: got 'corner'"),
+        (dict(dropout=1.0), "dropout: got 1.0"),
+        (dict(appearance_features=0), "appearance_features: got 0"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_settings_that_make_no_model_are_refused(change, message):
+    with pytest.raises(ValueError) as error:
+        replace(SETTINGS, **change)
+    assert str(error.value).startswith(message)
+
+
+def test_wrong_shapes_are_named(model):
+    with pytest.raises(ValueError, match=r"points: got shape \(2, 117, 3\), wanted \[B, 17, 3\]"):
+        model.render(torch.zeros(2, 117, 3), torch.zeros(2, 16, 4), camera())
+    with pytest.raises(ValueError, match=r"appearance: got shape"):
+        model.render(points(), torch.zeros(2, 16, 5), camera())
+    with pytest.raises(ValueError, match=r"image: got shape \(1, 3, 64, 64\), wanted \[B, 3, 32, 32\]"):
+        model.encode(torch.zeros(1, 3, 64, 64))
+    with pytest.raises(ValueError, match=r"confidence: got shape"):
+        model.lift(torch.zeros(1, 17, 2), torch.zeros(1, 17, 1), torch.ones(1, 2))

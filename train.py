@@ -1,0 +1,265 @@
+"""Train a model.
+
+    python train.py                       the sample capture, on any machine, in minutes
+    python train.py sample-512            the same at 512×512, for a GPU
+    python train.py sample --help         every setting
+"""
+
+import json
+import math
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from hvs import HumanViewSynthesis
+from hvs.checkpoint import save_model
+from hvs.config import DESCRIPTIONS, PRESETS, DataSettings, TrainSettings
+from hvs.data import PairDataset, PoseDataset, collate, even_subset
+from hvs.data.sampling import Draws, draw
+from hvs.evaluation import draw_pairs, evaluate, synthesise, to_device
+from hvs.losses import load_perceptual, pixel_loss, pose_loss
+from hvs.metrics import lpips_alex
+from hvs.pictures import mosaic
+from hvs.runtime import (
+    UserError,
+    autocast,
+    make_folder,
+    run_command,
+    seed_everything,
+    select_device,
+    write_atomically,
+)
+from hvs.training_state import load_state, restore, save_state
+
+# Losses by their weight in the sum (Rochette et al. 2021).
+WEIGHTS = dict(pixel=10.0, perceptual=10.0, appearance=1e-3, pose=1.0)
+# Learning rates as parts of the decoder's.
+ENCODER_RATE, LIFTER_RATE = 0.1, 2.5e-3
+CLIP_NORM = 1.0
+# Of a cosine schedule: the part of the steps that warm up, and the last learning rate as a part of the first.
+WARM_UP, FINAL_RATE = 0.02, 0.05
+
+
+class Trainer:
+    """One run: a model, its data and its folder, and the clock that ends up in the metrics."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self.started = time.monotonic()
+        self.settings = settings
+        self.device = select_device(settings.device)
+        self.folder = make_folder(settings.run)
+        seed_everything(settings.seed)
+        self.root = settings.data.root or make_sample_capture(settings.data)
+        self.state = load_state(settings) if settings.resume else {}
+        self.started -= self.state.get("seconds", 0.0)
+        self.model = HumanViewSynthesis(settings.model).to(self.device)
+        if self.state:
+            self.model.load_state_dict(self.state["model"])
+        # The decoder's convolutions are faster with the channels last, on tensor cores and on CPUs.
+        self.model.decoder.to(memory_format=torch.channels_last)
+        self.writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.state.get("step"))
+
+    def run(self) -> None:
+        stages = self.settings.stages
+        reached = stages.index(self.state["stage"]) if self.state.get("stage") in stages else 0
+        for stage in stages[reached:]:
+            if stage == "lifter":
+                self.train_lifter()
+            else:
+                self.train_synthesis()
+        self.writer.close()
+        self.finish()
+
+    def train_lifter(self) -> None:
+        """2D keypoints to 3D pose; all poses fit into memory."""
+        settings, model = self.settings.lifter, self.model
+        dataset = PoseDataset(self.root, "train")
+        self.check_skeleton(dataset)
+        poses = {name: value.to(self.device) for name, value in dataset.tensors().items()}
+        optimizer = torch.optim.AdamW(
+            model.lifter.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, amsgrad=True
+        )
+        first = self.restore("lifter", optimizer)
+        model.train()
+        bar = self.bar("lifter", range(first, settings.steps), settings.steps)
+        for step in bar:
+            set_rates(optimizer, step, settings.steps)
+            items = draw(len(dataset), settings.batch_size, self.settings.seed, step).to(self.device)
+            batch = {name: value[items] for name, value in poses.items()}
+            lifted = model.lift(batch["keypoints"], batch["confidence"], batch["resolution"])
+            loss = pose_loss(lifted, batch["relative"], batch["valid"], model.skeleton)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if step % 50 == 0 or step + 1 == settings.steps:
+                self.log("lifter", step, dict(pose=loss), bar)
+            self.save_now_and_then("lifter", step + 1, settings.steps, optimizer)
+
+    def train_synthesis(self) -> None:
+        """The whole model, end to end, on pairs of views."""
+        settings, model = self.settings.synthesis, self.model
+        dataset = self.pairs("train", "known")
+        perceptual = load_perceptual(settings.perceptual_weights)
+        if perceptual:
+            perceptual = perceptual.to(self.device)
+        if self.settings.compile:
+            model.encoder.compile()
+            model.decoder.compile()
+        groups = [
+            dict(params=model.decoder.parameters(), lr=settings.learning_rate),
+            dict(params=model.encoder.parameters(), lr=settings.learning_rate * ENCODER_RATE),
+            dict(params=model.lifter.parameters(), lr=settings.learning_rate * LIFTER_RATE),
+        ]
+        optimizer = torch.optim.AdamW(groups, betas=(0.0, 0.99), weight_decay=settings.weight_decay, amsgrad=True)
+        first = self.restore("synthesis", optimizer)
+        steps = range(first, settings.steps)
+        workers = self.settings.data.workers
+        loader = DataLoader(
+            dataset,
+            batch_sampler=Draws(len(dataset), settings.batch_size, self.settings.seed, steps),
+            num_workers=workers,
+            collate_fn=collate,
+        )
+        model.train()
+        bar = self.bar("synthesis", loader, settings.steps, first)
+        for step, batch in enumerate(bar, first):
+            if settings.cosine:
+                set_rates(optimizer, step, settings.steps)
+            batch = to_device(batch, self.device)
+            with autocast(self.device):
+                found = synthesise(model, batch)
+            image, target = found["image"].float(), batch["image_b"]
+            losses = dict(
+                pixel=pixel_loss(image, target),
+                appearance=found["appearance"].float().square().mean(),
+                pose=pose_loss(found["lifted"], found["relative"], batch["valid"], model.skeleton),
+            )
+            if perceptual:
+                losses["perceptual"] = perceptual(image, target)
+            loss = torch.stack([WEIGHTS[name] * value for name, value in losses.items()]).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+            optimizer.step()
+            if step % settings.log_every == 0 or step + 1 == settings.steps:
+                self.log("synthesis", step, dict(losses, total=loss), bar)
+            if step % (10 * settings.log_every) == 0:
+                rows = [list(images[:8]) for images in (batch["image_a"], image, target)]
+                self.writer.add_image("source, output, target", np.array(mosaic(rows)), step, dataformats="HWC")
+            self.save_now_and_then("synthesis", step + 1, settings.steps, optimizer)
+
+    def finish(self) -> None:
+        """Evaluate on held-out frames and held-out subjects, write the results and say where they are."""
+        settings, folder = self.settings, self.folder
+        lpips = lpips_alex()
+        if lpips:
+            lpips = lpips.to(self.device)
+        scores: dict[str, Any] = {}
+        shown = []
+        for subjects in ("known", "unknown"):
+            dataset = self.pairs("test", subjects, same_view=False)
+            chosen = even_subset(dataset, settings.data.evaluation_pairs, settings.seed)
+            loader = DataLoader(chosen, batch_size=settings.synthesis.batch_size, collate_fn=collate)
+            found = evaluate(self.model, tqdm(loader, f"evaluate {subjects} subjects", unit="batch"), lpips)
+            scores |= found if subjects == "known" else {"held_out_subjects": found}
+            shown += [chosen[i] for i in torch.linspace(0, len(chosen) - 1, 4).round().int().tolist()]
+        scores["seconds"] = time.monotonic() - self.started
+        preview = draw_pairs(self.model, collate(shown))
+        write_atomically(folder / "preview.png", lambda path: preview.save(path, "PNG"))
+        write_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(scores, indent=1)))
+        save_model(folder / "model.safetensors", self.model, dict(root=str(Path(self.root).absolute()), metrics=scores))
+        print_table(scores)
+        print(f"preview     {folder / 'preview.png'}")
+        print(f"checkpoint  {folder / 'model.safetensors'}")
+
+    def pairs(self, split: str, subjects: str, same_view: bool = True) -> PairDataset:
+        model = self.settings.model
+        sizes = model.input_resolution, model.target_resolution
+        dataset = PairDataset(self.root, split, subjects, *sizes, model.resize, same_view)
+        self.check_skeleton(dataset)
+        return dataset
+
+    def check_skeleton(self, dataset: PairDataset | PoseDataset) -> None:
+        found, wanted = dataset.layout.skeleton.name, self.settings.model.skeleton
+        if found != wanted:
+            raise UserError(f"{self.root}: is a {found} capture, but the model's skeleton is {wanted}")
+
+    def restore(self, stage: str, optimizer: torch.optim.Optimizer) -> int:
+        return restore(self.state if self.state.get("stage") == stage else {}, optimizer)
+
+    def save_now_and_then(self, stage: str, done: int, steps: int, optimizer: torch.optim.Optimizer) -> None:
+        if done % self.settings.checkpoint_every == 0 or done == steps:
+            save_state(self.settings, stage, done, time.monotonic() - self.started, self.model, optimizer)
+
+    def log(self, stage: str, step: int, losses: dict[str, torch.Tensor], bar: tqdm) -> None:
+        values = {name: value.item() for name, value in losses.items()}
+        for name, value in values.items():
+            self.writer.add_scalar(f"{stage}/{name}", value, step)
+        bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
+
+    @staticmethod
+    def bar(name: str, steps: Any, total: int, first: int | None = None) -> tqdm:
+        return tqdm(steps, name, initial=steps.start if first is None else first, total=total, mininterval=1)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:
+    """A linear warm-up, then a cosine; a function of the step alone, so there is no state to save."""
+    warm_up = max(1, WARM_UP * steps)
+    progress = max(0.0, step - warm_up) / max(1.0, steps - warm_up)
+    cosine = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
+    for group in optimizer.param_groups:
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * min(1.0, (step + 1) / warm_up) * cosine
+
+
+def make_sample_capture(data: DataSettings) -> Path:
+    try:
+        from hvs.data.sample import SampleSettings, make_sample
+    except ImportError as error:
+        raise UserError(f"the sample capture needs the package {error.name}: pip install 'hvs[sample]'") from error
+    height = data.sample_height
+    size = dict(height=height, width=round(height * 16 / 9))
+    return make_sample(settings=SampleSettings(subjects=data.sample_subjects, frames=data.sample_frames, **size))
+
+
+def print_table(scores: dict[str, Any]) -> None:
+    rows = dict(
+        psnr="PSNR (dB)",
+        ssim="SSIM",
+        lpips="LPIPS",
+        psnr_foreground="foreground PSNR (dB)",
+        psnr_foreground_background_baseline="  of the constant background",
+        psnr_foreground_copy_baseline="  of the source image",
+        mpjpe_mm="MPJPE (mm)",
+    )
+    print(f"\n{'on novel views':30s}{'held-out frames':>18s}{'held-out subjects':>20s}")
+    for name, title in rows.items():
+        if name in scores:
+            print(f"{title:30s}{scores[name]:18.2f}{scores['held_out_subjects'][name]:20.2f}")
+    print(f"\ntime        {scores['seconds']:.0f} s")
+
+
+def parse_settings(arguments: list[str]) -> TrainSettings:
+    """A preset's name, "sample" if none is given, and settings that change it."""
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments = ["sample", *arguments]
+    presets = {name: (DESCRIPTIONS[name], settings) for name, settings in PRESETS.items()}
+    return tyro.extras.overridable_config_cli(presets, description=__doc__, args=arguments)
+
+
+def main() -> None:
+    settings = parse_settings(sys.argv[1:])
+    warnings.showwarning = lambda message, *_: tqdm.write(f"note: {message}", file=sys.stderr)
+    Trainer(settings).run()
+
+
+if __name__ == "__main__":
+    run_command(main)
