@@ -1,8 +1,8 @@
 """Train a model.
 
-    python train.py                       the sample capture, on any machine, in minutes
-    python train.py sample-512            the same at 512×512, for a GPU
-    python train.py sample --help         every setting
+python train.py                       the sample capture, on any machine, in minutes
+python train.py sample-512            the same at 512×512, for a GPU
+python train.py sample --help         every setting
 """
 
 import json
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
+from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -27,7 +28,7 @@ from hvs.data import PairDataset, PoseDataset, collate, even_subset
 from hvs.data.sampling import Draws, draw
 from hvs.evaluation import draw_pairs, evaluate, synthesise, to_device
 from hvs.losses import load_perceptual, pixel_loss, pose_loss
-from hvs.metrics import lpips_alex
+from hvs.metrics import MILLIMETRES, lpips_alex, mpjpe
 from hvs.pictures import mosaic
 from hvs.runtime import (
     UserError,
@@ -96,7 +97,7 @@ class Trainer:
             items = draw(len(dataset), settings.batch_size, self.settings.seed, step).to(self.device)
             batch = {name: value[items] for name, value in poses.items()}
             lifted = model.lift(batch["keypoints"], batch["confidence"], batch["resolution"])
-            loss = pose_loss(lifted, batch["relative"], batch["valid"], model.skeleton)
+            loss = self.pose_loss(lifted, batch["relative"], batch["valid"])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -128,6 +129,8 @@ class Trainer:
             batch_sampler=Draws(len(dataset), settings.batch_size, self.settings.seed, steps),
             num_workers=workers,
             collate_fn=collate,
+            # Its own random numbers: it would take one from those of the training, at a resume once more.
+            generator=torch.Generator(),
         )
         model.train()
         bar = self.bar("synthesis", loader, settings.steps, first)
@@ -141,7 +144,7 @@ class Trainer:
             losses = dict(
                 pixel=pixel_loss(image, target),
                 appearance=found["appearance"].float().square().mean(),
-                pose=pose_loss(found["lifted"], found["relative"], batch["valid"], model.skeleton),
+                pose=self.pose_loss(found["lifted"], found["relative"], batch["valid"]),
             )
             if perceptual:
                 losses["perceptual"] = perceptual(image, target)
@@ -193,6 +196,12 @@ class Trainer:
         if found != wanted:
             raise UserError(f"{self.root}: is a {found} capture, but the model's skeleton is {wanted}")
 
+    def pose_loss(self, lifted: Tensor, relative: Tensor, valid: Tensor) -> Tensor:
+        """In metres; over all joints alike, or part by part as in the paper."""
+        if self.settings.lifter.weigh_parts:
+            return pose_loss(lifted, relative, valid, self.model.skeleton)
+        return mpjpe(lifted, relative, valid).nanmean() / MILLIMETRES
+
     def restore(self, stage: str, optimizer: torch.optim.Optimizer) -> int:
         return restore(self.state if self.state.get("stage") == stage else {}, optimizer)
 
@@ -200,7 +209,7 @@ class Trainer:
         if done % self.settings.checkpoint_every == 0 or done == steps:
             save_state(self.settings, stage, done, time.monotonic() - self.started, self.model, optimizer)
 
-    def log(self, stage: str, step: int, losses: dict[str, torch.Tensor], bar: tqdm) -> None:
+    def log(self, stage: str, step: int, losses: dict[str, Tensor], bar: tqdm) -> None:
         values = {name: value.item() for name, value in losses.items()}
         for name, value in values.items():
             self.writer.add_scalar(f"{stage}/{name}", value, step)

@@ -36,6 +36,8 @@ class LifterSettings:
     learning_rate: float = 1e-4
     """Of AdamW with AMSGrad; cosine down to 5 % after a warm-up."""
     weight_decay: float = 0.1
+    weigh_parts: bool = True
+    """Weigh hands and face as the paper does. Without it, every joint alike, the body is learned many times sooner."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def sample() -> TrainSettings:
             base_channels=32,
             encoder_depth=18,
         ),
-        lifter=LifterSettings(steps=1500, batch_size=256, learning_rate=1e-3, weight_decay=1e-2),
+        lifter=LifterSettings(steps=1500, batch_size=256, learning_rate=3e-3, weight_decay=1e-2, weigh_parts=False),
         synthesis=SynthesisSettings(steps=600, batch_size=8, cosine=True, log_every=20),
     )
 

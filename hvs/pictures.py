@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from .geometry import Skeleton
 
-# Pixels between the pictures of a mosaic, and height of its captions.
+# Pixels between the pictures of a mosaic, height of its captions, and the least width that they fit on.
 GAP = 4
 CAPTION = 18
+NARROWEST = 96
 PART_COLOURS = {"body": (255, 140, 0), "left_hand": (0, 170, 255), "right_hand": (120, 220, 60), "face": (255, 80, 160)}
 
 
@@ -57,8 +58,13 @@ def draw_skeleton(image: Tensor, keypoints: Tensor, valid: Tensor, skeleton: Ske
 
 
 def mosaic(rows: Sequence[Sequence[Tensor]], captions: Sequence[str] = ()) -> Image.Image:
-    """Rows of pictures [3, H, W] in 0..1 on white, all brought to the size of the first, captions over the columns."""
+    """Rows of pictures [3, H, W] in 0..1 on white, captions over the columns.
+
+    All are brought to the size of the first, which is enlarged if it is narrower than 96 pixels.
+    """
     height, width = rows[0][0].shape[-2:]
+    enlarge = -(-NARROWEST // width)
+    height, width = height * enlarge, width * enlarge
     top = CAPTION if captions else 0
     columns = max(len(row) for row in rows)
     size = (columns * (width + GAP) - GAP, top + len(rows) * (height + GAP) - GAP)

@@ -1,6 +1,7 @@
 """Videos and contact sheets of frames."""
 
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,8 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> None
         except RuntimeError as error:
             raise UserError(f"{path}: cannot be written, ffmpeg is missing ({error})") from error
         count = 0
-        with writer:
+        # The writer's own context leaves ffmpeg running after an exception.
+        with closing(writer):
             for frame in frames:
                 height, width = (side - side % 2 for side in frame.shape[:2])
                 writer.append_data(np.ascontiguousarray(frame[:height, :width]))

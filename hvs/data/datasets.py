@@ -148,33 +148,13 @@ class PairDataset(Dataset):
     def __getitem__(self, item: int) -> dict[str, Any]:
         item = range(len(self))[item]
         for skipped in range(len(self)):
-            pair = self._pair(*self.index.locate((item + skipped) % len(self)))
+            place = self.index.locate((item + skipped) % len(self))
+            pair = load_pair(*place, self.input_resolution, self.target_resolution, self.resize)
             if pair is not None:
                 return pair | {"skipped": torch.tensor(skipped)}
-        raise DataError(f"{self.sequences[0].folder}: no pair of views has keypoints inside both images and a root joint")
-
-    def _pair(self, sequence: Sequence, frame: int, views: list[str]) -> dict[str, Any] | None:
-        cameras = [sequence.camera(view) for view in views]
-        poses = [sequence.keypoints(view, frame) for view in views]
-        images = [sequence.image(view, frame) for view in views]
-        boxes = [crop_box(*pose, *image.size, self.layout.crop_side) for pose, image in zip(poses, images, strict=True)]
-        points, valid = sequence.points(frame)
-        # A person without a root joint has no place in the world.
-        if None in boxes or not valid[self.layout.skeleton.root]:
-            return None
-        pair: dict[str, Any] = {}
-        sides = (("a", self.input_resolution), ("b", self.target_resolution))
-        for (side, resolution), view, camera, image, box in zip(sides, views, cameras, images, boxes, strict=True):
-            mask = sequence.mask(view, frame)
-            pixels, mask = crop_image(image, box, resolution), crop_image(mask, box, resolution)
-            pair[f"image_{side}"] = composite(pixels, mask, self.layout.skeleton.background)
-            pair[f"mask_{side}"] = mask
-            pair[f"camera_{side}"] = crop_camera(camera, box, resolution, self.resize)
-        pair["keypoints_a"], pair["confidence_a"] = poses[0]
-        pair["resolution_a"] = torch.tensor((cameras[0].width, cameras[0].height), dtype=torch.float32)
-        pair["points"], pair["valid"] = points, valid
-        pair["name"] = f"{sequence.name}/{frame}/{views[0]}-{views[1]}"
-        return pair
+        raise DataError(
+            f"{self.sequences[0].folder}: no pair of views has keypoints inside both images and a root joint"
+        )
 
 
 class PoseDataset(Dataset):
@@ -226,6 +206,40 @@ class PoseDataset(Dataset):
             "relative": relative.where(valid[:, None], 0.0),
             "valid": valid,
         }
+
+
+def load_pair(
+    sequence: Sequence, frame: int, views: list[str], input_resolution: int, target_resolution: int, resize: str
+) -> dict[str, Any] | None:
+    """One item of `PairDataset` but for `skipped`: a frame of a sequence in an input and an output view.
+
+    None where no keypoint lies inside one of the images, or the root joint is unknown.
+
+    Raises:
+        DataError: a database or camera is broken, or has no such frame or view.
+    """
+    layout = sequence.layout
+    cameras = [sequence.camera(view) for view in views]
+    poses = [sequence.keypoints(view, frame) for view in views]
+    images = [sequence.image(view, frame) for view in views]
+    boxes = [crop_box(*pose, *image.size, layout.crop_side) for pose, image in zip(poses, images, strict=True)]
+    points, valid = sequence.points(frame)
+    # A person without a root joint has no place in the world.
+    if None in boxes or not valid[layout.skeleton.root]:
+        return None
+    pair: dict[str, Any] = {}
+    sides = (("a", input_resolution), ("b", target_resolution))
+    for (side, resolution), view, camera, image, box in zip(sides, views, cameras, images, boxes, strict=True):
+        mask = sequence.mask(view, frame)
+        pixels, mask = crop_image(image, box, resolution), crop_image(mask, box, resolution)
+        pair[f"image_{side}"] = composite(pixels, mask, layout.skeleton.background)
+        pair[f"mask_{side}"] = mask
+        pair[f"camera_{side}"] = crop_camera(camera, box, resolution, resize)
+    pair["keypoints_a"], pair["confidence_a"] = poses[0]
+    pair["resolution_a"] = torch.tensor((cameras[0].width, cameras[0].height), dtype=torch.float32)
+    pair["points"], pair["valid"] = points, valid
+    pair["name"] = f"{sequence.name}/{frame}/{views[0]}-{views[1]}"
+    return pair
 
 
 def even_subset(dataset: PairDataset | PoseDataset, count: int, seed: int = 0) -> Subset:

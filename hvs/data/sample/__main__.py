@@ -1,5 +1,6 @@
 """`python -m hvs.data.sample`: make the sample capture if it is not there yet, and print where it lies."""
 
+import sys
 from pathlib import Path
 
 import tyro
@@ -8,19 +9,23 @@ from .capture import LayoutName, SampleSettings, make_sample
 
 
 def main(
+    settings: tyro.conf.OmitArgPrefixes[SampleSettings],
     root: Path | None = None,
     layout: LayoutName = "panoptic",
-    settings: tyro.conf.OmitArgPrefixes[SampleSettings] = SampleSettings(),  # noqa: B008
 ) -> None:
-    """Make the sample capture and print its folder.
+    """Make the sample capture if it is not there yet, and print its folder.
 
     Args:
+        settings: what to make.
         root: where it shall lie; by default in the user's cache.
         layout: which data set's folders and labels.
-        settings: what to make.
     """
     print(make_sample(root, settings, layout))
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except (ValueError, ModuleNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -3,9 +3,7 @@
 Metres; in this package's own world x points to the left of a person at rest, y to the back and z up.
 """
 
-import contextlib
 import gzip
-import io
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import version
@@ -14,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import warp as wp
 from torch import Tensor
 from torch.nn import functional as F
 
+# Before anny, which would let Warp announce itself.
+from . import raycast  # noqa: F401
 from .once import cache_folder, make_once
-
-wp.config.quiet = True
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class BodyModel:
         self.anny = anny_model
         self.faces = anny_model.faces.long()  # [F, 3]
         self.coordinates = anny_model.texture_coordinates[anny_model.face_texture_coordinate_indices]  # [F, 3, 2]
-        self.bone_names: list[str] = anny_model.bone_labels
+        self.bones: list[str] = anny_model.bone_labels
         self.phenotypes: list[str] = anny_model.phenotype_labels
         heaviest = anny_model.vertex_bone_weights.argmax(1, keepdim=True)
         self.main_bone = anny_model.vertex_bone_indices.gather(1, heaviest)[:, 0]  # [N]
@@ -56,7 +53,7 @@ class BodyModel:
         return self.pose({}, {}, 1)
 
     def bone(self, name: str) -> int:
-        return self.bone_names.index(name)
+        return self.bones.index(name)
 
     def vertex(self, base: int) -> int:
         """The vertex that MakeHuman's base mesh, which others' tables refer to, numbers `base`."""
@@ -70,7 +67,7 @@ class BodyModel:
                 with the parent; none where not given.
             frames: how many.
         """
-        deltas = torch.eye(4).repeat(frames, len(self.bone_names), 1, 1)
+        deltas = torch.eye(4).repeat(frames, len(self.bones), 1, 1)
         for name, rotation in rotations.items():
             deltas[:, self.bone(name), :3, :3] = rotation.float()
         with torch.no_grad():
@@ -96,8 +93,7 @@ def body_model() -> BodyModel:
         ModuleNotFoundError: `anny` is not installed; says how to.
     """
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            import anny
+        import anny
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("the sample capture needs anny: pip install 'hvs[sample]'", name="anny") from error
     folder = make_once(cache_folder() / f"anny-{version('anny')}", _prepare)

@@ -1,18 +1,14 @@
 """A multi-view capture of people, made up from a seed and written in the prepared layouts that `hvs.data` reads."""
 
 import hashlib
-import io
 import json
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -29,7 +25,6 @@ NOTE = "sample.json"
 HUMAN36M_VIEWS = ("54138969", "55011271", "58860488", "60457274")
 # Rows are the written world's axes in the package's own (x left, y back, z up): Panoptic's y points down.
 AXES = {"panoptic": ((1, 0, 0), (0, 0, -1), (0, 1, 0)), "human36m": ((1, 0, 0), (0, 1, 0), (0, 0, 1))}
-JPEG = {"quality": 95, "subsampling": 0}
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ def make_sample(
 
     Args:
         root: where it lies or shall lie; by default in the user's cache.
-        settings: what to make; the same settings always give the same bytes.
+        settings: what to make; the same settings always give the same pictures and labels.
         layout: which data set's folders and labels.
 
     Raises:
@@ -87,16 +82,23 @@ def make_sample(
 
 def _make(root: Path, settings: SampleSettings, layout: LayoutName, note: str) -> None:
     from .bodies import body_model
-    from .stage import ring
+    from .people import film, make_person
+    from .stage import make_rigs, ring
 
-    # Fails before anything is drawn where the body model is missing.
+    # Before the progress bar starts: it takes a while the first time, and fails where the package is missing.
     body_model()
     views, sizes = _views(settings, layout)
     cameras = ring(sizes, np.random.default_rng([settings.seed, 0]))
+    rigs = make_rigs(cameras)
     names = [_name(layout, subject) for subject in range(settings.subjects)]
     with tqdm(total=settings.subjects * settings.frames, desc="sample capture", unit="frame") as bar:
         for subject, name in enumerate(names):
-            _write_subject(root / name, settings, subject, layout, dict(zip(views, cameras, strict=True)), bar)
+            person = make_person(settings.seed, subject, settings.frames)
+            shots = []
+            for shot in film(person, cameras, rigs):
+                shots.append(shot)
+                bar.update()
+            _write(root / name, layout, dict(zip(views, cameras, strict=True)), person.joints[layout].double(), shots)
     (root / "splits.json").write_text(json.dumps(_splits(settings, views, names)))
     (root / NOTE).write_text(note)
 
@@ -116,8 +118,12 @@ def _name(layout: LayoutName, subject: int) -> str:
 
 
 def _splits(settings: SampleSettings, views: list[str], names: list[str]) -> dict:
+    # Held-out frames are blocks, as neighbours in time look alike; training goes on behind them.
     n = settings.frames
-    a, b, c, half = round(0.6 * n), round(0.7 * n), round(0.85 * n), n // 2
+    c = n - max(1, round(0.15 * n))
+    b = c - max(1, round(0.15 * n))
+    a = b - max(1, round(0.10 * n))
+    half = n // 2
     known = {"train": [[0, a - 1], [c, n - 1]], "val": [[a, b - 1]], "test": [[b, c - 1]]}
     unknown = {"train": [], "val": [[0, half - 1]], "test": [[half, n - 1]]}
     return {
@@ -128,30 +134,24 @@ def _splits(settings: SampleSettings, views: list[str], names: list[str]) -> dic
     }
 
 
-def _write_subject(
-    folder: Path, settings: SampleSettings, subject: int, layout: LayoutName, cameras: dict[str, Camera], bar: tqdm
+def _write(
+    folder: Path,
+    layout: LayoutName,
+    cameras: dict[str, Camera],
+    points: Tensor,
+    shots: list[list[tuple[bytes, bytes]]],
 ) -> None:
-    from .people import film, make_person
+    """One sequence: points [frames, J, 3] in the package's world, and image and mask of each frame and view."""
     from .stage import to_world
 
-    axes, place = torch.tensor(AXES[layout], dtype=torch.float64), LAYOUTS[layout]
-    person = make_person(settings.seed, subject, settings.frames)
-    points = person.body_135 if layout == "panoptic" else person.human36m
-    pictures = {view: ([], []) for view in cameras}
-    for shots in film(person, list(cameras.values()), settings.height):
-        for view, (image, mask) in zip(cameras, shots, strict=True):
-            pictures[view][0].append(image)
-            pictures[view][1].append(mask)
-        bar.update()
-    databases = folder / "Databases"
-    for view, camera in cameras.items():
-        images, masks = pictures[view]
-        keypoints = _seen(camera, points.double(), place.with_confidence)
-        write_store(databases / IMAGES / f"{view}.lmdb", enumerate(images))
-        write_store(databases / MASKS / f"{view}.lmdb", enumerate(masks))
-        write_store(databases / place.keypoints / f"{view}.lmdb", _labels(keypoints))
-    world = points.double() @ axes.mT
-    write_store(databases / place.points, _labels(_with_confidence(world) if place.with_confidence else world))
+    axes, places, databases = torch.tensor(AXES[layout]).double(), LAYOUTS[layout], folder / "Databases"
+    for index, (view, camera) in enumerate(cameras.items()):
+        for place, which in ((IMAGES, 0), (MASKS, 1)):
+            write_store(databases / place / f"{view}.lmdb", enumerate(shot[index][which] for shot in shots))
+        keypoints = _seen(camera, points, places.with_confidence)
+        write_store(databases / places.keypoints / f"{view}.lmdb", _labels(keypoints))
+    world = points @ axes.mT
+    write_store(databases / places.points, _labels(_with_confidence(world) if places.with_confidence else world))
     entries = {view: _entry(to_world(camera, axes)) for view, camera in cameras.items()}
     (folder / "cameras.json").write_text(json.dumps(entries))
 

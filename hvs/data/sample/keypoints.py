@@ -24,6 +24,8 @@ FACE = (
     426, 448, 460, 466, 7219, 7208, 7186, 7166, 7241, 492, 486, 406,
     443, 514, 474, 7261, 7203, 7260, 494, 512,
 )  # fmt: skip
+# Of BODY_135, in Human3.6M's order: right leg, left leg, left arm, right arm.
+LIMBS = ([12, 14, 16], [11, 13, 15], [5, 7, 9], [6, 8, 10])
 PUPILS = (14679, 14607)
 CROWN = 881
 
@@ -45,16 +47,11 @@ def body_135(model: BodyModel, posed: Posed) -> Tensor:
 def human36m_17(model: BodyModel, posed: Posed) -> Tensor:
     """Human3.6M's 17 joints [frames, 17, 3] of a posed body."""
     body = body_135(model, posed)
-    nose, left_shoulder, right_shoulder, left_elbow, right_elbow, left_wrist, right_wrist = body[:, [0, *range(5, 11)]].unbind(1)
-    left_hip, right_hip, left_knee, right_knee, left_ankle, right_ankle = body[:, 11:17].unbind(1)
     spine, thorax = (posed.bones[:, model.bone(name)] for name in ("spine03", "neck01"))
-    neck = (thorax + nose) / 2
-    hips = (left_hip + right_hip) / 2
-    joints = (
-        hips, right_hip, right_knee, right_ankle, left_hip, left_knee, left_ankle, spine, thorax, neck, body[:, 18],
-        left_shoulder, left_elbow, left_wrist, right_shoulder, right_elbow, right_wrist,
-    )  # fmt: skip
-    return torch.stack(joints, 1)
+    hips, neck = body[:, [11, 12]].mean(1), (thorax + body[:, 0]) / 2
+    trunk = torch.stack((spine, thorax, neck, body[:, 18]), 1)
+    right_leg, left_leg, left_arm, right_arm = (body[:, joints] for joints in LIMBS)
+    return torch.cat((hips[:, None], right_leg, left_leg, trunk, left_arm, right_arm), 1)
 
 
 @cache

@@ -39,7 +39,7 @@ class Motion:
 
 
 def make_motion(model: BodyModel, frames: int, rng: np.random.Generator) -> Motion:
-    """`SECONDS` of one person's motion, seen at `frames` instants: walk, reach, walk, reach, walk, turning all the time."""
+    """`SECONDS` of one person's motion at `frames` instants: walk, reach, walk, reach, walk, and turn all the while."""
     t = np.linspace(0, 1, frames)
     swing = _swing(t, rng)
     reach = [_reach(t, rng, at=a + rng.uniform(-0.03, 0.03)) for a in (0.28, 0.40, 0.66, 0.78)]
@@ -78,7 +78,7 @@ def _reach(t: np.ndarray, rng: np.random.Generator, at: float) -> dict[str, np.n
     return {
         "out": out,
         "flex": out * (0.7 + 1.5 * height),
-        "abduct": out * rng.uniform(0.0, 0.9),
+        "abduct": out * rng.uniform(0.1, 0.9),
         "low": out * max(0.0, 1 - 2.5 * height),
         "twist": out * rng.uniform(-0.2, 0.4),
     }
@@ -90,7 +90,7 @@ def _combine(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, np
 
 def _legs(rotations: dict[str, Tensor], pace: np.ndarray, swing: np.ndarray, crouch: np.ndarray) -> None:
     for side, sign, phase in (("L", 1, swing), ("R", -1, swing + np.pi)):
-        hip = pace * (0.08 + 0.42 * np.sin(phase)) + 0.85 * crouch
+        hip = pace * (0.08 + 0.38 * np.sin(phase)) + 0.85 * crouch
         # The knee bends while the leg swings forward.
         knee = 0.06 + pace * (0.10 + 0.85 * np.clip(np.cos(phase + 0.45), 0, None) ** 2) + 1.45 * crouch
         ankle = 0.55 * (knee - hip) * (1 - crouch) + (knee - hip) * crouch
@@ -172,4 +172,6 @@ def _bump(t: np.ndarray, at: float, width: float) -> np.ndarray:
 def _wave(t: np.ndarray, rng: np.random.Generator, mean: float, amplitude: float) -> np.ndarray:
     """A slow irregular swaying."""
     phases, rates = rng.uniform(0, 2 * np.pi, 2), rng.uniform(0.8, 3.0, 2)
-    return mean + amplitude / 1.5 * (np.sin(2 * np.pi * rates[0] * t + phases[0]) + 0.5 * np.sin(2 * np.pi * rates[1] * t + phases[1]))
+    return mean + amplitude / 1.5 * (
+        np.sin(2 * np.pi * rates[0] * t + phases[0]) + 0.5 * np.sin(2 * np.pi * rates[1] * t + phases[1])
+    )

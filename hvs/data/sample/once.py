@@ -3,7 +3,8 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -22,14 +23,12 @@ def make_once(path: Path, make: Callable[[Path], None]) -> Path:
         path: the folder to make; an empty one is as good as none.
         make: called with an empty folder to fill, if at all.
     """
+    path = Path(os.path.abspath(path))
     if _is_made(path):
         return path
-    path = Path(os.path.abspath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
-    # The lock is the kernel's and ends with the process, so the file that stays behind locks nobody out.
-    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(path.with_name(f".{path.name}.lock")):
         if not _is_made(path):
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
@@ -43,3 +42,25 @@ def make_once(path: Path, make: Callable[[Path], None]) -> Path:
 
 def _is_made(path: Path) -> bool:
     return path.is_dir() and any(path.iterdir())
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """One process at a time. The system ends the lock with its process, so that a killed one locks nobody out."""
+    while True:
+        with open(file, "w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            # Whoever had the lock before has removed the file, and somebody else may have made it anew.
+            if _same_file(handle.fileno(), file):
+                try:
+                    yield
+                finally:
+                    file.unlink()
+                return
+
+
+def _same_file(descriptor: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(file))
+    except FileNotFoundError:
+        return False

@@ -1,13 +1,28 @@
 """Pictures of a textured triangle mesh, by Warp's ray casting, on any number of cameras at once."""
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 import warp as wp
 from torch import Tensor
 
-wp.config.quiet = True
+
+def _start_quietly() -> None:
+    """Start Warp without its banner, and without its complaint where there is no GPU, which nothing here needs."""
+    wp.config.log_level = wp.LOG_ERROR
+    # The complaint comes from native code, straight to the process's standard error.
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        wp.init()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+_start_quietly()
 
 FAR = 100.0
 # Two surfaces this far apart along the ray, in metres, meet in an edge that is worth smoothing.
@@ -56,6 +71,7 @@ class Rig:
     def __post_init__(self):
         object.__setattr__(self, "_eyes", wp.array(self.eyes, dtype=wp.vec3, device="cpu"))
         object.__setattr__(self, "_rays", wp.array(self.rays, dtype=wp.vec3, device="cpu"))
+        object.__setattr__(self, "_backdrop", wp.array(self.backdrop, dtype=wp.vec3ub, device="cpu"))
 
 
 def photograph(
@@ -72,21 +88,19 @@ def photograph(
     Returns:
         The images [V, H, W, 3] uint8 and the masks [V, H, W] bool.
     """
-    views, height, width, _ = rig.rays.shape
     normals = wp.from_torch(normals.contiguous(), dtype=wp.vec3)
     mesh = wp.Mesh(wp.from_torch(vertices.contiguous(), dtype=wp.vec3), surface._faces)
-    depth = wp.zeros((views, height, width), dtype=float, device="cpu")
-    pixels = wp.zeros((views, height, width), dtype=wp.vec4, device="cpu")
-    smooth = wp.zeros((views, height, width), dtype=wp.vec4, device="cpu")
+    shape = rig.rays.shape[:3]
+    depth = wp.zeros(shape, dtype=float, device="cpu")
+    light = wp.zeros(shape, dtype=wp.vec3, device="cpu")
+    image = wp.clone(rig._backdrop)
+    mask = wp.zeros(shape, dtype=wp.uint8, device="cpu")
     windows = wp.array(boxes, dtype=wp.vec4i, device="cpu")
-    dim = (views, int((boxes[:, 3] - boxes[:, 1]).max()), int((boxes[:, 2] - boxes[:, 0]).max()))
+    dim = (shape[0], int((boxes[:, 3] - boxes[:, 1]).max()), int((boxes[:, 2] - boxes[:, 0]).max()))
     scene = [mesh.id, rig._eyes, rig._rays, windows, normals, surface._coordinates, surface._texture]
-    wp.launch(_cast, dim, [*scene, depth, pixels], device="cpu")
-    wp.launch(_smooth_edges, dim, [*scene, depth, pixels, smooth], device="cpu")
-    colour, coverage = np.split(smooth.numpy(), [3], -1)
-    shown = np.rint(255 * colour.clip(0, 1) ** (1 / GAMMA))
-    image = np.rint(coverage * shown + (1 - coverage) * rig.backdrop).astype(np.uint8)
-    return image, coverage[..., 0] >= 0.5
+    wp.launch(_cast, dim, [*scene, depth, light], device="cpu")
+    wp.launch(_develop, dim, [*scene, depth, light, image, mask], device="cpu")
+    return image.numpy(), mask.numpy().astype(bool)
 
 
 def unwrap(coordinates: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -168,20 +182,20 @@ def _cast(
     coordinates: wp.array(dtype=wp.vec2),
     texture: wp.array2d(dtype=wp.vec3),
     depth: wp.array3d(dtype=float),
-    pixels: wp.array3d(dtype=wp.vec4),
+    light: wp.array3d(dtype=wp.vec3),
 ):
+    """One ray through every pixel's centre."""
     view, i, j = wp.tid()
     y, x = windows[view][1] + i, windows[view][0] + j
     if y >= windows[view][3] or x >= windows[view][2]:
         return
     seen = _look(mesh, eyes[view], rays[view, y, x], normals, coordinates, texture)
     depth[view, y, x] = seen[3]
-    if seen[3] > 0.0:
-        pixels[view, y, x] = wp.vec4(seen[0], seen[1], seen[2], 1.0)
+    light[view, y, x] = wp.vec3(seen[0], seen[1], seen[2])
 
 
 @wp.kernel(enable_backward=False)
-def _smooth_edges(
+def _develop(
     mesh: wp.uint64,
     eyes: wp.array(dtype=wp.vec3),
     rays: wp.array3d(dtype=wp.vec3),
@@ -190,31 +204,46 @@ def _smooth_edges(
     coordinates: wp.array(dtype=wp.vec2),
     texture: wp.array2d(dtype=wp.vec3),
     depth: wp.array3d(dtype=float),
-    pixels: wp.array3d(dtype=wp.vec4),
-    smooth: wp.array3d(dtype=wp.vec4),
+    light: wp.array3d(dtype=wp.vec3),
+    image: wp.array3d(dtype=wp.vec3ub),
+    mask: wp.array3d(dtype=wp.uint8),
 ):
+    """Light to pixels over the backdrop; at edges from four rays instead of the one."""
     view, i, j = wp.tid()
     y, x = windows[view][1] + i, windows[view][0] + j
     if y >= windows[view][3] or x >= windows[view][2]:
         return
     last_y, last_x = rays.shape[1] - 1, rays.shape[2] - 1
-    nearest, farthest = float(FAR), float(0.0)
+    nearest, farthest = float(FAR), float(0.0)  # noqa: UP018
     for k in range(9):
         d = depth[view, wp.clamp(y + k // 3 - 1, 0, last_y), wp.clamp(x + k % 3 - 1, 0, last_x)]
         nearest = wp.min(nearest, d)
         farthest = wp.max(farthest, d)
-    if farthest - nearest < EDGE:
-        smooth[view, y, x] = pixels[view, y, x]
+    if farthest == 0.0:
         return
-    # Rays between pixels, from the neighbours' on the side where there is one.
-    side_x, side_y = wp.where(x < last_x, 1, -1), wp.where(y < last_y, 1, -1)
-    ray = rays[view, y, x]
-    across, down = rays[view, y, x + side_x] - ray, rays[view, y + side_y, x] - ray
-    total = wp.vec4(0.0, 0.0, 0.0, 0.0)
-    for k in range(4):
-        step = (float(k % 2) - 0.5) * 0.5 * across + (float(k // 2) - 0.5) * 0.5 * down
-        seen = _look(mesh, eyes[view], wp.normalize(ray + step), normals, coordinates, texture)
-        if seen[3] > 0.0:
-            total += wp.vec4(seen[0], seen[1], seen[2], 1.0)
-    if total[3] > 0.0:
-        smooth[view, y, x] = wp.vec4(total[0] / total[3], total[1] / total[3], total[2] / total[3], total[3] / 4.0)
+    total, coverage = wp.vec3(0.0, 0.0, 0.0), float(0.0)  # noqa: UP018
+    if farthest - nearest > EDGE:
+        # Rays between pixels, found with a neighbour on the side where there is one.
+        side_x, side_y = wp.where(x < last_x, 1, -1), wp.where(y < last_y, 1, -1)
+        ray = rays[view, y, x]
+        across, down = rays[view, y, x + side_x] - ray, rays[view, y + side_y, x] - ray
+        for k in range(4):
+            step = (float(k % 2) - 0.5) * 0.5 * across + (float(k // 2) - 0.5) * 0.5 * down
+            seen = _look(mesh, eyes[view], wp.normalize(ray + step), normals, coordinates, texture)
+            if seen[3] > 0.0:
+                total += wp.vec3(seen[0], seen[1], seen[2])
+                coverage += 0.25
+        if coverage == 0.0:
+            return
+        total /= 4.0 * coverage
+    else:
+        total += light[view, y, x]
+        coverage += 1.0
+    if coverage >= 0.5:
+        mask[view, y, x] = wp.uint8(1)
+    behind = image[view, y, x]
+    pixel = wp.vec3ub()
+    for c in range(3):
+        value = 255.0 * wp.pow(wp.clamp(total[c], 0.0, 1.0), 1.0 / GAMMA)
+        pixel[c] = wp.uint8(coverage * value + (1.0 - coverage) * float(behind[c]) + 0.5)
+    image[view, y, x] = pixel

@@ -12,6 +12,9 @@ from hvs.data.layouts import LAYOUTS
 from hvs.data.stores import pack_label, write_store
 from hvs.geometry import Camera
 
+# The tensors of tests are small: a second thread costs them more than it brings.
+torch.set_num_threads(1)
+
 
 def jpeg(pixels):
     file = io.BytesIO()

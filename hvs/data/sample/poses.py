@@ -1,0 +1,44 @@
+"""`python -m hvs.data.sample.poses OUT.npz`: a small file of people's poses, for benches that shall need no sample."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from hvs.data.layouts import LAYOUTS
+
+from .people import make_person
+
+COUNT = 64
+# Enough instants of each motion that no two people are caught at the same one.
+FRAMES = 16
+# The upright world of the package, z up, to one with y down.
+Y_DOWN = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0))
+
+
+def sample_poses(count: int = COUNT, seed: int = 0) -> Tensor:
+    """Poses of `count` different bodies, relative to the root, in metres, y down: [count, 117, 3] float32."""
+    layout = LAYOUTS["panoptic"]
+    poses = []
+    for subject in range(count):
+        body = make_person(seed, subject, FRAMES).joints["panoptic"][(5 * subject) % FRAMES].double()
+        # As the readers of Panoptic's labels do.
+        body[17], body[18] = body[5:7].mean(0), body[1:5].mean(0)
+        points = body[list(layout.joints)]
+        poses.append((points - points[layout.skeleton.root]) @ torch.tensor(Y_DOWN).double().mT)
+    return torch.stack(poses).float()
+
+
+def main(out: tyro.conf.Positional[Path]) -> None:
+    """Write `points` [64, 117, 3] float32.
+
+    Args:
+        out: the .npz file.
+    """
+    np.savez_compressed(out, points=sample_poses().numpy())
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

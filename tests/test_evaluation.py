@@ -1,0 +1,75 @@
+import pytest
+import torch
+
+from hvs import HumanViewSynthesis, metrics
+from hvs.config import PRESETS
+from hvs.data import PairDataset, collate
+from hvs.evaluation import HIGHEST_PSNR, draw_pairs, evaluate, synthesise
+
+
+@pytest.fixture
+def batch(capture):
+    dataset = PairDataset(capture.root, "test", "unknown", 32, 32, same_view=False)
+    return collate([dataset[i] for i in (0, 3, 7)])
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return HumanViewSynthesis(PRESETS["tiny"].model)
+
+
+def test_a_perfect_lift_is_rendered_at_the_true_pose(model, batch, monkeypatch):
+    """The pose in the target camera must be the world's, whichever camera it was lifted in."""
+    truth = batch["camera_a"].to_camera(batch["points"])
+    relative = truth - truth[:, model.skeleton.root, None]
+    seen = {}
+    monkeypatch.setattr(model, "lift", lambda *_: relative)
+    monkeypatch.setattr(model, "render", lambda points, *_: seen.update(points=points) or (None, None))
+    found = synthesise(model.eval(), batch)
+    assert torch.allclose(seen["points"], batch["camera_b"].to_camera(batch["points"]), atol=1e-5)
+    assert torch.allclose(found["relative"], relative)
+
+
+def test_scores_are_the_means_over_all_pairs(model, batch, monkeypatch):
+    monkeypatch.setattr("hvs.evaluation.synthesise", lambda model, batch: _perfect(batch))
+    parts = [{k: _slice(v, s) for k, v in batch.items()} for s in (slice(0, 2), slice(2, 3))]
+    scores = evaluate(model, parts)
+    assert scores["psnr"] == scores["psnr_foreground"] == HIGHEST_PSNR
+    assert scores["ssim"] == pytest.approx(1, abs=1e-6) and scores["mpjpe_mm"] == 0
+    copied = metrics.psnr_foreground(batch["image_a"], batch["image_b"], batch["mask_b"]).mean().item()
+    assert scores["psnr_foreground_copy_baseline"] == pytest.approx(copied, rel=1e-5)
+    background = torch.tensor(model.skeleton.background)[:, None, None] / 255
+    constant = background.expand_as(batch["image_b"])
+    baseline = metrics.psnr_foreground(constant, batch["image_b"], batch["mask_b"]).mean().item()
+    assert scores["psnr_foreground_background_baseline"] == pytest.approx(baseline, rel=1e-5)
+    assert "lpips" not in scores
+
+
+def _perfect(batch):
+    pose = batch["points"]
+    return dict(image=batch["image_b"], lifted=pose, relative=pose)
+
+
+def _slice(value, part):
+    return value[part] if isinstance(value, torch.Tensor) or hasattr(value, "K") else value
+
+
+def test_lpips_is_scored_where_there_is_one(model, batch):
+    scores = evaluate(model, [batch], lpips=lambda a, b: (a - b).abs().mean((1, 2, 3)))
+    assert scores["lpips"] > 0 and scores["lpips_foreground"] > 0
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_of_the_model_is_restored(model, batch, training):
+    model.train(training)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    evaluate(model, [batch])
+    draw_pairs(model, batch)
+    assert model.training == training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_drawn_pair_is_a_row_of_five_pictures(model, batch):
+    picture = draw_pairs(model, batch)
+    assert picture.width > 5 * 96 and picture.height > 3 * 96

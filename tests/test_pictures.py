@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+
+from hvs.pictures import CAPTION, GAP, draw_skeleton, latent_to_rgb, mosaic, to_uint8
+from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
+
+
+def test_to_uint8_rounds_and_clamps():
+    image = torch.tensor([-1.0, 0.5, 2.0])[:, None, None]
+    assert to_uint8(image).tolist() == [[[0, 128, 255]]]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 16])
+def test_latents_become_colours(channels):
+    latent = torch.randn(2, channels, 5, 7)
+    colours = latent_to_rgb(latent)
+    assert colours.shape == (2, 3, 5, 7)
+    assert colours.min() >= 0 and colours.max() <= 1
+    # The first component varies most and fills its range.
+    assert colours[:, 0].min() == pytest.approx(0, abs=1e-5) or colours[:, 0].max() == pytest.approx(1, abs=1e-5)
+    assert torch.allclose(latent_to_rgb(latent), colours)
+
+
+def test_equal_latents_have_equal_colours_in_all_pictures_of_a_batch():
+    latent = torch.randn(2, 4, 3, 3)
+    latent[1, :, 0, 0] = latent[0, :, 2, 2]
+    colours = latent_to_rgb(latent)
+    assert torch.allclose(colours[1, :, 0, 0], colours[0, :, 2, 2])
+    assert torch.isfinite(latent_to_rgb(torch.zeros(1, 4, 3, 3))).all()
+
+
+def test_a_skeleton_is_drawn_where_both_joints_are_valid():
+    image = torch.zeros(3, 64, 64)
+    keypoints = torch.full((17, 2), 10.0)
+    keypoints[1] = torch.tensor([50.0, 10.0])
+    valid = torch.zeros(17, dtype=torch.bool)
+    assert torch.equal(draw_skeleton(image, keypoints, valid, HUMAN36M), image)
+    valid[:2] = True
+    drawn = draw_skeleton(image, keypoints, valid, HUMAN36M)
+    assert (drawn[:, 10, 12:48] > 0).any(0).all() and drawn[:, 30:].sum() == 0
+
+
+def test_parts_have_colours_of_their_own():
+    keypoints = torch.rand(117, 2) * 60
+    drawn = draw_skeleton(torch.zeros(3, 64, 64), keypoints, torch.ones(117, dtype=torch.bool), PANOPTIC)
+    assert len({tuple(pixel) for pixel in to_uint8(drawn).reshape(-1, 3).tolist()}) >= 5
+
+
+def test_mosaic_has_every_picture_in_its_place():
+    red, blue = (torch.zeros(3, 100, 120) for _ in range(2))
+    red[0], blue[2] = 1, 1
+    sheet = np.array(mosaic([[red, blue], [blue[:, ::2, ::2], red]], ["left", "right"]))
+    assert sheet.shape == (CAPTION + 200 + GAP, 240 + GAP, 3)
+    assert sheet[CAPTION + 50, 60].tolist() == [255, 0, 0] and sheet[CAPTION + 50, 200].tolist() == [0, 0, 255]
+    assert sheet[CAPTION + 150, 60].tolist() == [0, 0, 255] and sheet[CAPTION + 150, 200].tolist() == [255, 0, 0]
+    assert (sheet[:CAPTION] < 128).any()
+
+
+def test_small_pictures_are_enlarged():
+    assert mosaic([[torch.zeros(3, 20, 32)]]).size == (96, 60)

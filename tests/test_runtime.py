@@ -1,0 +1,78 @@
+import pytest
+import torch
+
+from hvs.checkpoint import CheckpointError
+from hvs.data import DataError
+from hvs.runtime import (
+    UserError,
+    autocast,
+    make_folder,
+    run_command,
+    seed_everything,
+    select_device,
+    write_atomically,
+)
+
+
+@pytest.mark.parametrize("error", [UserError("a\nb"), CheckpointError("a b"), DataError("a b"), OSError("a b")])
+def test_what_the_user_can_mend_is_one_line_and_exit_code_2(error, capsys):
+    def command():
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        run_command(command)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: a b\n"
+
+
+def test_an_interrupt_is_no_traceback_and_a_bug_is_one():
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        run_command(interrupt)
+    assert stop.value.code == 130
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda: 1 / 0)
+
+
+def test_select_device():
+    assert select_device("cpu") == torch.device("cpu")
+    assert select_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(UserError, match="device: got 'toaster', which is not available"):
+        select_device("toaster")
+
+
+def test_seeds_repeat():
+    seed_everything(3)
+    first = torch.rand(2)
+    seed_everything(3)
+    assert torch.equal(torch.rand(2), first)
+
+
+def test_autocast_is_off_on_cpu():
+    with autocast(torch.device("cpu")):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_make_folder(tmp_path):
+    folder = make_folder(tmp_path / "a" / "b")
+    assert folder.is_dir() and not list(folder.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: not a folder that can be written to"):
+        make_folder(tmp_path / "file")
+
+
+def test_write_atomically_keeps_the_old_file_when_writing_fails(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, lambda p: p.write_text("old"))
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_atomically(path, fail)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    write_atomically(path, lambda p: p.write_text("new"))
+    assert path.read_text() == "new"

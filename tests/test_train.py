@@ -1,0 +1,216 @@
+import json
+import os
+import pickle
+import sys
+from dataclasses import replace
+
+import lmdb
+import pytest
+import torch
+from PIL import Image
+
+import hvs
+import train
+from hvs import training_state
+from hvs.config import PRESETS
+from hvs.data.stores import write_store
+from hvs.runtime import run_command
+
+
+@pytest.fixture
+def settings(tmp_path, capture):
+    tiny = PRESETS["tiny"]
+    return replace(
+        tiny,
+        run=tmp_path / "run",
+        device="cpu",
+        data=replace(tiny.data, root=capture.root),
+        lifter=replace(tiny.lifter, steps=4),
+        synthesis=replace(tiny.synthesis, steps=4),
+        checkpoint_every=2,
+    )
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, capture, tmp_path):
+    """Run train.py's main with arguments; returns the exit code and what it printed to stderr."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        fixed = ["--run", str(tmp_path / "run"), "--data.root", str(capture.root), "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", ["train.py", "tiny", *fixed, *arguments])
+        try:
+            run_command(train.main)
+        except SystemExit as stop:
+            return stop.code, capfd.readouterr().err
+        return 0, capfd.readouterr().err
+
+    return run
+
+
+def test_a_run_trains_evaluates_and_leaves_its_results(settings, capsys):
+    train.Trainer(settings).run()
+    scores = json.loads((settings.run / "metrics.json").read_text())
+    wanted = {
+        "psnr",
+        "ssim",
+        "psnr_foreground",
+        "psnr_foreground_background_baseline",
+        "psnr_foreground_copy_baseline",
+        "mpjpe_mm",
+        "seconds",
+    }
+    assert wanted <= set(scores) and wanted - {"seconds"} <= set(scores["held_out_subjects"])
+    assert all(isinstance(scores[name], float) and scores[name] == scores[name] for name in wanted)
+    with Image.open(settings.run / "preview.png") as preview:
+        assert preview.width > preview.height / 3
+    model = hvs.load(settings.run / "model.safetensors")
+    assert model.settings == settings.model
+    printed = capsys.readouterr().out
+    assert "preview.png" in printed and "model.safetensors" in printed and "held-out subjects" in printed
+    assert list((settings.run / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("stop", [("lifter", 2), ("lifter", 4), ("synthesis", 2)], ids=str)
+def test_a_resumed_run_ends_with_the_same_bits(settings, monkeypatch, stop):
+    train.Trainer(settings).run()
+    whole = hvs.load(settings.run / "model.safetensors").state_dict()
+
+    class Killed(Exception):
+        pass
+
+    def save_and_die(settings, stage, step, *rest):
+        training_state.save_state(settings, stage, step, *rest)
+        if (stage, step) == stop:
+            raise Killed
+
+    interrupted = replace(settings, run=settings.run.with_name("interrupted"))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(train, "save_state", save_and_die)
+        train.Trainer(interrupted).run()
+    train.Trainer(replace(interrupted, resume=True)).run()
+    resumed = hvs.load(interrupted.run / "model.safetensors").state_dict()
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+def test_losses_fall(settings):
+    """The same pairs again and again must become known."""
+    settings = replace(settings, stages=("synthesis",), synthesis=replace(settings.synthesis, steps=30, log_every=1))
+    seen = []
+
+    class Watch(train.Trainer):
+        def log(self, stage, step, losses, bar):
+            seen.append(losses["pixel"].item())
+
+    Watch(settings).train_synthesis()
+    assert sum(seen[-5:]) < 0.7 * sum(seen[:5])
+
+
+@pytest.mark.parametrize("weigh_parts", [True, False])
+def test_the_pose_loss_can_weigh_every_joint_alike(settings, weigh_parts):
+    trainer = train.Trainer(replace(settings, lifter=replace(settings.lifter, weigh_parts=weigh_parts)))
+    relative = torch.randn(2, 117, 3)
+    relative -= relative[:, trainer.model.skeleton.root, None].clone()
+    valid = torch.ones(2, 117, dtype=torch.bool)
+    assert trainer.pose_loss(relative, relative, valid) == pytest.approx(0, abs=1e-6)
+    lifted = relative.clone()
+    lifted[:, 30] += torch.tensor([0.0, 0.3, 0.4])
+    # Joint 30 is one of the left hand's twenty.
+    wanted = 10 * 0.5 / 20 if weigh_parts else 0.5 / 117
+    assert trainer.pose_loss(lifted, relative, valid).item() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_no_argument_means_the_sample(monkeypatch):
+    assert train.parse_settings([]) == PRESETS["sample"]
+    assert train.parse_settings(["--seed", "3"]) == replace(PRESETS["sample"], seed=3)
+    assert train.parse_settings(["sample-512"]).model.target_resolution == 512
+
+
+class _Call:
+    def __reduce__(self):
+        return (os.mkdir, ("executed",))
+
+
+def _fault_missing_root(capture):
+    for path in sorted(capture.root.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    capture.root.rmdir()
+    return "no such folder"
+
+
+def _fault_empty_lmdb(capture):
+    (capture.databases() / "Images/00.lmdb/data.mdb").write_bytes(b"")
+    return "Images/00.lmdb"
+
+
+def _fault_truncated_lmdb(capture):
+    file = capture.databases() / "Images/00.lmdb/data.mdb"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    return "Images/00.lmdb"
+
+
+def _fault_hostile_label(capture):
+    items = [(frame, pickle.dumps(_Call(), protocol=4)) for frame in capture.frames]
+    write_store(capture.databases() / "Poses/2D/BODY_135/01.lmdb", items)
+    return "BODY_135/01.lmdb: frame "
+
+
+def _fault_frame_without_image(capture):
+    store = capture.databases() / "Images/01.lmdb"
+    with lmdb.open(str(store)) as environment, environment.begin(write=True) as transaction:
+        for frame in capture.frames:
+            assert transaction.delete(pickle.dumps(frame, protocol=4))
+    return "Images/01.lmdb: no frame "
+
+
+def _fault_broken_image(capture):
+    store = capture.databases() / "Images/02.lmdb"
+    items = [(frame, b"not a picture") for frame in capture.frames]
+    write_store(store, items)
+    return "Images/02.lmdb: frame "
+
+
+def _fault_missing_camera(capture):
+    capture.write_cameras(change=lambda entries: entries.pop("01"))
+    return "cameras.json: view 01 is missing"
+
+
+FAULTS = [value for name, value in sorted(globals().items()) if name.startswith("_fault_")]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__.removeprefix("_fault_"))
+def test_bad_captures_end_with_one_line_and_exit_code_2(capture, command, fault):
+    wanted = fault(capture)
+    code, error = command()
+    lines = [line for line in error.splitlines() if line.startswith("error:")]
+    assert code == 2
+    assert len(lines) == 1 and wanted in lines[0]
+    assert "Traceback" not in error
+    assert not os.path.exists("executed")
+
+
+def test_bad_settings_end_with_one_line(command, tmp_path):
+    code, error = command("--device", "warp9")
+    assert (
+        code == 2 and error.startswith("error: device: got 'warp9', which is not available") and error.count("\n") == 1
+    )
+    code, error = command("--data.root", str(tmp_path))
+    assert code == 2 and "no sequences here" in error
+    (tmp_path / "file").touch()
+    code, error = command("--run", str(tmp_path / "file" / "run"))
+    assert code == 2 and "not a folder that can be written to" in error
+
+
+def test_a_broken_or_foreign_training_state_is_refused(settings, command):
+    settings.run.mkdir()
+    (settings.run / "training.pt").write_bytes(b"PK\x03\x04 broken")
+    code, error = command("--resume")
+    assert code == 2 and "training.pt: not a readable training state" in error
+    (settings.run / "training.pt").unlink()
+    train.Trainer(replace(settings, stages=("lifter",), model=replace(settings.model, base_channels=4))).train_lifter()
+    code, error = command("--resume")
+    assert code == 2 and "is of a model with other settings" in error
+
+
+def test_a_capture_of_another_skeleton_is_refused(settings, command):
+    code, error = command("--model.skeleton", "human36m")
+    assert code == 2 and "is a panoptic capture, but the model's skeleton is human36m" in error

@@ -1,0 +1,46 @@
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+
+from hvs.runtime import UserError
+from hvs.video import contact_sheet, write_video
+
+
+def frame(value: int, height: int = 34, width: int = 48) -> np.ndarray:
+    return np.full((height, width, 3), value, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", [(34, 48), (33, 47), (16, 16)], ids=str)
+def test_a_video_has_its_frames_rate_and_an_even_size(tmp_path, size):
+    values = [0, 100, 200, 50, 250]
+    write_video(tmp_path / "out.mp4", (frame(value, *size) for value in values), fps=10)
+    with imageio.get_reader(tmp_path / "out.mp4") as video:
+        about = video.get_meta_data()
+        frames = [np.asarray(image) for image in video]
+    assert about["fps"] == 10 and about["pix_fmt"].startswith("yuv420p") and about["codec"] == "h264"
+    assert [image.shape for image in frames] == [(size[0] // 2 * 2, size[1] // 2 * 2, 3)] * 5
+    assert [image.mean() for image in frames] == pytest.approx(values, abs=4)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_no_frames_leave_no_video(tmp_path):
+    with pytest.raises(UserError, match="out.mp4: a video needs frames"):
+        write_video(tmp_path / "out.mp4", [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_video_that_fails_half_way_is_not_there(tmp_path):
+    def frames():
+        yield frame(1)
+        raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write_video(tmp_path / "out.mp4", frames())
+    assert not list(tmp_path.iterdir())
+
+
+def test_contact_sheet():
+    sheet = np.array(contact_sheet([frame(10 * i, 4, 6) for i in range(8)], columns=3))
+    assert sheet.shape == (12, 18, 3)
+    assert sheet[5, 7, 0] == 40 and sheet[9, 16, 0] == 255
+    assert contact_sheet([frame(1, 4, 6)]).size == (6, 4)
