@@ -141,7 +141,7 @@ def lift_and_encode(model: HumanViewSynthesis, person: dict) -> tuple[torch.Tens
 
 
 def cameras_around(points: torch.Tensor, source: Camera, up: torch.Tensor, settings: Orbit, size: int) -> Camera:
-    """A ring around a pose [J, 3] at the source camera's distance, starting on its side, the person filling the image."""
+    """A ring around a pose [J, 3] at the source camera's distance, starting on its side; the person fills the image."""
     centre = (points.amin(0) + points.amax(0)) / 2
     eye = source.to_world(torch.zeros_like(centre)[None])[0]
     distance = (eye - centre).norm()

@@ -87,7 +87,7 @@ class Trainer:
         self.check_skeleton(dataset)
         poses = {name: value.to(self.device) for name, value in dataset.tensors().items()}
         optimizer = torch.optim.AdamW(
-            model.lifter.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, amsgrad=True
+            model.lifter.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, amsgrad=True, fused=True
         )
         first = self.restore("lifter", optimizer)
         model.train()
@@ -120,7 +120,7 @@ class Trainer:
             dict(params=model.encoder.parameters(), lr=settings.learning_rate * ENCODER_RATE),
             dict(params=model.lifter.parameters(), lr=settings.learning_rate * LIFTER_RATE),
         ]
-        optimizer = torch.optim.AdamW(groups, betas=(0.0, 0.99), weight_decay=settings.weight_decay, amsgrad=True)
+        optimizer = torch.optim.AdamW(groups, betas=(0.0, 0.99), weight_decay=settings.weight_decay, amsgrad=True, fused=True)
         first = self.restore("synthesis", optimizer)
         steps = range(first, settings.steps)
         workers = self.settings.data.workers

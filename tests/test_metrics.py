@@ -44,7 +44,7 @@ class TestPsnr:
 
 
 @pytest.mark.parametrize(
-    "points, box",
+    ("points", "box"),
     [([(0, 0)], (0, 1, 0, 1)), ([(2, 5), (6, 1)], (2, 7, 1, 6)), ([(7, 8)], (7, 8, 8, 9)), ([], (0, 0, 0, 0))],
     ids=["corner", "pair", "far-corner", "empty"],
 )

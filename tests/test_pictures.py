@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from hvs.pictures import CAPTION, GAP, draw_skeleton, latent_to_rgb, mosaic, to_uint8
 from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
+from hvs.pictures import CAPTION, GAP, draw_skeleton, latent_to_rgb, mosaic, to_uint8
 
 
 def test_to_uint8_rounds_and_clamps():

@@ -75,16 +75,16 @@ def test_a_resumed_run_ends_with_the_same_bits(settings, monkeypatch, stop):
     train.Trainer(settings).run()
     whole = hvs.load(settings.run / "model.safetensors").state_dict()
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def save_and_die(settings, stage, step, *rest):
         training_state.save_state(settings, stage, step, *rest)
         if (stage, step) == stop:
-            raise Killed
+            raise KilledError
 
     interrupted = replace(settings, run=settings.run.with_name("interrupted"))
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(train, "save_state", save_and_die)
         train.Trainer(interrupted).run()
     train.Trainer(replace(interrupted, resume=True)).run()

@@ -10,7 +10,7 @@ import pickle
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -200,9 +200,30 @@ def _put(environment: lmdb.Environment, batch: list[tuple[bytes, bytes]]) -> Non
 
 
 def pack_label(tensor: Tensor) -> bytes:
-    """A tensor of any shape as the bytes of a label."""
+    """A tensor of any shape as the bytes of a label; the same values always give the same bytes."""
     # A slice would be pickled with all of its storage.
-    return pickle.dumps(tensor.detach().cpu().clone(memory_format=torch.contiguous_format), protocol=4)
+    tensor = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    function, arguments = tensor.__reduce_ex__(4)
+    load_storage, (data,) = arguments[0].__reduce__()
+    # torch names the storage in the pickle by its address; any name does, if it is the same in both places.
+    key = str(arguments[0]._cdata).encode()
+    data = data.replace(_unicode(key), _unicode(b"0"))
+    return pickle.dumps(_Reduced(function, (_Reduced(load_storage, (data,)), *arguments[1:])), protocol=4)
+
+
+class _Reduced:
+    """Pickles as a call."""
+
+    def __init__(self, function: Callable, arguments: tuple) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+
+def _unicode(text: bytes) -> bytes:
+    """A string as pickle's protocol 2 writes it."""
+    return b"X" + len(text).to_bytes(4, "little") + text
 
 
 def read_label(data: bytes, where: str) -> Tensor:

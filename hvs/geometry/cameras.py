@@ -139,8 +139,8 @@ class Camera:
 
         Args:
             eye, target: world points in metres, [..., 3]; they must differ.
-            up: the world's direction that is up in the image, [..., 3]; need not be a unit vector. Where the camera looks
-                along it, the image's upright is undefined and another axis takes its place.
+            up: the world's direction that is up in the image, [..., 3]; need not be a unit vector. Where the camera
+                looks along it, the image's upright is undefined and another axis takes its place.
             K: intrinsics, [..., 3, 3].
             height, width: of the image, in pixels.
             distortion: coefficients [..., n]; none if not given.

@@ -123,8 +123,9 @@ def farthest(
 ) -> Tensor:
     """Flat index pixel·N + Gaussian of the largest depth z of each image, the lowest one among equals.
 
-    Over a cell, ``|z| ≤ (|p| + |m| δ|B|) / (|u| - δ|B|)²`` with p and u at the centre and δ the cell's radius. What stays
-    below the best centre so far is dropped; of tens of thousands of (tile, Gaussian) pairs a few dozen are left.
+    Over a cell, ``|z| ≤ (|p| + |m| δ|B|) / (|u| - δ|B|)²`` and ``|z| ≤ |m| / (|u| - δ|B|)``, with p and u at the centre
+    and δ the cell's radius. What stays below the best centre so far is dropped; of tens of thousands of pairs of a tile
+    and a Gaussian a few dozen are left.
 
     Args:
         means [B, N, 3], whiten [B, N, 3, 3], visible [B, N] (bool), rays [B, 3, H, W] padded to tiles, levels their

@@ -32,7 +32,8 @@ DEEPEST = 1e9
 
 def render(*inputs) -> Tensor:
     """As :func:`hvs.kernels.reference.render`, without the pairs that the tolerance lets go."""
-    return blend(*inputs)[0]
+    latent, *_ = blend(*inputs)
+    return latent
 
 
 @torch.library.custom_op("hvs::farthest_tiled", mutates_args=())
@@ -62,19 +63,23 @@ def blend(
     alpha: float,
     eps: float,
     tolerance: float,
-) -> tuple[Tensor, Tensor]:
-    """The normalised weighted sum of features along each ray, and its denominator.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The normalised weighted sum of features along each ray, and what its gradient needs.
 
     Args:
         means [B, N, 3], rotations [B, N, 3, 3], scales [B, N, 3], features [B, N, C], background [B, C],
         background_weight [B], rays [B, H, W, 3], all of one dtype, visible [B, N] (bool).
 
     Returns:
-        latent [B, C, H, W], denominator before its floor [B, H, W].
+        latent [B, C, H, W], denominator before its floor [B, H, W], and the pairs of tiles and Gaussians that were not
+        culled, as in :class:`hvs.kernels.tiles.Scene`, [P] twice.
     """
     floor = background_weight.clamp(min=eps)
-    scene = Scene.build(means, rotations, scales, rays, visible, tolerance * floor, alpha)
-    m = (scene.whiten * means[..., None, :]).sum(-1)
+    padded = pad_to_tiles(rays.movedim(-1, 1)).contiguous()
+    whiten = culling.whitening(rotations, scales)
+    extent = culling.gaussian_extent(means, whiten, visible, tolerance * floor, alpha)
+    scene = Scene(padded, whiten, *culling.tile_pairs(build_pyramid(padded), extent))
+    m = (whiten * means[..., None, :]).sum(-1)
     size = scene.rays.shape[2:]
     latent = (background * (background_weight / floor)[:, None])[..., None, None].expand(-1, -1, *size).contiguous()
     total = background_weight[:, None, None, None].expand(-1, 1, *size).contiguous()
@@ -95,13 +100,16 @@ def blend(
         scatter_tiles(latent, chunk.tiles, O)
         scatter_tiles(total, chunk.tiles, S)
     height, width = rays.shape[1:3]
-    return latent[..., :height, :width].contiguous(), total[:, 0, :height, :width].contiguous()
+    latent, total = latent[..., :height, :width].contiguous(), total[:, 0, :height, :width].contiguous()
+    return latent, total, scene.tiles, scene.gaussians
 
 
 @blend.register_fake
 def _(means, rotations, scales, features, background, background_weight, rays, visible, alpha, eps, tolerance):
     batch, height, width, _ = rays.shape
-    return features.new_empty(batch, features.shape[-1], height, width), rays.new_empty(batch, height, width)
+    pairs = torch.library.get_ctx().new_dynamic_size()
+    lists = (visible.new_empty(pairs, dtype=torch.long) for _ in range(2))
+    return features.new_empty(batch, features.shape[-1], height, width), rays.new_empty(batch, height, width), *lists
 
 
 @torch.library.custom_op("hvs::blend_tiled_backward", mutates_args=())
@@ -109,6 +117,8 @@ def blend_backward(
     gradient: Tensor,
     latent: Tensor,
     total: Tensor,
+    tiles: Tensor,
+    gaussians: Tensor,
     means: Tensor,
     rotations: Tensor,
     scales: Tensor,
@@ -116,18 +126,17 @@ def blend_backward(
     background: Tensor,
     background_weight: Tensor,
     rays: Tensor,
-    visible: Tensor,
     alpha: float,
     eps: float,
-    tolerance: float,
     with_rays: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of means, rotations, scales, features, background, background_weight and rays.
 
     The one of rays is empty unless ``with_rays``.
     """
-    floor = background_weight.clamp(min=eps)
-    scene = Scene.build(means, rotations, scales, rays, visible, tolerance * floor, alpha)
+    scene = Scene(
+        pad_to_tiles(rays.movedim(-1, 1)).contiguous(), culling.whitening(rotations, scales), tiles, gaussians
+    )
     m = (scene.whiten * means[..., None, :]).sum(-1)
     d_features = torch.zeros_like(features).flatten(0, 1)
     d_whiten = torch.zeros_like(rotations).flatten(0, 1)
@@ -179,22 +188,22 @@ def blend_backward(
 
 
 @blend_backward.register_fake
-def _(gradient, latent, total, *inputs):
-    *tensors, rays, _, _, _, _, with_rays = inputs
+def _(gradient, latent, total, tiles, gaussians, *inputs):
+    *tensors, rays, _, _, with_rays = inputs
     gradients = (torch.empty_like(v, memory_format=torch.contiguous_format) for v in tensors)
     return *gradients, rays.new_empty(rays.shape if with_rays else (0,))
 
 
 def _save_for_backward(ctx, inputs, output):
-    *tensors, ctx.alpha, ctx.eps, ctx.tolerance = inputs
-    ctx.mark_non_differentiable(output[1])
+    *tensors, _, ctx.alpha, ctx.eps, _ = inputs
+    ctx.mark_non_differentiable(*output[1:])
     ctx.save_for_backward(*output, *tensors)
 
 
-def _backward(ctx, gradient, _):
+def _backward(ctx, gradient, *_):
     with_rays = ctx.needs_input_grad[6]
     with torch.autocast(gradient.device.type, enabled=False):
-        gradients = blend_backward(gradient, *ctx.saved_tensors, ctx.alpha, ctx.eps, ctx.tolerance, with_rays)
+        gradients = blend_backward(gradient, *ctx.saved_tensors, ctx.alpha, ctx.eps, with_rays)
     return *gradients[:6], gradients[6] if with_rays else None, None, None, None, None
 
 

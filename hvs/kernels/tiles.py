@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .culling import gaussian_extent, tile_pairs, whitening
-from .pyramid import TILE, build_pyramid, gather_tiles, pad_to_tiles
+from .pyramid import TILE, gather_tiles
 
 # (pixel, Gaussian) pairs in flight at a time: some twenty intermediates of them live at once.
 PAIRS_PER_CHUNK = 1 << 18
@@ -66,22 +65,6 @@ class Scene:
     whiten: Tensor
     tiles: Tensor
     gaussians: Tensor
-
-    @staticmethod
-    def build(
-        means: Tensor,
-        rotations: Tensor,
-        scales: Tensor,
-        rays: Tensor,
-        visible: Tensor,
-        least_weight: Tensor,
-        alpha: float,
-    ) -> "Scene":
-        """Leave out pairs with a weight of at most ``least_weight`` [B]; rays [B, H, W, 3]."""
-        rays = pad_to_tiles(rays.movedim(-1, 1)).contiguous()
-        whiten = whitening(rotations, scales)
-        extent = gaussian_extent(means, whiten, visible, least_weight, alpha)
-        return Scene(rays, whiten, *tile_pairs(build_pyramid(rays), extent))
 
     def rays_of(self, chunk: Chunk) -> Tensor:
         """[3, A, TILE²]."""

@@ -85,7 +85,7 @@ def test_pair(written, layout):
 
 
 @BOTH
-@pytest.mark.parametrize("side, view", [("a", "02"), ("b", "01")])
+@pytest.mark.parametrize(("side", "view"), [("a", "02"), ("b", "01")])
 def test_pixels_agree_with_the_camera(written, layout, side, view):
     """Red and green tell each pixel's place in the full frame: the crop's camera maps there what the frame's does."""
     dataset = PairDataset(written.root, input_resolution=30, target_resolution=30)

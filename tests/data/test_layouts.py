@@ -199,7 +199,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault, message", FAULTS.values(), ids=FAULTS.keys())
+@pytest.mark.parametrize(("fault", "message"), FAULTS.values(), ids=FAULTS.keys())
 def test_faulty_camera_names_file_and_view(capture, fault, message):
     capture.write_cameras(change=fault)
     with pytest.raises(DataError, match=f"cameras.json: {message}") as caught:

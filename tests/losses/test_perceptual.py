@@ -38,7 +38,7 @@ def offline(monkeypatch, tmp_path):
     return tmp_path / "hub" / "checkpoints"
 
 
-@pytest.mark.parametrize("net, file", [("vgg", "vgg16-397923af.pth"), ("alex", "alexnet-owt-7be5be79.pth")])
+@pytest.mark.parametrize(("net", "file"), [("vgg", "vgg16-397923af.pth"), ("alex", "alexnet-owt-7be5be79.pth")])
 def test_without_weights_there_is_one_warning_and_no_network(offline, net, file):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -30,7 +30,7 @@ def test_human36m_is_plain_mpjpe():
 
 
 @pytest.mark.parametrize(
-    "joint, wanted",
+    ("joint", "wanted"),
     [
         ("RKnee", 1 * 0.5 / 38),
         ("LIndex2PIP", 10 * 0.5 / 40),

@@ -5,7 +5,7 @@ from torch import nn
 from hvs.models import AppearanceEncoder
 
 
-@pytest.mark.parametrize("depth, width", [(18, 512), (34, 512), (50, 2048)])
+@pytest.mark.parametrize(("depth", "width"), [(18, 512), (34, 512), (50, 2048)])
 def test_depths(depth, width):
     encoder = AppearanceEncoder(limbs=7, features=3, depth=depth).eval()
     assert encoder.backbone.fc.in_features == width

@@ -123,7 +123,7 @@ class TestSecondMoment:
 
 
 @pytest.mark.parametrize(
-    "options, size",
+    ("options", "size"),
     [({}, 8), (dict(stride=2), 4), (dict(stride=2, transposed=True), 16), (dict(kernel=1, activation=False), 8)],
     ids=["plain", "down", "up", "last"],
 )

@@ -121,7 +121,7 @@ def test_the_rasteriser_gets_the_limbs_of_the_skeleton(model, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change, message",
+    ("change", "message"),
     [
         (dict(skeleton="coco"), "skeleton: got 'coco', wanted one of panoptic, human36m"),
         (dict(d_embedding=100), "d_embedding: got 100, wanted a multiple of 32, at least 64"),

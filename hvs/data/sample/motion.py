@@ -148,7 +148,7 @@ def _trunk(
     left, right = arms
     low = np.maximum(left["low"], right["low"])
     pitch = 0.04 + 0.08 * (left["out"] + right["out"]) + 0.5 * low + _wave(t, rng, 0.0, 0.04)
-    yaw = 0.12 * pace * np.sin(swing) + left["twist"] * -1 + right["twist"] + _wave(t, rng, 0.0, 0.08)
+    yaw = 0.12 * pace * np.sin(swing) + right["twist"] - left["twist"] + _wave(t, rng, 0.0, 0.08)
     roll = 0.03 * pace * np.cos(swing) + _wave(t, rng, 0.0, 0.04)
     for name in SPINE:
         rotations[name] = _turn(RIGHT, -pitch / 5) @ _turn(UP, yaw / 5) @ _turn(BACK, roll / 5)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from hvs.geometry import Camera
 
@@ -50,7 +51,7 @@ def make_person(seed: int, subject: int, frames: int) -> Person:
     posed = model.pose(build, motion.rotations, frames)
     surface = posed.vertices + torch.from_numpy(thickness(model, outfit)) * posed.normals
     # The lowest point of the shoes touches the floor.
-    lift = torch.nn.functional.pad(-surface[..., 2].amin(1)[:, None, None], (2, 0))  # [frames, 1, 3]
+    lift = F.pad(-surface[..., 2].amin(1)[:, None, None], (2, 0))  # [frames, 1, 3]
     joints = {"panoptic": body_135(model, posed), "human36m": human36m_17(model, posed)}
     return Person(
         vertices=motion.place(surface + lift),

@@ -1,7 +1,6 @@
 """Pictures of a textured triangle mesh, by Warp's ray casting, on any number of cameras at once."""
 
 import os
-from dataclasses import dataclass
 
 import numpy as np
 import warp as wp
@@ -33,45 +32,34 @@ FILL_LIGHT, FILL_COLOUR = wp.vec3(0.75, 0.55, 0.35), wp.vec3(0.20, 0.22, 0.25)
 SKY, GROUND = wp.vec3(0.46, 0.47, 0.48), wp.vec3(0.26, 0.25, 0.24)
 
 
-@dataclass(frozen=True)
 class Surface:
     """What the frames of one person share.
 
-    Attributes:
+    Args:
         faces: [F, 3] int32 indices of vertices.
         coordinates: [F, 3, 2] float32, places of the faces' corners in the texture, in 0..1.
         texture: [T, T, 3] float32 linear light in 0..1; row and column grow with the second and first coordinate.
     """
 
-    faces: np.ndarray
-    coordinates: np.ndarray
-    texture: np.ndarray
-
-    def __post_init__(self):
-        object.__setattr__(self, "_faces", wp.array(self.faces.reshape(-1), dtype=wp.int32, device="cpu"))
-        corners = self.coordinates.reshape(-1, 2)
-        object.__setattr__(self, "_coordinates", wp.array(corners, dtype=wp.vec2, device="cpu"))
-        object.__setattr__(self, "_texture", wp.array(self.texture, dtype=wp.vec3, device="cpu"))
+    def __init__(self, faces: np.ndarray, coordinates: np.ndarray, texture: np.ndarray):
+        self.faces = wp.array(faces.reshape(-1), dtype=wp.int32, device="cpu")
+        self.coordinates = wp.array(coordinates.reshape(-1, 2), dtype=wp.vec2, device="cpu")
+        self.texture = wp.array(texture, dtype=wp.vec3, device="cpu")
 
 
-@dataclass(frozen=True)
 class Rig:
     """What the pictures of one ring of cameras share.
 
-    Attributes:
-        eyes: [V, 3] places of the cameras in the world, z up.
-        rays: [V, H, W, 3] unit directions through the pixels' centres in the world.
+    Args:
+        eyes: [V, 3] float32, places of the cameras in the world, z up.
+        rays: [V, H, W, 3] float32, unit directions through the pixels' centres in the world.
         backdrop: [V, H, W, 3] uint8, what is seen where nobody is.
     """
 
-    eyes: np.ndarray
-    rays: np.ndarray
-    backdrop: np.ndarray
-
-    def __post_init__(self):
-        object.__setattr__(self, "_eyes", wp.array(self.eyes, dtype=wp.vec3, device="cpu"))
-        object.__setattr__(self, "_rays", wp.array(self.rays, dtype=wp.vec3, device="cpu"))
-        object.__setattr__(self, "_backdrop", wp.array(self.backdrop, dtype=wp.vec3ub, device="cpu"))
+    def __init__(self, eyes: np.ndarray, rays: np.ndarray, backdrop: np.ndarray):
+        self.eyes = wp.array(eyes, dtype=wp.vec3, device="cpu")
+        self.rays = wp.array(rays, dtype=wp.vec3, device="cpu")
+        self.backdrop = wp.array(backdrop, dtype=wp.vec3ub, device="cpu")
 
 
 def photograph(
@@ -89,15 +77,15 @@ def photograph(
         The images [V, H, W, 3] uint8 and the masks [V, H, W] bool.
     """
     normals = wp.from_torch(normals.contiguous(), dtype=wp.vec3)
-    mesh = wp.Mesh(wp.from_torch(vertices.contiguous(), dtype=wp.vec3), surface._faces)
-    shape = rig.rays.shape[:3]
+    mesh = wp.Mesh(wp.from_torch(vertices.contiguous(), dtype=wp.vec3), surface.faces)
+    shape = rig.rays.shape
     depth = wp.zeros(shape, dtype=float, device="cpu")
     light = wp.zeros(shape, dtype=wp.vec3, device="cpu")
-    image = wp.clone(rig._backdrop)
+    image = wp.clone(rig.backdrop)
     mask = wp.zeros(shape, dtype=wp.uint8, device="cpu")
     windows = wp.array(boxes, dtype=wp.vec4i, device="cpu")
     dim = (shape[0], int((boxes[:, 3] - boxes[:, 1]).max()), int((boxes[:, 2] - boxes[:, 0]).max()))
-    scene = [mesh.id, rig._eyes, rig._rays, windows, normals, surface._coordinates, surface._texture]
+    scene = [mesh.id, rig.eyes, rig.rays, windows, normals, surface.coordinates, surface.texture]
     wp.launch(_cast, dim, [*scene, depth, light], device="cpu")
     wp.launch(_develop, dim, [*scene, depth, light, image, mask], device="cpu")
     return image.numpy(), mask.numpy().astype(bool)
