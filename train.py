@@ -43,9 +43,9 @@ from hvs.training_state import load_state, restore, save_state
 
 # Losses by their weight in the sum (Rochette et al. 2021).
 WEIGHTS = dict(pixel=10.0, perceptual=10.0, appearance=1e-3, pose=1.0)
-# Learning rates as parts of the decoder's.
-ENCODER_RATE, LIFTER_RATE = 0.1, 2.5e-3
 CLIP_NORM = 1.0
+# Images that an untrained encoder learns to tell apart before the training.
+START_IMAGES = 64
 # Of a cosine schedule: the part of the steps that warm up, and the last learning rate as a part of the first.
 WARM_UP, FINAL_RATE = 0.02, 0.05
 
@@ -87,7 +87,11 @@ class Trainer:
         self.check_skeleton(dataset)
         poses = {name: value.to(self.device) for name, value in dataset.tensors().items()}
         optimizer = torch.optim.AdamW(
-            model.lifter.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, amsgrad=True, fused=True
+            model.lifter.parameters(),
+            settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            amsgrad=True,
+            fused=True,
         )
         first = self.restore("lifter", optimizer)
         model.train()
@@ -115,12 +119,18 @@ class Trainer:
         if self.settings.compile:
             model.encoder.compile()
             model.decoder.compile()
-        groups = [
-            dict(params=model.decoder.parameters(), lr=settings.learning_rate),
-            dict(params=model.encoder.parameters(), lr=settings.learning_rate * ENCODER_RATE),
-            dict(params=model.lifter.parameters(), lr=settings.learning_rate * LIFTER_RATE),
-        ]
-        optimizer = torch.optim.AdamW(groups, betas=(0.0, 0.99), weight_decay=settings.weight_decay, amsgrad=True, fused=True)
+        parts = [(model.decoder, 1.0), (model.encoder, settings.encoder_rate), (model.lifter, settings.lifter_rate)]
+        for part, rate in parts:
+            part.requires_grad_(rate > 0)
+        optimizer = torch.optim.AdamW(
+            [dict(params=part.parameters(), lr=rate * settings.learning_rate) for part, rate in parts if rate > 0],
+            betas=(settings.momentum, 0.99),
+            weight_decay=settings.weight_decay,
+            amsgrad=True,
+            fused=True,
+        )
+        if self.state.get("stage") != "synthesis":
+            self.start_encoder(dataset)
         first = self.restore("synthesis", optimizer)
         steps = range(first, settings.steps)
         workers = self.settings.data.workers
@@ -159,6 +169,19 @@ class Trainer:
                 rows = [list(images[:8]) for images in (batch["image_a"], image, target)]
                 self.writer.add_image("source, output, target", np.array(mosaic(rows)), step, dataformats="HWC")
             self.save_now_and_then("synthesis", step + 1, settings.steps, optimizer)
+
+    def start_encoder(self, dataset: PairDataset) -> None:
+        """From ImageNet's weights where there are some, else from random features of the training images."""
+        weights = self.settings.synthesis.encoder_weights
+        if weights:
+            try:
+                self.model.encoder.load_imagenet(weights)
+            except ValueError as error:
+                raise UserError(str(error)) from error
+        else:
+            chosen = even_subset(dataset, START_IMAGES, self.settings.seed)
+            images = torch.stack([chosen[i]["image_a"] for i in range(len(chosen))])
+            self.model.encoder.start_apart(images.to(self.device))
 
     def finish(self) -> None:
         """Evaluate on held-out frames and held-out subjects, write the results and say where they are."""

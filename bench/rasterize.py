@@ -3,8 +3,8 @@
     python -m bench.rasterize
     python -m bench.rasterize --height 512 --width 512 --batch 4
 
-Forward and backward of real poses; medians over rounds that alternate between the two, and the peak of what is allocated
-beyond the inputs, the latent and its gradient. The results are compared before anything is timed.
+Forward and backward of real poses; medians over rounds that alternate between the two, and the peak of what is
+allocated beyond the inputs, the latent and its gradient. The results are compared before anything is timed.
 """
 
 import argparse

@@ -47,7 +47,16 @@ class SynthesisSettings:
     steps: int = 100_000
     batch_size: int = 32
     learning_rate: float = 2e-3
-    """Of the decoder; the encoder takes a tenth and the lifter 0.25 % of it."""
+    """Of the decoder."""
+    encoder_rate: float = 0.1
+    """The encoder's learning rate as a part of the decoder's; 0 leaves it as it starts."""
+    lifter_rate: float = 2.5e-3
+    """The lifter's learning rate as a part of the decoder's; 0 leaves it as it is."""
+    momentum: float = 0.0
+    """First beta of AdamW."""
+    encoder_weights: Path | None = None
+    """ImageNet weights of a ResNet with group normalisation to start the encoder from. Without them it starts from
+    random features that tell images apart."""
     weight_decay: float = 1e-2
     cosine: bool = False
     """Lower the learning rates to 5 % along a cosine, instead of keeping them."""
@@ -85,14 +94,17 @@ def sample() -> TrainSettings:
     return TrainSettings(
         model=ModelSettings(
             d_embedding=512,
-            input_resolution=128,
+            input_resolution=64,
             rendering_resolution=64,
             target_resolution=128,
-            base_channels=32,
+            base_channels=16,
             encoder_depth=18,
         ),
         lifter=LifterSettings(steps=1500, batch_size=256, learning_rate=3e-3, weight_decay=1e-2, weigh_parts=False),
-        synthesis=SynthesisSettings(steps=600, batch_size=8, cosine=True, log_every=20),
+        # A few minutes do not train an encoder from nothing: its random features tell the sample's people apart.
+        synthesis=SynthesisSettings(
+            steps=1800, batch_size=8, learning_rate=1e-2, encoder_rate=0.0, momentum=0.8, cosine=True
+        ),
     )
 
 

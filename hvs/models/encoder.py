@@ -11,6 +11,9 @@ DEPTHS = (18, 34, 50)
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 
+# Principal components that the appearance of an untrained encoder is made of.
+COMPONENTS = 16
+
 
 class AppearanceEncoder(nn.Module):
     """ResNet with group normalisation (Wu and He 2018), average pool, and a linear layer to N × C features.
@@ -34,6 +37,29 @@ class AppearanceEncoder(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Images [B, 3, h, w] in 0..1 -> appearance [B, N, C]."""
         return self.backbone((image - self.mean) / self.deviation).unflatten(1, (-1, self.features))
+
+    @torch.no_grad()
+    def start_apart(self, images: Tensor) -> None:
+        """Draw the last layer anew so that these images [B, 3, h, w] differ in appearance, with mean 0 and variance 1.
+
+        The pooled features of a network that was never trained are nearly the same for every image, and a decoder
+        learns to ignore an appearance that does not vary. The layer becomes a random mixture of the first principal
+        components of the features, each brought to variance 1, after "Data-dependent initializations of convolutional
+        neural networks" (Krähenbühl et al. 2016).
+        """
+        found: list[Tensor] = []
+        head = self.backbone.fc
+        hook = head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+        self(images)
+        hook.remove()
+        features = found[0].float()
+        mean = features.mean(0)
+        _, spread, axes = torch.linalg.svd(features - mean, full_matrices=False)
+        count = min(COMPONENTS, len(images) - 1)
+        whiten = axes[:count] / (spread[:count, None].clamp(min=1e-6) / len(images) ** 0.5)
+        mixture = torch.randn(len(head.weight), count, device=features.device) / count**0.5
+        head.weight.copy_(mixture @ whiten)
+        head.bias.copy_(-(head.weight @ mean))
 
     def load_imagenet(self, path: str | Path) -> None:
         """Start from ImageNet weights; the last layer, which is not about ImageNet's classes, stays as it is.

@@ -329,3 +329,10 @@ def test_any_damage_gives_a_tensor_or_an_error(position, byte):
         assert read_label(bytes(data), "x").dtype == torch.float32
     except DataError as error:
         assert "\n" not in str(error)
+
+
+def test_equal_labels_have_equal_bytes_and_torch_reads_them():
+    label = torch.randn(135, 3, 1)
+    others = [torch.empty(2**k) for k in range(8)]
+    assert pack_label(label) == pack_label(label.clone()) and len(others) == 8
+    assert torch.equal(pickle.loads(pack_label(label)), label)

@@ -50,3 +50,15 @@ class TestImagenetWeights:
         with pytest.raises(ValueError, match=r"weights\.pth") as error:
             AppearanceEncoder(2, 2, depth=18).load_imagenet(path)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("count", [2, 5, 40])
+def test_start_apart_makes_images_differ_in_appearance(count):
+    torch.manual_seed(0)
+    encoder = AppearanceEncoder(limbs=9, features=4, depth=18).eval()
+    images = 0.5 + 0.02 * torch.randn(count, 3, 32, 32)
+    encoder.start_apart(images)
+    appearance = encoder(images)
+    assert appearance.mean(0).abs().max() < 0.05
+    # Of a random mixture of components of variance 1 each.
+    assert appearance.var(0, unbiased=False).mean().item() == pytest.approx(1, abs=0.3)

@@ -60,7 +60,7 @@ def make_sample(
 
     Args:
         root: where it lies or shall lie; by default in the user's cache.
-        settings: what to make; the same settings always give the same pictures and labels.
+        settings: what to make; the same settings always give the same bytes.
         layout: which data set's folders and labels.
 
     Raises:

@@ -11,8 +11,8 @@ from hvs.geometry import Camera
 
 from .raycast import Rig
 
-# A person of 1.8 m at the centre fills about 0.8 of the picture's height.
-DISTANCE, FOCAL = 4.2, 1.75
+# A person of 1.8 m at the centre fills about 0.7 of the picture's height.
+DISTANCE, FOCAL = 4.2, 1.65
 CENTRE = (0.0, 0.0, 0.98)
 WALL = 6.0
 HEIGHTS = (1.1, 1.7, 0.8, 2.2)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageFilter
 
-from hvs.data import PairDataset, PoseDataset, Store, find_sequences
+from hvs.data import PairDataset, PoseDataset, find_sequences
 from hvs.data.sample import SampleSettings, make_sample
 from hvs.data.sample.capture import HUMAN36M_VIEWS, _splits
 
@@ -81,16 +81,7 @@ def test_the_same_settings_give_the_same_capture(panoptic, small, tmp_path):
     files = sorted(path.relative_to(panoptic) for path in panoptic.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
     for path in files:
-        if path.suffix == ".json":
-            assert (panoptic / path).read_bytes() == (again / path).read_bytes(), path
-    for path in {path.parent for path in files if path.suffix == ".mdb" and "Poses" not in path.parts}:
-        one, other = Store(panoptic / path), Store(again / path)
-        assert one.frames == other.frames == list(range(6))
-        assert all(one[frame] == other[frame] for frame in one.frames), path
-    for one, other in zip(find_sequences(panoptic, "all"), find_sequences(again, "all"), strict=True):
-        for frame in range(6):
-            assert torch.equal(one.points(frame)[0], other.points(frame)[0])
-            assert torch.equal(one.keypoints("01", frame)[0], other.keypoints("01", frame)[0])
+        assert (panoptic / path).read_bytes() == (again / path).read_bytes(), path
 
 
 def test_made_once_in_the_cache_and_anew_for_other_settings(model, monkeypatch, tmp_path):
