@@ -94,6 +94,8 @@ def sample() -> TrainSettings:
     return TrainSettings(
         model=ModelSettings(
             d_embedding=512,
+            # A few hundred poses are soon known by heart, and their jitter in training would blur the pictures.
+            dropout=0.0,
             input_resolution=64,
             rendering_resolution=64,
             target_resolution=128,
@@ -101,9 +103,10 @@ def sample() -> TrainSettings:
             encoder_depth=18,
         ),
         lifter=LifterSettings(steps=1500, batch_size=256, learning_rate=3e-3, weight_decay=1e-2, weigh_parts=False),
-        # A few minutes do not train an encoder from nothing: its random features tell the sample's people apart.
+        # A few minutes do not train an encoder from nothing. It starts with random features that tell people apart, and
+        # if it learns fast it gives them up before the decoder has found them useful.
         synthesis=SynthesisSettings(
-            steps=1800, batch_size=8, learning_rate=1e-2, encoder_rate=0.0, momentum=0.8, cosine=True
+            steps=1300, batch_size=8, learning_rate=1e-2, encoder_rate=2e-3, momentum=0.8, cosine=True
         ),
     )
 
