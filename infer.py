@@ -26,8 +26,6 @@ from hvs.video import contact_sheet, write_video
 # A virtual camera keeps this much space around the person, as a part of their size.
 MARGIN = 1.15
 SHEET_FRAMES = 12
-# Panoptic's world has y pointing down, Human3.6M's has z pointing up.
-WORLD_UP = {"panoptic": (0.0, -1.0, 0.0), "human36m": (0.0, 0.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def orbit(settings: Orbit) -> None:
     root = settings.root or trained_on(checkpoint)
     sequence, frame, view = choose_image(root, model, settings)
     person = load_person(model, sequence, frame, view, device)
-    up = torch.tensor(WORLD_UP[sequence.layout.skeleton.name], device=device)
+    up = torch.tensor(sequence.layout.up, device=device)
     with torch.inference_mode(), autocast(device):
         points, appearance = lift_and_encode(model, person)
         cameras = cameras_around(points[0], person["camera_a"][0], up, settings, model.settings.target_resolution)

@@ -25,7 +25,8 @@ from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
 from hvs.config import DESCRIPTIONS, PRESETS, DataSettings, TrainSettings
 from hvs.data import PairDataset, PoseDataset, collate, even_subset
-from hvs.data.sampling import Draws, draw
+from hvs.data.sampling import Draws, draw, step_generator
+from hvs.data.virtual import VirtualViews
 from hvs.evaluation import draw_pairs, evaluate, synthesise, to_device
 from hvs.losses import load_perceptual, pixel_loss, pose_loss
 from hvs.metrics import MILLIMETRES, lpips_alex, mpjpe
@@ -86,6 +87,8 @@ class Trainer:
         dataset = PoseDataset(self.root, "train")
         self.check_skeleton(dataset)
         poses = {name: value.to(self.device) for name, value in dataset.tensors().items()}
+        virtual = VirtualViews(dataset)
+        turned = round(settings.virtual_views * settings.batch_size)
         optimizer = torch.optim.AdamW(
             model.lifter.parameters(),
             settings.learning_rate,
@@ -98,8 +101,11 @@ class Trainer:
         bar = self.bar("lifter", range(first, settings.steps), settings.steps)
         for step in bar:
             set_rates(optimizer, step, settings.steps)
-            items = draw(len(dataset), settings.batch_size, self.settings.seed, step).to(self.device)
+            items = draw(len(dataset), settings.batch_size - turned, self.settings.seed, step).to(self.device)
             batch = {name: value[items] for name, value in poses.items()}
+            if turned:
+                more = to_device(virtual.draw(turned, step_generator(self.settings.seed, step)), self.device)
+                batch = {name: torch.cat((value, more[name])) for name, value in batch.items()}
             lifted = model.lift(batch["keypoints"], batch["confidence"], batch["resolution"])
             loss = self.pose_loss(lifted, batch["relative"], batch["valid"])
             optimizer.zero_grad()

@@ -38,6 +38,8 @@ class LifterSettings:
     weight_decay: float = 0.1
     weigh_parts: bool = True
     """Weigh hands and face as the paper does. Without it, every joint alike, the body is learned many times sooner."""
+    virtual_views: float = 0.0
+    """Part of every batch that is poses turned about the vertical, as one of the cameras would see them."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,13 @@ def sample() -> TrainSettings:
             base_channels=16,
             encoder_depth=18,
         ),
-        lifter=LifterSettings(steps=1500, batch_size=256, learning_rate=3e-3, weight_decay=1e-2, weigh_parts=False),
+        lifter=LifterSettings(
+            steps=2000, batch_size=256, learning_rate=3e-3, weight_decay=1e-2, weigh_parts=False, virtual_views=0.75
+        ),
         # A few minutes do not train an encoder from nothing. It starts with random features that tell people apart, and
         # if it learns fast it gives them up before the decoder has found them useful.
         synthesis=SynthesisSettings(
-            steps=1300, batch_size=8, learning_rate=1e-2, encoder_rate=2e-3, momentum=0.8, cosine=True
+            steps=1500, batch_size=8, learning_rate=1e-2, encoder_rate=2e-3, momentum=0.8, cosine=True
         ),
     )
 

@@ -47,6 +47,8 @@ class Layout:
         with_confidence: labels hold a confidence after the coordinates.
         crop_side: of the square crop in pixels; None where it follows the person.
         held_out_stride: validation and test use every so manieth frame.
+        up: the world's direction that is up.
+        not_projected: joints that are other points in 3D than in 2D.
     """
 
     skeleton: Skeleton
@@ -58,6 +60,8 @@ class Layout:
     with_confidence: bool
     crop_side: int | None
     held_out_stride: int
+    up: tuple[float, float, float]
+    not_projected: tuple[int, ...]
 
 
 LAYOUTS = {
@@ -72,6 +76,8 @@ LAYOUTS = {
         with_confidence=True,
         crop_side=1080,
         held_out_stride=30,
+        up=(0.0, -1.0, 0.0),
+        not_projected=(17, 18),
     ),
     "human36m": Layout(
         skeleton=HUMAN36M,
@@ -83,6 +89,8 @@ LAYOUTS = {
         with_confidence=False,
         crop_side=None,
         held_out_stride=1,
+        up=(0.0, 0.0, 1.0),
+        not_projected=(),
     ),
 }
 

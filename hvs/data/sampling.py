@@ -7,13 +7,17 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """Random numbers of one step, the same whatever came before it."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
 def draw(count: int, size: int, seed: int, step: int) -> Tensor:
     """The items [size] of one step's batch, out of ``count``, with replacement.
 
     They depend on seed and step alone, so a resumed run draws what an uninterrupted one would have drawn.
     """
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-    return torch.randint(count, (size,), generator=generator)
+    return torch.randint(count, (size,), generator=step_generator(seed, step))
 
 
 class Draws(Sampler[list[int]]):

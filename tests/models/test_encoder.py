@@ -55,7 +55,7 @@ class TestImagenetWeights:
 @pytest.mark.parametrize("count", [2, 5, 40])
 def test_start_apart_makes_images_differ_in_appearance(count):
     torch.manual_seed(0)
-    encoder = AppearanceEncoder(limbs=9, features=4, depth=18).eval()
+    encoder = AppearanceEncoder(limbs=90, features=4, depth=18).eval()
     images = 0.5 + 0.02 * torch.randn(count, 3, 32, 32)
     encoder.start_apart(images)
     appearance = encoder(images)

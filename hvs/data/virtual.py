@@ -1,0 +1,66 @@
+"""Poses seen from where no camera stood, for the lifter: a few cameras show a pose from a few sides only."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from hvs.geometry import Camera, rotation_about_axis
+from hvs.geometry.rotations import rotate
+
+from .datasets import PoseDataset
+
+# Standard deviation, in metres, of how far a pose is moved on the floor.
+MOVE = 0.25
+
+
+class VirtualViews:
+    """Draws poses of a data set, turned about the vertical and moved, as one of its cameras would see them.
+
+    Joints that are no projection of their 3D point in the data set's own labels count as not found.
+
+    Args:
+        dataset: whose poses and cameras to use, all of its frames that it has a pose of.
+
+    Raises:
+        DataError: a database or camera is broken.
+    """
+
+    def __init__(self, dataset: PoseDataset) -> None:
+        self.layout = dataset.layout
+        root = self.layout.skeleton.root
+        frames = zip(dataset.index.owners, dataset.index.frames, strict=True)
+        poses = [dataset.sequences[owner].points(int(frame)) for owner, frame in frames]
+        poses = [(points, valid) for points, valid in poses if valid[root]]
+        self.points = torch.stack([points for points, _ in poses])  # [F, J, 3]
+        self.valid = torch.stack([valid for _, valid in poses])  # [F, J]
+        cameras = [sequence.camera(view) for sequence in dataset.sequences for view in sequence.views]
+        self.resolution = torch.tensor([(camera.width, camera.height) for camera in cameras], dtype=torch.float32)
+        # Image sizes may differ, and projecting does not ask for them.
+        tensors = (torch.stack([getattr(c, name) for c in cameras]) for name in ("K", "R", "t", "distortion"))
+        self.cameras = Camera(*tensors, height=1, width=1)
+
+    def draw(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """A batch of ``count`` items of the data set's kind."""
+        which = torch.randint(len(self.points), (count,), generator=generator)
+        where = torch.randint(len(self.resolution), (count,), generator=generator)
+        points, valid, camera = self.points[which], self.valid[which], self.cameras[where]
+        root = points[:, self.layout.skeleton.root, None]
+        up = torch.tensor(self.layout.up)
+        angle = 2 * math.pi * torch.rand(count, generator=generator)
+        turned = rotate(rotation_about_axis(up.expand(count, 3), angle), points - root)
+        move = MOVE * torch.randn(count, 1, 3, generator=generator)
+        world = turned + root + move - (move * up).sum(-1, keepdim=True) * up
+
+        keypoints = camera.project(world)
+        resolution = self.resolution[where]
+        inside = ((keypoints >= 0) & (keypoints <= resolution[:, None] - 1)).all(-1)
+        found = valid & inside & (camera.to_camera(world)[..., 2] > 0)
+        found[:, list(self.layout.not_projected)] = False
+        return dict(
+            keypoints=keypoints.where(found[..., None], 0.0),
+            confidence=found,
+            resolution=resolution,
+            relative=rotate(camera.R, turned).where(valid[..., None], 0.0),
+            valid=valid,
+        )
