@@ -87,8 +87,8 @@ class Trainer:
         dataset = PoseDataset(self.root, "train")
         self.check_skeleton(dataset)
         poses = {name: value.to(self.device) for name, value in dataset.tensors().items()}
-        virtual = VirtualViews(dataset)
         turned = round(settings.virtual_views * settings.batch_size)
+        virtual = VirtualViews(dataset) if turned else None
         optimizer = torch.optim.AdamW(
             model.lifter.parameters(),
             settings.learning_rate,
@@ -103,7 +103,7 @@ class Trainer:
             set_rates(optimizer, step, settings.steps)
             items = draw(len(dataset), settings.batch_size - turned, self.settings.seed, step).to(self.device)
             batch = {name: value[items] for name, value in poses.items()}
-            if turned:
+            if virtual:
                 more = to_device(virtual.draw(turned, step_generator(self.settings.seed, step)), self.device)
                 batch = {name: torch.cat((value, more[name])) for name, value in batch.items()}
             lifted = model.lift(batch["keypoints"], batch["confidence"], batch["resolution"])
@@ -119,7 +119,10 @@ class Trainer:
         """The whole model, end to end, on pairs of views."""
         settings, model = self.settings.synthesis, self.model
         dataset = self.pairs("train", "known")
-        perceptual = load_perceptual(settings.perceptual_weights)
+        try:
+            perceptual = load_perceptual(settings.perceptual_weights)
+        except ValueError as error:
+            raise UserError(str(error)) from error
         if perceptual:
             perceptual = perceptual.to(self.device)
         if self.settings.compile:
@@ -263,9 +266,11 @@ def make_sample_capture(data: DataSettings) -> Path:
         from hvs.data.sample import SampleSettings, make_sample
     except ImportError as error:
         raise UserError(f"the sample capture needs the package {error.name}: pip install 'hvs[sample]'") from error
-    height = data.sample_height
-    size = dict(height=height, width=round(height * 16 / 9))
-    return make_sample(settings=SampleSettings(subjects=data.sample_subjects, frames=data.sample_frames, **size))
+    size = dict(height=data.sample_height, width=round(data.sample_height * 16 / 9))
+    try:
+        return make_sample(settings=SampleSettings(subjects=data.sample_subjects, frames=data.sample_frames, **size))
+    except ValueError as error:
+        raise UserError(f"the sample capture: {error}") from error
 
 
 def print_table(scores: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ MIB = 1024**2
 
 
 def scene(batch: int, height: int, width: int, channels: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """Poses of the sample capture, each filling the image of a camera of its own."""
+    """Poses of the sample capture, each filling the image."""
     points = torch.from_numpy(np.load(POSES)["points"]).to(dtype)
     points = points[torch.arange(batch) % len(points)]
     centre = (points.amin(1) + points.amax(1)) / 2
@@ -94,9 +94,8 @@ def measure(batch: int, height: int, width: int, channels: int, rounds: int) -> 
         for name, function in runs.items():
             times[name] += repeat(function, 10 if name == "tiled" else 3)
     tiled, dense = (1e3 * statistics.median(times[name]) for name in ("tiled", "dense"))
-    result = (found[0].nbytes + gradient.nbytes) / MIB
-    # The gradient of the latent is an input here, the latent is allocated in the call.
-    extra = {name: peak_bytes(function) / MIB - result / 2 for name, function in runs.items()}
+    # The gradient of the latent is an input here, only the latent is allocated in the call.
+    extra = {name: (peak_bytes(function) - found[0].nbytes) / MIB for name, function in runs.items()}
     return dict(
         name=f"rasterize/b{batch}/{height}x{width}/n{inputs['means'].shape[1]}/c{channels}/float32",
         ms=tiled,

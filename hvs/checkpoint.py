@@ -4,7 +4,6 @@ Files of the original implementation are read too, see ``original.py``.
 """
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from .models import HumanViewSynthesis, ModelSettings
 from .original import is_lightning, read_lightning
+from .runtime import write_atomically
 
 FORMAT = "hvs"
 VERSION = 1
@@ -41,14 +41,7 @@ def save_model(path: str | Path, model: HumanViewSynthesis, extra: dict[str, Any
         "extra": json.dumps(extra or {}),
     }
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(state, temporary, metadata)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, lambda temporary: save_file(state, temporary, metadata))
 
 
 def load(path: str | Path) -> HumanViewSynthesis:

@@ -9,6 +9,12 @@ from .models import ModelSettings
 Stage = Literal["lifter", "synthesis"]
 
 
+def _require_positive(settings: object, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) <= 0:
+            raise ValueError(f"{name}: got {getattr(settings, name)}, wanted more than 0")
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """Which capture to train on."""
@@ -41,6 +47,11 @@ class LifterSettings:
     virtual_views: float = 0.0
     """Part of every batch that is poses turned about the vertical, as one of the cameras would see them."""
 
+    def __post_init__(self) -> None:
+        _require_positive(self, "steps", "batch_size", "learning_rate")
+        if not 0 <= self.virtual_views <= 1:
+            raise ValueError(f"virtual_views: got {self.virtual_views}, wanted between 0 and 1")
+
 
 @dataclass(frozen=True)
 class SynthesisSettings:
@@ -66,6 +77,12 @@ class SynthesisSettings:
     """torchvision's vgg16-397923af.pth; looked for in torch's download cache by default."""
     log_every: int = 50
     """Steps between TensorBoard entries."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "steps", "batch_size", "learning_rate", "log_every")
+        for name in ("encoder_rate", "lifter_rate"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
 
 
 @dataclass(frozen=True)

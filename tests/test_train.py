@@ -200,6 +200,13 @@ def test_bad_settings_end_with_one_line(command, tmp_path):
     assert code == 2 and "not a folder that can be written to" in error
 
 
+@pytest.mark.parametrize("option", ["--synthesis.perceptual-weights", "--synthesis.encoder-weights"])
+def test_missing_weights_end_with_one_line(command, option):
+    code, error = command("--lifter.steps", "1", option, "no/where.pth")
+    lines = [line for line in error.splitlines() if line.startswith("error:")]
+    assert code == 2 and len(lines) == 1 and "no/where.pth" in lines[0] and "Traceback" not in error
+
+
 def test_a_broken_or_foreign_training_state_is_refused(settings, command):
     settings.run.mkdir()
     (settings.run / "training.pt").write_bytes(b"PK\x03\x04 broken")
