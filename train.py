@@ -140,6 +140,7 @@ class Trainer:
         )
         if self.state.get("stage") != "synthesis":
             self.start_encoder(dataset)
+            model.decoder.start_quiet()
         first = self.restore("synthesis", optimizer)
         steps = range(first, settings.steps)
         workers = self.settings.data.workers

@@ -23,8 +23,8 @@ class DataSettings:
     """Folder of a prepared capture (Panoptic or Human3.6M layout). The sample capture, made if needed, by default."""
     sample_height: int = 270
     """Height of the sample capture's frames in pixels."""
-    sample_frames: int = 48
-    """Frames per subject of the sample capture."""
+    sample_frames: int = 40
+    """Frames of each take of the sample capture; every subject has two."""
     sample_subjects: int = 6
     """Subjects of the sample capture; the last one is never trained on."""
     workers: int = 0
@@ -109,7 +109,7 @@ class TrainSettings:
 
 
 def sample() -> TrainSettings:
-    """The sample capture at 128×128, in minutes on two CPU cores."""
+    """The sample capture at 64×64, in minutes on two CPU cores."""
     return TrainSettings(
         model=ModelSettings(
             d_embedding=512,
@@ -117,17 +117,17 @@ def sample() -> TrainSettings:
             dropout=0.0,
             input_resolution=64,
             rendering_resolution=64,
-            target_resolution=128,
+            target_resolution=64,
             base_channels=16,
             encoder_depth=18,
         ),
         lifter=LifterSettings(
-            steps=2000, batch_size=256, learning_rate=3e-3, weight_decay=1e-2, weigh_parts=False, virtual_views=0.75
+            steps=5000, batch_size=128, learning_rate=5e-3, weight_decay=1e-2, weigh_parts=False, virtual_views=0.75
         ),
         # A few minutes do not train an encoder from nothing. It starts with random features that tell people apart, and
         # if it learns fast it gives them up before the decoder has found them useful.
         synthesis=SynthesisSettings(
-            steps=1500, batch_size=8, learning_rate=1e-2, encoder_rate=2e-3, momentum=0.8, cosine=True
+            steps=1500, batch_size=8, learning_rate=1e-2, encoder_rate=1e-2, momentum=0.9, cosine=True
         ),
     )
 
@@ -138,7 +138,7 @@ def sample_512() -> TrainSettings:
         run=Path("runs/sample-512"),
         compile=True,
         checkpoint_every=1000,
-        data=DataSettings(sample_height=576, sample_frames=120, sample_subjects=8, workers=8, evaluation_pairs=256),
+        data=DataSettings(sample_height=576, sample_frames=60, sample_subjects=8, workers=8, evaluation_pairs=256),
         model=ModelSettings(target_resolution=512),
         synthesis=SynthesisSettings(steps=20_000, batch_size=8),
     )

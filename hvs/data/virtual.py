@@ -1,4 +1,4 @@
-"""Poses seen from where no camera stood, for the lifter: a few cameras show a pose from a few sides only."""
+"""Poses nobody took, seen from where no camera stood, for the lifter: a capture shows few poses from few sides."""
 
 import math
 
@@ -8,16 +8,20 @@ from torch import Tensor
 from hvs.geometry import Camera, rotation_about_axis
 from hvs.geometry.rotations import rotate
 
+from .bending import Bones
 from .datasets import PoseDataset
 
 # Standard deviation, in metres, of how far a pose is moved on the floor.
 MOVE = 0.25
+# Standard deviation of a person's size, relative to their own.
+GROW = 0.05
 
 
 class VirtualViews:
-    """Draws poses of a data set, turned about the vertical and moved, as one of its cameras would see them.
+    """Draws poses of a data set, bent, resized, moved and turned about the vertical, as its cameras would see them.
 
-    Joints that are no projection of their 3D point in the data set's own labels count as not found.
+    Poses with unknown joints are not bent. Joints that are no projection of their 3D point in the data set's own
+    labels count as not found.
 
     Args:
         dataset: whose poses and cameras to use, all of its frames that it has a pose of.
@@ -34,6 +38,8 @@ class VirtualViews:
         poses = [(points, valid) for points, valid in poses if valid[root]]
         self.points = torch.stack([points for points, _ in poses])  # [F, J, 3]
         self.valid = torch.stack([valid for _, valid in poses])  # [F, J]
+        self.whole = self.valid.all(1)  # [F]
+        self.bones = Bones(self.points[self.whole], self.layout.skeleton) if self.whole.any() else None
         cameras = [sequence.camera(view) for sequence in dataset.sequences for view in sequence.views]
         self.resolution = torch.tensor([(camera.width, camera.height) for camera in cameras], dtype=torch.float32)
         # Image sizes may differ, and projecting does not ask for them.
@@ -46,9 +52,12 @@ class VirtualViews:
         where = torch.randint(len(self.resolution), (count,), generator=generator)
         points, valid, camera = self.points[which], self.valid[which], self.cameras[where]
         root = points[:, self.layout.skeleton.root, None]
+        if self.bones:
+            points = torch.where(self.whole[which, None, None], self.bones.bend(points, generator), points)
         up = torch.tensor(self.layout.up)
         angle = 2 * math.pi * torch.rand(count, generator=generator)
-        turned = rotate(rotation_about_axis(up.expand(count, 3), angle), points - root)
+        size = 1 + GROW * torch.randn(count, 1, 1, generator=generator)
+        turned = size * rotate(rotation_about_axis(up.expand(count, 3), angle), points - root)
         move = MOVE * torch.randn(count, 1, 3, generator=generator)
         world = turned + root + move - (move * up).sum(-1, keepdim=True) * up
 

@@ -9,6 +9,8 @@ from .layers import ModulatedConv
 
 LEVELS = 4
 WIDEST = 3
+# What is left of the loud weights of a new decoder.
+QUIET = 0.1
 
 
 class Decoder(nn.Module):
@@ -66,6 +68,18 @@ class Decoder(nn.Module):
         for block in self.outer:
             x = block(x, style)
         return 0.5 * (self.to_rgb(x, style) + 1)
+
+    @torch.no_grad()
+    def start_quiet(self) -> None:
+        """Shrink the weights of a new decoder that make its first pictures loud and its channels differ by style.
+
+        Drawn from N(0, 1) they paint noise over the whole picture, and turn the sign of every sixth channel for one
+        person or another: what is learned first is to be silent, and what one person teaches does not serve the next.
+        """
+        self.to_rgb.weight.mul_(QUIET)
+        for layer in self.modules():
+            if isinstance(layer, ModulatedConv):
+                layer.style.weight.mul_(QUIET)
 
 
 class _Chain(nn.ModuleList):

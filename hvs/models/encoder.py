@@ -13,6 +13,8 @@ DEVIATION = (0.229, 0.224, 0.225)
 
 # Principal components that the appearance of an untrained encoder is made of.
 COMPONENTS = 16
+# Standard deviation of that part over images; the rest, of deviation 1, is the same for all of them.
+VARIATION = 0.3
 
 
 class AppearanceEncoder(nn.Module):
@@ -40,12 +42,13 @@ class AppearanceEncoder(nn.Module):
 
     @torch.no_grad()
     def start_apart(self, images: Tensor) -> None:
-        """Draw the last layer anew so that these images [B, 3, h, w] differ in appearance, with mean 0 and variance 1.
+        """Draw the last layer anew so that limbs differ from one another and these images [B, 3, h, w] in each limb.
 
-        The pooled features of a network that was never trained are nearly the same for every image, and a decoder
-        learns to ignore an appearance that does not vary. The layer becomes a random mixture of the first principal
-        components of the features, each brought to variance 1, after "Data-dependent initializations of convolutional
-        neural networks" (Krähenbühl et al. 2016).
+        A limb's appearance is a random code of its own, by which a decoder can tell it from other limbs whoever it
+        belongs to, and a smaller part that depends on the image. The pooled features of a network that was never
+        trained are nearly the same for every image, and a decoder learns to ignore an appearance that does not vary;
+        so that part is a random mixture of the features' first principal components, each brought to the same variance,
+        after "Data-dependent initializations of convolutional neural networks" (Krähenbühl et al. 2016).
         """
         found: list[Tensor] = []
         head = self.backbone.fc
@@ -57,9 +60,9 @@ class AppearanceEncoder(nn.Module):
         _, spread, axes = torch.linalg.svd(features - mean, full_matrices=False)
         count = min(COMPONENTS, len(images) - 1)
         whiten = axes[:count] / (spread[:count, None].clamp(min=1e-6) / len(images) ** 0.5)
-        mixture = torch.randn(len(head.weight), count, device=features.device) / count**0.5
+        mixture = VARIATION * torch.randn(len(head.weight), count, device=features.device) / count**0.5
         head.weight.copy_(mixture @ whiten)
-        head.bias.copy_(-(head.weight @ mean))
+        head.bias.normal_().sub_(head.weight @ mean)
 
     def load_imagenet(self, path: str | Path) -> None:
         """Start from ImageNet weights; the last layer, which is not about ImageNet's classes, stays as it is.

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hvs.data import PoseDataset
-from hvs.data.virtual import VirtualViews
+from hvs.data.virtual import GROW, VirtualViews
 
 
 @pytest.fixture(params=["capture", "human36m"])
@@ -18,22 +18,38 @@ def test_a_batch_looks_like_the_data_set(dataset):
         assert batch[name].shape == (5, *value.shape) and batch[name].dtype == value.dtype, name
 
 
-def test_a_pose_keeps_its_shape_and_its_height(dataset):
-    """Turning about the vertical changes neither the bones nor how high a joint is above the root."""
+def test_an_unbent_pose_keeps_its_shape(dataset, monkeypatch):
+    """Turning changes no bone, and resizing all of them alike."""
+    monkeypatch.setattr("hvs.data.bending.TURN", 0.0)
     views = VirtualViews(dataset)
     batch = views.draw(20, torch.Generator().manual_seed(1))
     sizes = views.points.sub(views.points[:, dataset.layout.skeleton.root, None]).norm(dim=-1)
     found = batch["relative"].norm(dim=-1)
-    assert (torch.cdist(found, sizes).amin(1) < 1e-4).all()
+    distance, nearest = torch.cdist(*(torch.nn.functional.normalize(v, dim=-1) for v in (found, sizes))).min(1)
+    assert (distance < 1e-4).all()
+    grown = found.norm(dim=-1) / sizes[nearest].norm(dim=-1)
+    assert 0.5 * GROW < grown.std() < 2 * GROW and abs(grown.mean() - 1) < GROW
     assert batch["relative"].std(0).mean() > 0.05
 
 
+def test_whole_poses_are_bent_and_others_are_not(dataset):
+    views = VirtualViews(dataset)
+    views.points, views.valid = views.points[:1].expand(20, -1, -1), views.valid[:1].expand(20, -1).clone()
+    views.whole = torch.arange(20) % 2 == 0
+    batch = views.draw(200, torch.Generator().manual_seed(4))
+    found = torch.nn.functional.normalize(batch["relative"].norm(dim=-1), dim=-1)
+    as_they_were = (found - found.median(0).values).abs().amax(1) < 1e-4
+    assert 0.3 < as_they_were.float().mean() < 0.7
+
+
 def test_keypoints_are_projections_of_the_pose(dataset):
-    """With the angle and the move at zero, a virtual view is a real one."""
+    """With nothing turned, moved or resized, a virtual view is a real one."""
     views = VirtualViews(dataset)
     real = dataset.tensors()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hvs.data.bending.TURN", 0.0)
         patch.setattr("hvs.data.virtual.MOVE", 0.0)
+        patch.setattr("hvs.data.virtual.GROW", 0.0)
         patch.setattr("hvs.data.virtual.math.pi", 0.0)
         batch = views.draw(12, torch.Generator().manual_seed(2))
     for i in range(12):

@@ -34,6 +34,19 @@ def test_gradients_reach_inputs_and_every_parameter():
         assert tensor.grad.isfinite().all() and tensor.grad.abs().sum() > 0, name
 
 
+def test_a_quiet_start_paints_little_and_like_for_all_styles():
+    decoder, latent, _ = make(base=16, doublings=1)
+    one, other = (decoder(latent, torch.randn(2, 3, 4)).detach() for _ in range(2))
+    decoder.start_quiet()
+    quiet_one, quiet_other = (decoder(latent, torch.randn(2, 3, 4)).detach() for _ in range(2))
+    assert (quiet_one - 0.5).square().mean() < 0.05 * (one - 0.5).square().mean()
+    # How much of the picture is the style's.
+    loud, quiet = (
+        ((a - b).square().mean() / (a - 0.5).square().mean()) for a, b in ((one, other), (quiet_one, quiet_other))
+    )
+    assert quiet < 0.2 * loud
+
+
 def test_activations_stay_near_unit_size_at_the_start():
     decoder, latent, appearance = make(base=16)
     sizes = []

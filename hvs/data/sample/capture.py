@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain, product
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ from .once import cache_folder, make_once
 
 LayoutName = Literal["panoptic", "human36m"]
 # Part of the cache's key: raise it when the same settings would make another capture.
-VERSION = 1
+VERSION = 2
 NOTE = "sample.json"
 HUMAN36M_VIEWS = ("54138969", "55011271", "58860488", "60457274")
 # Rows are the written world's axes in the package's own (x left, y back, z up): Panoptic's y points down.
@@ -32,21 +33,31 @@ class SampleSettings:
     """
     Attributes:
         subjects: people; the last one is never trained on.
-        frames: of each of them, over the same seven seconds.
+        takes: motions of each of them, seven seconds long.
+        frames: of each take.
         views: cameras; the Human3.6M layout has no more than four.
         height, width: of the pictures, in pixels; the Human3.6M layout is square and takes the height.
         seed: of bodies, clothes, motions and cameras.
     """
 
     subjects: int = 6
-    frames: int = 48
+    takes: int = 2
+    frames: int = 40
     views: int = 8
     height: int = 270
     width: int = 480
     seed: int = 0
 
     def __post_init__(self):
-        for name, least in (("subjects", 2), ("frames", 6), ("views", 1), ("height", 16), ("width", 16), ("seed", 0)):
+        for name, least in (
+            ("subjects", 2),
+            ("takes", 1),
+            ("frames", 6),
+            ("views", 1),
+            ("height", 16),
+            ("width", 16),
+            ("seed", 0),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: got {getattr(self, name)}, wanted at least {least}")
         if self.views > 31:
@@ -90,16 +101,17 @@ def _make(root: Path, settings: SampleSettings, layout: LayoutName, note: str) -
     views, sizes = _views(settings, layout)
     cameras = ring(sizes, np.random.default_rng([settings.seed, 0]))
     rigs = make_rigs(cameras)
-    names = [_name(layout, subject) for subject in range(settings.subjects)]
-    with tqdm(total=settings.subjects * settings.frames, desc="sample capture", unit="frame") as bar:
-        for subject, name in enumerate(names):
-            person = make_person(settings.seed, subject, settings.frames)
+    takes = list(product(range(settings.subjects), range(settings.takes)))
+    with tqdm(total=len(takes) * settings.frames, desc="sample capture", unit="frame") as bar:
+        for subject, take in takes:
+            person = make_person(settings.seed, subject, settings.frames, take)
             shots = []
             for shot in film(person, cameras, rigs):
                 shots.append(shot)
                 bar.update()
-            _write(root / name, layout, dict(zip(views, cameras, strict=True)), person.joints[layout].double(), shots)
-    (root / "splits.json").write_text(json.dumps(_splits(settings, views, names)))
+            folder = root / _name(layout, subject, take)
+            _write(folder, layout, dict(zip(views, cameras, strict=True)), person.joints[layout].double(), shots)
+    (root / "splits.json").write_text(json.dumps(_splits(settings, views, layout)))
     (root / NOTE).write_text(note)
 
 
@@ -113,11 +125,14 @@ def _views(settings: SampleSettings, layout: LayoutName) -> tuple[list[str], lis
     return views, [(settings.height, taller if view in ("54138969", "60457274") else settings.height) for view in views]
 
 
-def _name(layout: LayoutName, subject: int) -> str:
-    return f"subject{subject + 1}/Subsequences/0" if layout == "panoptic" else f"S{subject + 1}/Sequences/Walking"
+def _name(layout: LayoutName, subject: int, take: int) -> str:
+    if layout == "panoptic":
+        return f"subject{subject + 1}/Subsequences/{take}"
+    # As the real data set counts the repetitions of an action.
+    return f"S{subject + 1}/Sequences/Walking" + (f" {take}" if take else "")
 
 
-def _splits(settings: SampleSettings, views: list[str], names: list[str]) -> dict:
+def _splits(settings: SampleSettings, views: list[str], layout: LayoutName) -> dict:
     # Held-out frames are blocks, as neighbours in time look alike; training goes on behind them.
     n = settings.frames
     c = n - max(1, round(0.15 * n))
@@ -126,11 +141,14 @@ def _splits(settings: SampleSettings, views: list[str], names: list[str]) -> dic
     half = n // 2
     known = {"train": [[0, a - 1], [c, n - 1]], "val": [[a, b - 1]], "test": [[b, c - 1]]}
     unknown = {"train": [], "val": [[0, half - 1]], "test": [[half, n - 1]]}
+    *names, last = (
+        [_name(layout, subject, take) for take in range(settings.takes)] for subject in range(settings.subjects)
+    )
     return {
         "views": views,
         "stride": 1,
-        "known": [{"sequence": name, **known} for name in names[:-1]],
-        "unknown": [{"sequence": name, **unknown} for name in names[-1:]],
+        "known": [{"sequence": name, **known} for name in chain(*names)],
+        "unknown": [{"sequence": name, **unknown} for name in last],
     }
 
 

@@ -39,15 +39,16 @@ class Person:
     joints: dict[str, Tensor]
 
 
-def make_person(seed: int, subject: int, frames: int) -> Person:
-    """Person number `subject` of the capture with this seed."""
+def make_person(seed: int, subject: int, frames: int, take: int = 0) -> Person:
+    """Person number `subject` of the capture with this seed, in one of their motions."""
     model, rng = body_model(), np.random.default_rng([seed, 1, subject])
     female = (subject + seed) % 2 == 1
     build = {name: float(rng.uniform(0.25, 0.75)) for name in model.phenotypes}
     # At 0.6 a person is grown up, at 1 oldest.
     build |= {"gender": float(female), "age": float(rng.uniform(0.62, 0.85))}
     outfit = make_outfit(subject + seed, female, rng)
-    motion = make_motion(model, frames, rng)
+    # The random numbers of a motion follow those of the takes before it.
+    *_, motion = (make_motion(model, frames, rng) for _ in range(take + 1))
     posed = model.pose(build, motion.rotations, frames)
     surface = posed.vertices + torch.from_numpy(thickness(model, outfit)) * posed.normals
     # The lowest point of the shoes touches the floor.

@@ -1,6 +1,6 @@
 import pytest
 
-SMALL = dict(subjects=2, frames=6, views=3, height=72, width=128)
+SMALL = dict(subjects=2, takes=1, frames=6, views=3, height=72, width=128)
 
 
 @pytest.fixture(scope="session")

@@ -86,13 +86,13 @@ def test_the_same_settings_give_the_same_capture(panoptic, small, tmp_path):
 
 def test_made_once_in_the_cache_and_anew_for_other_settings(model, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    settings = SampleSettings(subjects=2, frames=6, views=1, height=24, width=32)
+    settings = SampleSettings(subjects=2, takes=1, frames=6, views=1, height=24, width=32)
     first = make_sample(settings=settings)
     assert first.parent == tmp_path / "hvs"
     written = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
     assert make_sample(settings=settings) == first
     assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == written
-    other = make_sample(settings=SampleSettings(subjects=2, frames=6, views=1, height=24, width=32, seed=1))
+    other = make_sample(settings=SampleSettings(**{**vars(settings), "seed": 1}))
     assert other != first
     one, another = (find_sequences(root, "known")[0].points(0)[0] for root in (first, other))
     assert (one - another).abs().max() > 0.05
@@ -123,7 +123,8 @@ def test_a_folder_of_something_else_is_refused(panoptic, small, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("subjects", 1), ("frames", 5), ("views", 0), ("views", 32), ("height", 15), ("seed", -1)]
+    ("name", "value"),
+    [("subjects", 1), ("takes", 0), ("frames", 5), ("views", 0), ("views", 32), ("height", 15), ("seed", -1)],
 )
 def test_settings_that_cannot_be_are_refused(name, value):
     with pytest.raises(ValueError, match=f"^{name}: got {value}, wanted at"):
@@ -135,11 +136,24 @@ def test_an_unknown_layout_is_refused(tmp_path):
         make_sample(tmp_path, layout="coco")
 
 
+@pytest.mark.parametrize("layout", ["panoptic", "human36m"])
+def test_takes_are_different_motions_of_the_same_person(model, layout, tmp_path):
+    root = make_sample(tmp_path / layout, SampleSettings(2, takes=2, frames=6, views=2, height=48, width=80), layout)
+    one, other = find_sequences(root, "known")
+    assert one.name != other.name
+    edges = torch.tensor(one.layout.skeleton.edges)
+    (a, _), (b, _) = (sequence.points(3) for sequence in (one, other))
+    bones_a, bones_b = (points[edges[:, 0]].sub(points[edges[:, 1]]).norm(dim=-1) for points in (a, b))
+    torch.testing.assert_close(bones_a, bones_b, rtol=0.15, atol=0.03)
+    assert (a - a[0] - b + b[0]).norm(dim=-1).max() > 0.1
+    assert len(find_sequences(root, "unknown")) == 2
+
+
 @given(st.integers(6, 2000))
 def test_splits_share_the_frames_out_in_blocks(frames):
-    splits = _splits(SampleSettings(frames=frames), ["00"], ["a", "b", "c"])
-    assert [entry["sequence"] for entry in splits["known"]] == ["a", "b"]
-    assert [entry["sequence"] for entry in splits["unknown"]] == ["c"]
+    splits = _splits(SampleSettings(subjects=3, takes=1, frames=frames), ["00"], "human36m")
+    assert [entry["sequence"] for entry in splits["known"]] == ["S1/Sequences/Walking", "S2/Sequences/Walking"]
+    assert [entry["sequence"] for entry in splits["unknown"]] == ["S3/Sequences/Walking"]
     for entry in splits["known"]:
         assert len(entry["val"]) == len(entry["test"]) == 1
         blocks = [range(first, last + 1) for name in ("train", "val", "test") for first, last in entry[name]]
