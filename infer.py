@@ -17,7 +17,7 @@ import hvs
 from hvs import Camera, HumanViewSynthesis
 from hvs.checkpoint import read_extra
 from hvs.data import Sequence, collate, find_sequences
-from hvs.data.datasets import load_pair
+from hvs.data.datasets import load_view, make_pair
 from hvs.evaluation import to_device
 from hvs.pictures import to_uint8
 from hvs.runtime import UserError, autocast, make_folder, run_command, select_device, write_atomically
@@ -123,8 +123,8 @@ def choose_image(root: Path, model: HumanViewSynthesis, settings: Orbit) -> tupl
 
 
 def load_person(model: HumanViewSynthesis, sequence: Sequence, frame: int, view: str, device: torch.device) -> dict:
-    sizes = model.settings.input_resolution, model.settings.target_resolution
-    pair = load_pair(sequence, frame, [view, view], *sizes, model.settings.resize)
+    seen = load_view(sequence, frame, view, model.settings.input_resolution, model.settings.resize)
+    pair = make_pair(sequence, frame, seen, seen)
     if pair is None:
         raise UserError(f"{sequence.folder}: frame {frame}, view {view}: nobody is in the image")
     return to_device(collate([pair]), device)

@@ -135,7 +135,7 @@ class Trainer:
             [dict(params=part.parameters(), lr=rate * settings.learning_rate) for part, rate in parts if rate > 0],
             betas=(settings.momentum, 0.99),
             weight_decay=settings.weight_decay,
-            amsgrad=True,
+            amsgrad=settings.amsgrad,
             fused=True,
         )
         if self.state.get("stage") != "synthesis":
@@ -175,6 +175,8 @@ class Trainer:
             optimizer.step()
             if step % settings.log_every == 0 or step + 1 == settings.steps:
                 self.log("synthesis", step, dict(losses, total=loss), bar)
+                # Pairs without a person in them, passed over for the next one.
+                self.writer.add_scalar("synthesis/skipped", batch["skipped"].float().mean(), step)
             if step % (10 * settings.log_every) == 0:
                 rows = [list(images[:8]) for images in (batch["image_a"], image, target)]
                 self.writer.add_image("source, output, target", np.array(mosaic(rows)), step, dataformats="HWC")

@@ -67,6 +67,8 @@ class SynthesisSettings:
     """The lifter's learning rate as a part of the decoder's; 0 leaves it as it is."""
     momentum: float = 0.0
     """First beta of AdamW."""
+    amsgrad: bool = True
+    """AdamW with AMSGrad: steps that never grow again."""
     encoder_weights: Path | None = None
     """ImageNet weights of a ResNet with group normalisation to start the encoder from. Without them it starts from
     random features that tell images apart."""
@@ -118,16 +120,23 @@ def sample() -> TrainSettings:
             input_resolution=64,
             rendering_resolution=64,
             target_resolution=64,
-            base_channels=16,
+            alpha=0.1,
+            base_channels=24,
             encoder_depth=18,
         ),
         lifter=LifterSettings(
-            steps=5000, batch_size=128, learning_rate=5e-3, weight_decay=1e-2, weigh_parts=False, virtual_views=0.75
+            steps=7000, batch_size=128, learning_rate=5e-3, weight_decay=1e-2, weigh_parts=False, virtual_views=0.75
         ),
         # A few minutes do not train an encoder from nothing. It starts with random features that tell people apart, and
         # if it learns fast it gives them up before the decoder has found them useful.
         synthesis=SynthesisSettings(
-            steps=1500, batch_size=8, learning_rate=1e-2, encoder_rate=1e-2, momentum=0.9, cosine=True
+            steps=1550,
+            batch_size=8,
+            learning_rate=1e-2,
+            encoder_rate=2e-2,
+            momentum=0.9,
+            amsgrad=False,
+            cosine=True,
         ),
     )
 

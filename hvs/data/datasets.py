@@ -1,5 +1,6 @@
 """What training reads: pairs of views for the synthesis, single views' poses for the lifter."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ from hvs.geometry import Camera
 from .layouts import IMAGES, MASKS, SPLITS, Sequence, Split, Subjects, find_sequences
 from .stores import DataError
 from .transforms import composite, crop_box, crop_camera, crop_image
+
+# Captures whose decoded crops take no more memory than this are decoded only once.
+KEPT_BYTES = 1 << 28
+# Of an image and its mask, float32.
+BYTES_PER_PIXEL = 16
 
 
 class _FrameIndex:
@@ -141,6 +147,10 @@ class PairDataset(Dataset):
         self.index = _FrameIndex(self.sequences, split, modalities, choices=2, distinct=not same_view)
         self.input_resolution, self.target_resolution = input_resolution, target_resolution
         self.resize = resize
+        pixels = sum(size**2 for size in {input_resolution, target_resolution})
+        # A small capture is decoded once and kept; of a large one little would be met again before it has to go.
+        fits = int(self.index.counts.sum()) * pixels * BYTES_PER_PIXEL <= KEPT_BYTES
+        self._kept: dict[tuple, View | None] | None = {} if fits else None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -148,13 +158,23 @@ class PairDataset(Dataset):
     def __getitem__(self, item: int) -> dict[str, Any]:
         item = range(len(self))[item]
         for skipped in range(len(self)):
-            place = self.index.locate((item + skipped) % len(self))
-            pair = load_pair(*place, self.input_resolution, self.target_resolution, self.resize)
+            sequence, frame, (view_a, view_b) = self.index.locate((item + skipped) % len(self))
+            a = self._view(sequence, frame, view_a, self.input_resolution)
+            b = self._view(sequence, frame, view_b, self.target_resolution)
+            pair = make_pair(sequence, frame, a, b)
             if pair is not None:
                 return pair | {"skipped": torch.tensor(skipped)}
         raise DataError(
             f"{self.sequences[0].folder}: no pair of views has keypoints inside both images and a root joint"
         )
+
+    def _view(self, sequence: Sequence, frame: int, view: str, resolution: int) -> "View | None":
+        if self._kept is None:
+            return load_view(sequence, frame, view, resolution, self.resize)
+        key = sequence.folder, frame, view, resolution
+        if key not in self._kept:
+            self._kept[key] = load_view(sequence, frame, view, resolution, self.resize)
+        return self._kept[key]
 
 
 class PoseDataset(Dataset):
@@ -208,38 +228,74 @@ class PoseDataset(Dataset):
         }
 
 
-def load_pair(
-    sequence: Sequence, frame: int, views: list[str], input_resolution: int, target_resolution: int, resize: str
-) -> dict[str, Any] | None:
-    """One item of `PairDataset` but for `skipped`: a frame of a sequence in an input and an output view.
+@dataclass(frozen=True)
+class View:
+    """A person in one view of a frame.
 
-    None where no keypoint lies inside one of the images, or the root joint is unknown.
+    Attributes:
+        name: of the view.
+        image, mask: the crop around the person, [3, h, w] in 0..1 on the data set's background pixel, and [1, h, w].
+        camera: of the crop.
+        keypoints, confidence: pixels of the full frame [J, 2], and which of them count [J] bool.
+        resolution: the full frame's width and height, [2].
+    """
+
+    name: str
+    image: Tensor
+    mask: Tensor
+    camera: Camera
+    keypoints: Tensor
+    confidence: Tensor
+    resolution: Tensor
+
+
+def load_view(sequence: Sequence, frame: int, view: str, resolution: int, resize: str) -> View | None:
+    """One view of a frame, cropped to `resolution` pixels a side; None where no keypoint lies inside the image.
 
     Raises:
         DataError: a database or camera is broken, or has no such frame or view.
     """
-    layout = sequence.layout
-    cameras = [sequence.camera(view) for view in views]
-    poses = [sequence.keypoints(view, frame) for view in views]
-    images = [sequence.image(view, frame) for view in views]
-    boxes = [crop_box(*pose, *image.size, layout.crop_side) for pose, image in zip(poses, images, strict=True)]
+    layout, camera = sequence.layout, sequence.camera(view)
+    keypoints, confidence = sequence.keypoints(view, frame)
+    image = sequence.image(view, frame)
+    box = crop_box(keypoints, confidence, *image.size, layout.crop_side)
+    if box is None:
+        return None
+    mask = crop_image(sequence.mask(view, frame), box, resolution)
+    return View(
+        name=view,
+        image=composite(crop_image(image, box, resolution), mask, layout.skeleton.background),
+        mask=mask,
+        camera=crop_camera(camera, box, resolution, resize),
+        keypoints=keypoints,
+        confidence=confidence,
+        resolution=torch.tensor((camera.width, camera.height), dtype=torch.float32),
+    )
+
+
+def make_pair(sequence: Sequence, frame: int, a: View | None, b: View | None) -> dict[str, Any] | None:
+    """One item of `PairDataset` but for `skipped`: a frame of a sequence in an input and an output view.
+
+    None where a view is missing, or the root joint is unknown.
+    """
     points, valid = sequence.points(frame)
     # A person without a root joint has no place in the world.
-    if None in boxes or not valid[layout.skeleton.root]:
+    if a is None or b is None or not valid[sequence.layout.skeleton.root]:
         return None
-    pair: dict[str, Any] = {}
-    sides = (("a", input_resolution), ("b", target_resolution))
-    for (side, resolution), view, camera, image, box in zip(sides, views, cameras, images, boxes, strict=True):
-        mask = sequence.mask(view, frame)
-        pixels, mask = crop_image(image, box, resolution), crop_image(mask, box, resolution)
-        pair[f"image_{side}"] = composite(pixels, mask, layout.skeleton.background)
-        pair[f"mask_{side}"] = mask
-        pair[f"camera_{side}"] = crop_camera(camera, box, resolution, resize)
-    pair["keypoints_a"], pair["confidence_a"] = poses[0]
-    pair["resolution_a"] = torch.tensor((cameras[0].width, cameras[0].height), dtype=torch.float32)
-    pair["points"], pair["valid"] = points, valid
-    pair["name"] = f"{sequence.name}/{frame}/{views[0]}-{views[1]}"
-    return pair
+    return {
+        "image_a": a.image,
+        "image_b": b.image,
+        "mask_a": a.mask,
+        "mask_b": b.mask,
+        "camera_a": a.camera,
+        "camera_b": b.camera,
+        "keypoints_a": a.keypoints,
+        "confidence_a": a.confidence,
+        "resolution_a": a.resolution,
+        "points": points,
+        "valid": valid,
+        "name": f"{sequence.name}/{frame}/{a.name}-{b.name}",
+    }
 
 
 def even_subset(dataset: PairDataset | PoseDataset, count: int, seed: int = 0) -> Subset:

@@ -25,6 +25,8 @@ class ModelSettings:
         rendering_resolution: side of the latent image.
         target_resolution: side of the picture; 2^n times the rendering resolution.
         appearance_features: channels C of a limb's appearance and of the latent image.
+        alpha: softness of the limbs, as in :func:`hvs.rasterize`. In a latent image of few pixels the paper's limbs are
+            thinner than a pixel.
         base_channels: of the decoder.
         encoder_depth: of the encoder's ResNet: 18, 34 or 50.
         resize: how a camera shrinks from the target to the rendering resolution; the released checkpoints of the
@@ -38,6 +40,7 @@ class ModelSettings:
     rendering_resolution: int = 256
     target_resolution: int = 256
     appearance_features: int = 16
+    alpha: float = 0.025
     base_channels: int = 64
     encoder_depth: int = 50
     resize: ResizeConvention = "centre"
@@ -51,7 +54,8 @@ class ModelSettings:
         require("encoder_depth", self.encoder_depth in DEPTHS, f"one of {DEPTHS}")
         require("resize", self.resize in ("centre", "original"), '"centre" or "original"')
         require("dropout", 0 <= self.dropout < 1, "0 or more and less than 1")
-        require("appearance_features", self.appearance_features > 0, "a positive number")
+        for name in ("appearance_features", "alpha"):
+            require(name, getattr(self, name) > 0, "a positive number")
         require("input_resolution", self.input_resolution >= 32, "32 or more")
         # A group of one value is normalised to zero, whatever it was.
         multiples = {"d_embedding": (GROUPS, 2 * GROUPS), "rendering_resolution": (2**LEVELS, 2**LEVELS)}
@@ -143,7 +147,8 @@ class HumanViewSynthesis(nn.Module):
             features = appearance.to(dtype)
             # What no limb reaches is zero: the data sets' background is the decoder's to paint.
             background = features.new_zeros(len(points), features.shape[-1])
-            return rasterize(*limb_gaussians(points.to(dtype), self.skeleton), features, background, rays)
+            gaussians = limb_gaussians(points.to(dtype), self.skeleton)
+            return rasterize(*gaussians, features, background, rays, alpha=self.settings.alpha)
 
 
 def _check(name: str, tensor: Tensor, tail: tuple[int, ...]) -> None:

@@ -288,3 +288,22 @@ def test_split_without_frames(capture):
 def test_wrong_split(capture):
     with pytest.raises(ValueError, match="split: got 'validation', wanted one of train, val, test"):
         PairDataset(capture.root, "validation")
+
+
+def test_a_small_capture_is_decoded_once(capture, monkeypatch):
+    dataset = PairDataset(capture.root, "train", input_resolution=32, target_resolution=48)
+    first = [dataset[i] for i in range(12)]
+    monkeypatch.setattr("hvs.data.datasets.load_view", None)
+    for one, other in zip(first, (dataset[i] for i in range(12)), strict=True):
+        assert one["name"] == other["name"]
+        for name in ("image_a", "image_b", "mask_a", "mask_b", "keypoints_a"):
+            assert torch.equal(one[name], other[name])
+
+
+def test_a_large_capture_is_not_kept(capture, monkeypatch):
+    monkeypatch.setattr("hvs.data.datasets.KEPT_BYTES", 1000)
+    dataset = PairDataset(capture.root, "train", input_resolution=32, target_resolution=32)
+    assert torch.equal(dataset[0]["image_a"], dataset[0]["image_a"])
+    monkeypatch.setattr("hvs.data.datasets.load_view", None)
+    with pytest.raises(TypeError):
+        dataset[0]

@@ -107,8 +107,8 @@ def test_a_double_model_renders_in_double(model):
 def test_the_rasteriser_gets_the_limbs_of_the_skeleton(model, monkeypatch):
     seen = {}
 
-    def spy(means, rotations, scales, features, background, rays):
-        seen.update(means=means, features=features, background=background, rays=rays)
+    def spy(means, rotations, scales, features, background, rays, alpha):
+        seen.update(means=means, features=features, background=background, rays=rays, alpha=alpha)
         return features.new_zeros(len(means), 4, 16, 16)
 
     monkeypatch.setattr(synthesis, "rasterize", spy)
@@ -117,12 +117,13 @@ def test_the_rasteriser_gets_the_limbs_of_the_skeleton(model, monkeypatch):
     first, second = skeletons.HUMAN36M.edges[5]
     torch.testing.assert_close(seen["means"][:, 5], (pose[:, first] + pose[:, second]) / 2)
     assert seen["features"] is appearance and not seen["background"].any()
-    assert seen["rays"].shape == (2, 16, 16, 3)
+    assert seen["rays"].shape == (2, 16, 16, 3) and seen["alpha"] == 0.025
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (dict(alpha=0.0), "alpha: got 0.0, wanted a positive number"),
         (dict(skeleton="coco"), "skeleton: got 'coco', wanted one of panoptic, human36m"),
         (dict(d_embedding=100), "d_embedding: got 100, wanted a multiple of 32, at least 64"),
         (dict(d_embedding=32), "d_embedding: got 32, wanted a multiple of 32, at least 64"),
