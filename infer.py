@@ -21,7 +21,7 @@ from hvs.data.datasets import load_view, make_pair
 from hvs.evaluation import to_device
 from hvs.pictures import to_uint8
 from hvs.runtime import UserError, autocast, make_folder, run_command, select_device, write_atomically
-from hvs.video import contact_sheet, write_video
+from hvs.video import contact_sheet, enlarge, write_video
 
 # A virtual camera keeps this much space around the person, as a part of their size.
 MARGIN = 1.15
@@ -78,7 +78,7 @@ def orbit(settings: Orbit) -> None:
             camera = cameras[first : first + settings.batch_size]
             seen = camera.to_camera(points)
             _, image = model.render(seen, appearance.expand(len(seen), -1, -1), camera)
-            frames += [to_uint8(picture) for picture in image]
+            frames += [enlarge(to_uint8(picture)) for picture in image]
     write_video(folder / "orbit.mp4", frames, settings.fps)
     count = min(SHEET_FRAMES, len(frames))
     chosen = [frames[i] for i in np.linspace(0, len(frames), count, endpoint=False).astype(int)]

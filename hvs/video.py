@@ -9,6 +9,16 @@ from PIL import Image
 
 from .runtime import UserError, write_atomically
 
+# Players show anything smaller as a stamp.
+SMALLEST_SIDE = 256
+
+
+def enlarge(frame: np.ndarray) -> np.ndarray:
+    """A frame [H, W, 3] uint8 as many whole times as large (bicubic) as it takes to be 256 pixels high."""
+    factor = -(-SMALLEST_SIDE // len(frame))
+    image = Image.fromarray(frame)
+    return np.asarray(image.resize((factor * image.width, factor * image.height), Image.Resampling.BICUBIC))
+
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> None:
     """Write frames [H, W, 3] uint8 as an H.264 video that players open: yuv420p, even size, constant rate.

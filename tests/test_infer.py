@@ -43,10 +43,10 @@ def test_orbit_makes_a_video_and_a_sheet_from_the_latest_run(checkpoint, command
     with imageio.get_reader(checkpoint.parent / "orbit.mp4") as video:
         frames = [np.asarray(frame) for frame in video]
         assert video.get_meta_data()["fps"] == 12
-    assert len(frames) == 7 and frames[0].shape == (32, 32, 3)
+    assert len(frames) == 7 and frames[0].shape == (256, 256, 3)
     assert any(np.abs(frames[0].astype(int) - frame).mean() > 1 for frame in frames[1:])
     with Image.open(checkpoint.parent / "orbit.png") as sheet:
-        assert sheet.size == (6 * 32, 2 * 32)
+        assert sheet.size == (6 * 256, 2 * 256)
 
 
 def test_the_orbit_starts_where_the_image_was_taken(checkpoint, capture):

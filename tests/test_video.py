@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from hvs.runtime import UserError
-from hvs.video import contact_sheet, write_video
+from hvs.video import contact_sheet, enlarge, write_video
 
 
 def frame(value: int, height: int = 34, width: int = 48) -> np.ndarray:
@@ -37,6 +37,14 @@ def test_a_video_that_fails_half_way_is_not_there(tmp_path):
     with pytest.raises(RuntimeError, match="half way"):
         write_video(tmp_path / "out.mp4", frames())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"), [((64, 32), (256, 128)), ((100, 100), (300, 300)), ((512, 640), (512, 640))]
+)
+def test_small_frames_are_enlarged(size, wanted):
+    assert enlarge(frame(7, *size)).shape == (*wanted, 3)
+    assert (enlarge(frame(7, *size)) == 7).all()
 
 
 def test_contact_sheet():
