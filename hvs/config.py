@@ -68,7 +68,7 @@ class SynthesisSettings:
     momentum: float = 0.0
     """First beta of AdamW."""
     amsgrad: bool = True
-    """AdamW with AMSGrad: steps that never grow again."""
+    """AdamW with AMSGrad, which divides by the largest second moment so far."""
     encoder_weights: Path | None = None
     """ImageNet weights of a ResNet with group normalisation to start the encoder from. Without them it starts from
     random features that tell images apart."""
@@ -127,8 +127,8 @@ def sample() -> TrainSettings:
         lifter=LifterSettings(
             steps=7000, batch_size=128, learning_rate=5e-3, weight_decay=1e-2, weigh_parts=False, virtual_views=0.75
         ),
-        # A few minutes do not train an encoder from nothing. It starts with random features that tell people apart, and
-        # if it learns fast it gives them up before the decoder has found them useful.
+        # A few minutes do not train an encoder from nothing. It starts with random features that tell people apart; the
+        # faster it learns, the better it knows the few people it sees and the worse anybody else.
         synthesis=SynthesisSettings(
             steps=1550,
             batch_size=8,

@@ -11,7 +11,8 @@ from torch.utils.data import Dataset, Subset
 
 from hvs.geometry import Camera
 
-from .layouts import IMAGES, MASKS, SPLITS, Sequence, Split, Subjects, find_sequences
+from .frame_index import FrameIndex
+from .layouts import IMAGES, MASKS, Sequence, Split, Subjects, find_sequences
 from .stores import DataError
 from .transforms import composite, crop_box, crop_camera, crop_image
 
@@ -19,88 +20,6 @@ from .transforms import composite, crop_box, crop_camera, crop_image
 KEPT_BYTES = 1 << 28
 # Of an image and its mask, float32.
 BYTES_PER_PIXEL = 16
-
-
-class _FrameIndex:
-    """Numbers all choices of `choices` views of one frame, frame by frame, by arithmetic instead of a list.
-
-    A frame with n usable views has n items of one view, n² of two, and n·(n - 1) of two that differ.
-
-    Args:
-        sequences: in the order of the items.
-        split: of the frames.
-        modalities: databases that must all hold the frame for a view to be usable, beside the 3D poses'.
-        choices: number of views in an item, 1 or 2.
-        distinct: whether the two views must differ.
-
-    Raises:
-        DataError: a database or camera is broken, or no frame is left.
-    """
-
-    def __init__(
-        self, sequences: list[Sequence], split: Split, modalities: tuple[str, ...], choices: int, distinct: bool = False
-    ):
-        if split not in SPLITS:
-            raise ValueError(f"split: got {split!r}, wanted one of {', '.join(SPLITS)}")
-        self.sequences, self.choices, self.distinct = sequences, choices, distinct
-        self.width = max(len(sequence.views) for sequence in sequences)
-        tables = [self._usable(sequence, split, modalities) for sequence in sequences]
-        # Frame r is frames[r] of sequences[owners[r]], and usable[r] tells in which of that sequence's views.
-        self.owners = np.repeat(np.arange(len(tables)), [len(frames) for frames, _ in tables])  # [R]
-        self.frames = np.concatenate([frames for frames, _ in tables])  # [R]
-        self.usable = np.concatenate([usable for _, usable in tables])  # [R, V]
-        self.counts = self.usable.sum(1, dtype=np.int64)  # [R]
-        # How many values each place of an item's number takes.
-        self.bases = [self.counts, self.counts - distinct][:choices]  # [R] each
-        self.sizes = np.prod(self.bases, axis=0).clip(min=0)  # [R]
-        self.ends = np.cumsum(self.sizes)  # [R]
-        if not len(self):
-            needed = ", ".join((*modalities, sequences[0].layout.points))
-            others = f" (nor in {len(sequences) - 1} more sequences)" if len(sequences) > 1 else ""
-            raise DataError(f"{sequences[0].folder}{others}: no frame of split {split!r} is in all of {needed}")
-
-    def __len__(self) -> int:
-        return int(self.ends[-1]) if len(self.ends) else 0
-
-    def locate(self, item: int) -> tuple[Sequence, int, list[str]]:
-        """The sequence, frame and views of an item."""
-        row = int(np.searchsorted(self.ends, item, side="right"))
-        rest = item - int(self.ends[row] - self.sizes[row])
-        sequence = self.sequences[self.owners[row]]
-        views = np.flatnonzero(self.usable[row])
-        digits = [rest] if self.choices == 1 else list(divmod(rest, int(self.bases[1][row])))
-        if self.distinct and digits[1] >= digits[0]:
-            digits[1] += 1
-        return sequence, int(self.frames[row]), [sequence.views[views[digit]] for digit in digits]
-
-    def even(self, count: int, generator: np.random.Generator) -> list[int]:
-        """`count` items, ascending, even over the frames and over each choice of a view (a Latin hypercube)."""
-        if count >= len(self):
-            return list(range(len(self)))
-        shape = (self.choices + 1, count)
-        strata = generator.permuted(np.broadcast_to(np.arange(count), shape), axis=1) + generator.random(shape)
-        at = np.minimum(strata / count, 1 - 1e-12)
-        rows = np.flatnonzero(self.sizes)
-        rows = rows[(at[0] * len(rows)).astype(np.int64)]
-        digits = np.zeros(count, dtype=np.int64)
-        for base, place in zip(self.bases, at[1:], strict=True):
-            digits = digits * base[rows] + (place * base[rows]).astype(np.int64)
-        chosen = set((self.ends[rows] - self.sizes[rows] + digits).tolist())
-        while len(chosen) < count:
-            chosen.add(int(generator.integers(len(self))))
-        return sorted(chosen)
-
-    def _usable(self, sequence: Sequence, split: Split, modalities: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-        frames = np.array(sequence.frames(split), dtype=np.int64)
-        if len(frames):
-            frames = frames[np.isin(frames, sequence.store(sequence.layout.points).frames)]
-        usable = np.zeros((len(frames), self.width), dtype=bool)
-        for column, view in enumerate(sequence.views):
-            # A camera that is missing should stop the training before it starts.
-            sequence.camera(view)
-            stores = [sequence.store(modality, view) for modality in modalities]
-            usable[:, column] = np.logical_and.reduce([np.isin(frames, store.frames) for store in stores])
-        return frames, usable
 
 
 class PairDataset(Dataset):
@@ -144,7 +63,7 @@ class PairDataset(Dataset):
         self.sequences = find_sequences(root, subjects, layout)
         self.layout = self.sequences[0].layout
         modalities = IMAGES, MASKS, self.layout.keypoints
-        self.index = _FrameIndex(self.sequences, split, modalities, choices=2, distinct=not same_view)
+        self.index = FrameIndex(self.sequences, split, modalities, choices=2, distinct=not same_view)
         self.input_resolution, self.target_resolution = input_resolution, target_resolution
         self.resize = resize
         pixels = sum(size**2 for size in {input_resolution, target_resolution})
@@ -192,7 +111,7 @@ class PoseDataset(Dataset):
     ):
         self.sequences = find_sequences(root, subjects, layout)
         self.layout = self.sequences[0].layout
-        self.index = _FrameIndex(self.sequences, split, (self.layout.keypoints,), choices=1)
+        self.index = FrameIndex(self.sequences, split, (self.layout.keypoints,), choices=1)
 
     def __len__(self) -> int:
         return len(self.index)

@@ -144,7 +144,8 @@ def test_takes_are_different_motions_of_the_same_person(model, layout, tmp_path)
     edges = torch.tensor(one.layout.skeleton.edges)
     (a, _), (b, _) = (sequence.points(3) for sequence in (one, other))
     bones_a, bones_b = (points[edges[:, 0]].sub(points[edges[:, 1]]).norm(dim=-1) for points in (a, b))
-    torch.testing.assert_close(bones_a, bones_b, rtol=0.15, atol=0.03)
+    # The joints of a bone lie in soft flesh, so its length changes a little with the pose.
+    assert (bones_a / bones_b - 1)[bones_a > 0.3].abs().max() < 0.06
     assert (a - a[0] - b + b[0]).norm(dim=-1).max() > 0.1
     assert len(find_sequences(root, "unknown")) == 2
 
