@@ -204,7 +204,7 @@ class Trainer:
         scores: dict[str, Any] = {}
         shown = []
         for subjects in ("known", "unknown"):
-            dataset = self.pairs("test", subjects, same_view=False)
+            dataset = self.pairs("test", subjects)
             chosen = even_subset(dataset, settings.data.evaluation_pairs, settings.seed)
             loader = DataLoader(chosen, batch_size=settings.synthesis.batch_size, collate_fn=collate)
             found = evaluate(self.model, tqdm(loader, f"evaluate {subjects} subjects", unit="batch"), lpips)
@@ -219,10 +219,11 @@ class Trainer:
         print(f"preview     {folder / 'preview.png'}")
         print(f"checkpoint  {folder / 'model.safetensors'}")
 
-    def pairs(self, split: str, subjects: str, same_view: bool = True) -> PairDataset:
+    def pairs(self, split: str, subjects: str) -> PairDataset:
+        """Every pair of two different views: a view of its own is no novel one."""
         model = self.settings.model
         sizes = model.input_resolution, model.target_resolution
-        dataset = PairDataset(self.root, split, subjects, *sizes, model.resize, same_view)
+        dataset = PairDataset(self.root, split, subjects, *sizes, model.resize, same_view=False)
         self.check_skeleton(dataset)
         return dataset
 

@@ -134,6 +134,7 @@ def sample() -> TrainSettings:
             batch_size=8,
             learning_rate=1e-2,
             encoder_rate=2e-2,
+            lifter_rate=2e-2,
             momentum=0.9,
             amsgrad=False,
             cosine=True,

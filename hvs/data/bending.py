@@ -18,7 +18,7 @@ POSES = 500
 
 
 class Bones:
-    """The tree in which the joints of a skeleton hang together, root first.
+    """The tree in which the joints of a skeleton hang together, and its rigid parts, root first.
 
     A skeleton's edges need not join all of its joints (eyes and mouth are islands). What they leave apart hangs on the
     joint nearest to it: a minimum spanning tree of the mean distances (Prim).
@@ -46,19 +46,38 @@ class Bones:
             self.parents[nearer] = joint
             cost = torch.where(nearer, costs[joint], cost)
         self.long = distances[self.parents, torch.arange(count)] > LONG  # [J], by the joint at a bone's end
-        # Joints as far from the root as one another, from near to far, so that a parent's place is known.
-        self.levels = [(torch.tensor(depth) == level).nonzero()[:, 0] for level in range(1, max(depth) + 1)]
+
+        # A long bone and what hangs on it, up to the next long ones, is a rigid part. The first one holds the root.
+        self.part = torch.zeros(count, dtype=torch.long)
+        pivots, outer, level = [root], [0], [0]
+        for joint in sorted(set(range(count)) - {root}, key=depth.__getitem__):
+            parent = int(self.parents[joint])
+            self.part[joint] = self.part[parent]
+            if self.long[joint]:
+                pivots.append(parent)
+                outer.append(int(self.part[parent]))
+                level.append(level[outer[-1]] + 1)
+                self.part[joint] = len(pivots) - 1
+        self.pivots, self.outer = torch.tensor(pivots), torch.tensor(outer)
+        # Parts as far from the root as one another, from near to far, so that what they hang on has its place.
+        self.levels = [(torch.tensor(level) == depth).nonzero()[:, 0] for depth in range(1, max(level) + 1)]
 
     def bend(self, points: Tensor, generator: torch.Generator) -> Tensor:
         """Whole poses [B, J, 3] with their long bones turned at random; the root stays where it is."""
-        shape = points.shape[:2]
+        shape = len(points), len(self.pivots)
         axis = torch.nn.functional.normalize(torch.randn(*shape, 3, generator=generator), dim=-1)
-        turns = rotation_about_axis(axis, TURN * self.long * torch.randn(shape, generator=generator))
-        rotations = torch.eye(3).expand(*shape, 3, 3).clone()
-        bones = points - points[:, self.parents]
-        bent = points.clone()
-        for joints in self.levels:
-            parents = self.parents[joints]
-            rotations[:, joints] = turned = rotations[:, parents] @ turns[:, joints]
-            bent[:, joints] = bent[:, parents] + rotate(turned, bones[:, joints, None])[..., 0, :]
-        return bent
+        angle = TURN * torch.randn(shape, generator=generator)
+        angle[:, 0] = 0
+        rotations = rotation_about_axis(axis, angle)
+        pivots = points[:, self.pivots]
+        bent = pivots.clone()
+        for parts in self.levels:
+            outer = self.outer[parts]
+            bent[:, parts] = bent[:, outer] + _turn(rotations[:, outer], pivots[:, parts] - pivots[:, outer])
+            rotations[:, parts] = rotations[:, outer] @ rotations[:, parts]
+        return bent[:, self.part] + _turn(rotations[:, self.part], points - pivots[:, self.part])
+
+
+def _turn(rotations: Tensor, vectors: Tensor) -> Tensor:
+    """[..., 3, 3] and [..., 3] -> [..., 3]."""
+    return rotate(rotations, vectors[..., None, :])[..., 0, :]

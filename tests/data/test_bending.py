@@ -23,8 +23,11 @@ def test_the_tree_follows_the_edges_and_hangs_up_what_they_leave(arm):
     skeleton, points = arm
     bones = Bones(points[None], skeleton)
     assert bones.parents.tolist() == [0, 0, 1, 2, 0]
-    assert [level.tolist() for level in bones.levels] == [[1, 4], [2], [3]]
     assert bones.long.tolist() == [False, True, True, False, True]
+    # The finger is one part with the forearm. Parts are numbered from the root outwards, and turn about its joints.
+    assert bones.part.tolist() == [0, 1, 3, 3, 2]
+    assert bones.pivots.tolist() == [0, 0, 0, 1]
+    assert [level.tolist() for level in bones.levels] == [[1, 2], [3]]
 
 
 def test_bones_keep_their_length_and_the_root_its_place(arm):
@@ -53,11 +56,15 @@ def test_every_joint_of_the_skeletons_hangs_on_the_root(name):
     skeleton = BY_NAME[name]
     points = torch.randn(3, len(skeleton.joints), 3, generator=generator(1))
     bones = Bones(points, skeleton)
-    reached = {skeleton.root}
+    hangs = torch.arange(len(skeleton.joints))
+    for _ in skeleton.joints:
+        hangs = bones.parents[hangs]
+    assert (hangs == skeleton.root).all()
+    placed = {0}
     for level in bones.levels:
-        assert {int(bones.parents[joint]) for joint in level} <= reached
-        reached |= set(level.tolist())
-    assert reached == set(range(len(skeleton.joints)))
+        assert {int(bones.outer[part]) for part in level} <= placed
+        placed |= set(level.tolist())
+    assert placed == set(range(len(bones.pivots)))
     assert bones.long.sum() > len(skeleton.joints) / 2  # these points are a metre apart, LONG is much less
     assert LONG < 0.2
     assert torch.equal(bones.bend(points, generator(2)), bones.bend(points, generator(2)))
