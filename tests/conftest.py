@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -11,6 +12,10 @@ from PIL import Image
 from hvs.data.layouts import LAYOUTS
 from hvs.data.stores import pack_label, write_store
 from hvs.geometry import Camera
+
+# Without a GPU the Triton kernels are interpreted. Triton asks when it is imported, which happens later.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # The tensors of tests are small: a second thread costs them more than it brings.
 torch.set_num_threads(1)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from . import reference, tiled
+from .backends import select
+from .limits import KAPPA_SLACK, LARGEST, LARGEST_COMPONENT, SMALLEST_SCALE, SMALLEST_VARIANCE
 
-_RENDERERS = {"auto": tiled, "torch": tiled, "reference": reference}
 _AXES = {
     "means": ("N", "3"),
     "rotations": ("N", "3", "3"),
@@ -16,11 +17,6 @@ _AXES = {
     "background": ("C",),
     "rays": ("H", "W", "3"),
 }
-# s² is floored at 1e-8, and nothing is so far or so wide that float32 would overflow on the way (metres).
-SMALLEST_SCALE = 1e-4
-LARGEST = 1e9
-# κ never falls below this.
-SMALLEST_VARIANCE = 1e-6
 
 
 def rasterize(
@@ -63,33 +59,61 @@ def rasterize(
         near: Gaussians with their mean at less depth than this (metres) do not exist.
         tolerance: pairs whose weight is below this part of the least possible sum of weights may be skipped; the latent
             changes by at most ``N · tolerance · 2 max|f|``. The reference skips none.
-        backend: "torch" (tiled and culled, any device), "reference" (dense, by autograd, slow), or "auto".
+        backend: "triton" (fused kernels for a GPU; float32), "torch" (tiled and culled, any device), "reference"
+            (dense, by autograd, slow), or "auto": "triton" where it can run, else "torch".
 
     Returns:
         The latent image, [..., C, H, W], in the dtype of ``features``.
 
     Raises:
         ValueError: an argument has the wrong shape, dtype or device, or (checked where the tensors are on the CPU)
-            a scale is not positive.
+            a scale is not positive; "triton" was asked for and cannot run.
     """
     tensors = dict(means=means, rotations=rotations, scales=scales, features=features, background=background, rays=rays)
     batch = _check_tensors(tensors)
     _check_numbers(alpha=alpha, beta=beta, eps=eps, near=near, tolerance=tolerance)
-    renderer = _select(backend)
+    backend = select(backend, means)
     size = rays.shape[-3:-1]
     if 0 in (*batch, *size):
         return background[..., None, None].expand(*batch, background.shape[-1], *size).to(features.dtype).clone()
 
-    flat = (_flatten_batch(tensor, batch, len(_AXES[name])) for name, tensor in tensors.items())
-    means, rotations, scales, flat_features, background, rays = flat
-    means, rotations = means.clamp(-LARGEST, LARGEST), rotations.clamp(-2, 2)
-    scales = scales.clamp(SMALLEST_SCALE, LARGEST)
-    visible = means[..., 2] >= near  # [B, N]
+    flat = [_flatten_batch(tensor, batch, len(_AXES[name])) for name, tensor in tensors.items()]
     with torch.autocast(means.device.type, enabled=False):
-        gaussians = means, rotations, scales
-        weight = _background_weight(*gaussians, rays, visible, alpha, beta, renderer)
-        latent = renderer.render(*gaussians, flat_features, background, weight, rays, visible, alpha, eps, tolerance)
-    return latent.to(features.dtype).reshape(*batch, *latent.shape[1:])
+        if backend == "triton":
+            from .fused import ops  # brings triton, which a machine without a GPU need not have
+
+            latent, *_ = ops.rasterize(*flat, alpha, beta, eps, near, tolerance)
+        else:
+            latent = _render(backend, *flat, alpha, beta, eps, near, tolerance)
+    return latent.reshape(*batch, *latent.shape[1:])
+
+
+def _render(
+    backend: str,
+    means: Tensor,
+    rotations: Tensor,
+    scales: Tensor,
+    features: Tensor,
+    background: Tensor,
+    rays: Tensor,
+    alpha: float,
+    beta: float,
+    eps: float,
+    near: float,
+    tolerance: float,
+) -> Tensor:
+    """One batch axis, by the backends that take the background's weight and leave the clamping to PyTorch."""
+    renderer = dict(torch=tiled, reference=reference)[backend]
+    wanted, dtype = features.dtype, torch.promote_types(means.dtype, torch.float32)
+    means, rotations, scales, features, background, rays = (
+        v.to(dtype) for v in (means, rotations, scales, features, background, rays)
+    )
+    means, scales = means.clamp(-LARGEST, LARGEST), scales.clamp(SMALLEST_SCALE, LARGEST)
+    rotations = rotations.clamp(-LARGEST_COMPONENT, LARGEST_COMPONENT)
+    visible = means[..., 2] >= near  # [B, N]
+    gaussians = means, rotations, scales
+    weight = _background_weight(*gaussians, rays, visible, alpha, beta, renderer)
+    return renderer.render(*gaussians, features, background, weight, rays, visible, alpha, eps, tolerance).to(wanted)
 
 
 def _background_weight(
@@ -101,31 +125,23 @@ def _background_weight(
     variance = scales.detach().square().flatten(1)
     variance = torch.cat((variance, variance.new_full((batch, 1), math.inf)), 1).amin(1)
     variance = variance.clamp(SMALLEST_VARIANCE, None if count else SMALLEST_VARIANCE)
-    # A variance that is a power of ten but for its rounding to float32 is one: scales of 0.1 give κ = 0.01.
-    kappa = 10 ** (variance.log10() - 1e-6).ceil()
+    kappa = 10 ** (variance.log10() - KAPPA_SLACK).ceil()
     depth = means.new_zeros(batch)
     if count:
         index = renderer.farthest(means.detach(), rotations.detach(), scales.detach(), rays.detach(), visible)
         pixel, gaussian = index // count, index % count
         image = torch.arange(batch, device=index.device)
         at = (image, gaussian)
-        ray = rays[image, pixel // width, pixel % width].clamp(-2, 2)
+        ray = rays[image, pixel // width, pixel % width].clamp(-LARGEST_COMPONENT, LARGEST_COMPONENT)
         z, _, _ = reference.response(*(v[at][:, None] for v in (means, rotations, scales)), ray[:, None])
         depth = torch.where(visible.any(1), z[:, 0, 0].clamp(-LARGEST, LARGEST), depth)
     return 1 / (1 + (beta * depth) ** 4) * 0.5 * (math.pi * alpha * kappa).sqrt()
 
 
-def _select(backend: str):
-    if backend not in _RENDERERS:
-        raise ValueError(f"backend: got {backend!r}, wanted one of {', '.join(_RENDERERS)}")
-    return _RENDERERS[backend]
-
-
 def _flatten_batch(tensor: Tensor, batch: torch.Size, axes: int) -> Tensor:
-    """One batch axis of the common batch, in float32 at least."""
+    """One batch axis of the common batch."""
     shape = tensor.shape[tensor.ndim - axes :]
-    dtype = torch.promote_types(tensor.dtype, torch.float32)
-    return tensor.to(dtype).expand(*batch, *shape).reshape(math.prod(batch), *shape)
+    return tensor.expand(*batch, *shape).reshape(math.prod(batch), *shape)
 
 
 def _check_tensors(tensors: dict[str, Tensor]) -> torch.Size:
@@ -135,6 +151,8 @@ def _check_tensors(tensors: dict[str, Tensor]) -> torch.Size:
         axes = _AXES[name]
         if not isinstance(tensor, Tensor):
             raise ValueError(f"{name}: got {type(tensor).__name__}, wanted a tensor [..., {', '.join(axes)}]")
+        if not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(tensor):
+            raise ValueError(f"{name}: is batched by torch.func.vmap; give leading batch axes instead")
         wrong = ValueError(f"{name}: got shape {tuple(tensor.shape)}, wanted [..., {', '.join(axes)}]")
         if tensor.ndim < len(axes):
             raise wrong

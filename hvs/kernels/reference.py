@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from .limits import LARGEST_COMPONENT
+
 # Pairs of a pixel and a Gaussian in one chunk: some twenty intermediates of them live at a time.
 PAIRS_PER_CHUNK = 1 << 18
 
@@ -26,7 +28,8 @@ def response(means: Tensor, rotations: Tensor, scales: Tensor, rays: Tensor) -> 
     """
     whiten = rotations.mT / scales[..., None]  # [..., N, 3, 3]
     m = (whiten * means[..., None, :]).sum(-1)[..., None, :, :]  # [..., 1, N, 3]
-    u = (whiten[..., None, :, :, :] * rays.clamp(-2, 2)[..., :, None, None, :]).sum(-1)  # [..., P, N, 3]
+    rays = rays.clamp(-LARGEST_COMPONENT, LARGEST_COMPONENT)
+    u = (whiten[..., None, :, :, :] * rays[..., :, None, None, :]).sum(-1)  # [..., P, N, 3]
     q = u.square().sum(-1).clamp(min=torch.finfo(u.dtype).tiny)
     z = (u * m).sum(-1) / q
     D = torch.linalg.cross(m.expand_as(u), u).square().sum(-1) / q

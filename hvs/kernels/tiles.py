@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .limits import LARGEST_COMPONENT
 from .pyramid import TILE, gather_tiles
 
 # (pixel, Gaussian) pairs in flight at a time: some twenty intermediates of them live at once.
@@ -68,7 +69,8 @@ class Scene:
 
     def rays_of(self, chunk: Chunk) -> Tensor:
         """[3, A, TILE²]."""
-        return gather_tiles(self.rays, chunk.tiles).clamp(-2, 2).movedim(1, 0).contiguous()
+        rays = gather_tiles(self.rays, chunk.tiles).clamp(-LARGEST_COMPONENT, LARGEST_COMPONENT)
+        return rays.movedim(1, 0).contiguous()
 
     def chunks(self) -> Iterator[Chunk]:
         """All tiles that meet a Gaussian, those with as many together."""

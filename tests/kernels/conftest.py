@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+import hvs
 from hvs.geometry import Camera
 
 
@@ -15,11 +17,11 @@ def make_scene(
     dtype: torch.dtype = torch.float64,
     smallest: float = 0.01,
     largest: float = 0.3,
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Tensor]:
     """Random Gaussians, some behind the camera and some out of view, seen through a distorting lens."""
     generator = torch.Generator().manual_seed(seed)
 
-    def normal(*shape: int) -> torch.Tensor:
+    def normal(*shape: int) -> Tensor:
         return torch.randn(*batch, *shape, generator=generator, dtype=torch.float64)
 
     focal = 0.9 * max(height, width)
@@ -49,3 +51,38 @@ def make_scene(
 @pytest.fixture(scope="session")
 def scene():
     return make_scene
+
+
+def relative_error(a: Tensor, b: Tensor) -> float:
+    """Relative L2 error, and the absolute one of what is as good as zero."""
+    a, b = a.detach().double().cpu(), b.detach().double().cpu()
+    return ((a - b).norm() / b.norm().clamp(min=1e-5)).item()
+
+
+def compare_with_reference(
+    inputs: dict[str, Tensor], backend: str, forward: float, backward: float, device: str = "cpu", **options: float
+) -> None:
+    """Latent and all gradients against the float64 reference, by their relative errors."""
+    inputs = {name: value.detach().to(device).requires_grad_() for name, value in inputs.items()}
+    double = {name: value.detach().cpu().double().requires_grad_() for name, value in inputs.items()}
+    latent = hvs.rasterize(**inputs, backend=backend, **options)
+    wanted = hvs.rasterize(**double, backend="reference", **options)
+    assert relative_error(latent, wanted) <= forward
+    generator = torch.Generator().manual_seed(1)
+    cotangent = torch.randn(wanted.shape, generator=generator, dtype=torch.float64)
+    gradients = torch.autograd.grad(latent, list(inputs.values()), cotangent.to(latent), allow_unused=True)
+    expected = torch.autograd.grad(wanted, list(double.values()), cotangent)
+    for name, found, right in zip(inputs, gradients, expected, strict=True):
+        assert found.dtype == inputs[name].dtype
+        assert found.isfinite().all(), name
+        assert relative_error(found, right) <= backward, name
+
+
+@pytest.fixture(scope="session")
+def relative():
+    return relative_error
+
+
+@pytest.fixture(scope="session")
+def compare():
+    return compare_with_reference

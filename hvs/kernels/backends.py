@@ -1,0 +1,63 @@
+"""Which backend renders: the one asked for, or the best that the tensors' device has."""
+
+import warnings
+from functools import cache
+
+import torch
+from torch import Tensor
+
+BACKENDS = ("auto", "triton", "torch", "reference")
+# Compute capability of the oldest NVIDIA GPUs that Triton supports.
+OLDEST_GPU = (8, 0)
+
+
+def select(backend: str, means: Tensor) -> str:
+    """Name of the backend that renders Gaussians with these means.
+
+    Raises:
+        ValueError: there is no such backend, or "triton" was asked for and cannot run here.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend: got {backend!r}, wanted one of {', '.join(BACKENDS)}")
+    if backend not in ("auto", "triton"):
+        return backend
+    single = means.dtype != torch.float64
+    if backend == "auto" and not (means.is_cuda and single):
+        return "torch"
+    obstacle = _obstacle(str(means.device)) if single else "computes in float32, and means is float64"
+    if not obstacle:
+        return "triton"
+    if backend == "triton":
+        raise ValueError(f"backend: got 'triton', which {obstacle}")
+    _notice(obstacle)
+    return "torch"
+
+
+def _obstacle(device: str) -> str:
+    return _find_obstacle(device)
+
+
+# What torch.compiler.assume_constant_result does; to call it would import all of the compiler with the package.
+_obstacle._dynamo_marked_constant = True
+
+
+@cache
+def _find_obstacle(device: str) -> str:
+    """What keeps the Triton backend from running on a device; empty if nothing does."""
+    try:
+        import triton
+    except ImportError:
+        return "needs the package triton, and it is not installed"
+    if triton.knobs.runtime.interpret:
+        return ""
+    if torch.device(device).type != "cuda":
+        return f"runs on a GPU, and means is on {device} (TRITON_INTERPRET=1 runs it on the CPU, to debug)"
+    if not torch.version.hip and torch.cuda.get_device_capability(device) < OLDEST_GPU:
+        name, found = torch.cuda.get_device_name(device), ".".join(map(str, torch.cuda.get_device_capability(device)))
+        return f"needs compute capability {'.'.join(map(str, OLDEST_GPU))}, and {name} has {found}"
+    return ""
+
+
+@cache
+def _notice(obstacle: str) -> None:
+    warnings.warn(f"hvs.rasterize takes the slower backend 'torch': 'triton' {obstacle}", stacklevel=2)

@@ -1,0 +1,184 @@
+"""Where each Gaussian matters, and the weight of the background.
+
+A weight is at most ``½ √(πα) |B⁻¹| / (1 + z⁴) exp(-D/α)``. Where it may exceed the least that counts, D is at most some
+T, and the rays that reach D ≤ T are those that hit the ellipsoid ``|B (x - μ)|² ≤ T``.
+"""
+
+import triton
+import triton.language as tl
+
+from .. import limits
+from .geometry import LARGEST, clamp, load_mean, load_whitening
+from .search import NOWHERE, SLACK
+from .survey import INFINITY_BITS
+
+SMALLEST_VARIANCE = tl.constexpr(limits.SMALLEST_VARIANCE)
+# A variance this little above a power of ten is taken for it.
+KAPPA_RATIO = tl.constexpr(10**limits.KAPPA_SLACK)
+# Powers of ten from the smallest variance to the largest.
+KAPPA_STEPS = tl.constexpr(24)
+# What is known of a Gaussian: B, the mean, the box of (x/z, y/z) low and high, and a normal: rays with
+# |normal · (x/z, y/z, 1)| > 1 pass beside its long axis.
+GAUSSIAN_VALUES = tl.constexpr(19)
+MEAN, BOX, NORMAL = tl.constexpr(9), tl.constexpr(12), tl.constexpr(16)
+# What is known of an image: the background's weight, and its derivative by the largest depth.
+IMAGE_VALUES = tl.constexpr(2)
+FOUND_BLOCK = tl.constexpr(1024)
+
+
+@triton.jit
+def deepest_found(depths, places, programs):
+    """The deepest response of all programs of one image, and the lowest place among equals."""
+    depth = -float("inf")
+    place = tl.full((), NOWHERE, tl.int64)
+    for start in range(0, programs, FOUND_BLOCK):
+        i = start + tl.arange(0, FOUND_BLOCK)
+        found = tl.load(depths + i, i < programs, -float("inf"))
+        at = tl.load(places + i, i < programs, NOWHERE)
+        here = tl.max(found)
+        first = tl.min(tl.where(found == here, at, NOWHERE))
+        better = (here > depth) | ((here == depth) & (first < place))
+        place = tl.where(better, first, place)
+        depth = tl.where(better, here, depth)
+    return depth, place
+
+
+@triton.jit
+def box_side(depth, offset, threshold, row_x, row_y, row_z, z_x, z_y, z_z, front):
+    """Bounds of one coordinate of (x/z, y/z) over the ellipsoid.
+
+    The planes through the camera that touch it are the roots a of (μ_x - a μ_z)² = T (Σ_xx - 2 a Σ_xz + a² Σ_zz). Their
+    half distance is written so that nothing cancels.
+    """
+    covariance = row_x * z_x + row_y * z_y + row_z * z_z
+    sx = row_x * depth - z_x * offset
+    sy = row_y * depth - z_y * offset
+    sz = row_z * depth - z_z * offset
+    spread = sx * sx + sy * sy + sz * sz
+    area = (row_x * row_x + row_y * row_y + row_z * row_z) * (z_x * z_x + z_y * z_y + z_z * z_z)
+    area -= covariance * covariance
+    half = tl.sqrt(threshold * tl.maximum(spread - threshold * area, 0.0))
+    middle = offset * depth - threshold * covariance
+    margin = half * (1 + SLACK) + tl.abs(middle) * (SLACK * SLACK)
+    return (middle - margin) / front, (middle + margin) / front
+
+
+@triton.jit
+def extents(
+    gaussians,
+    image_values,
+    farthest,
+    depths,
+    places,
+    image_keys,
+    means,
+    rotations,
+    scales,
+    means_stride,
+    rotations_stride,
+    scales_stride,
+    count,
+    programs,
+    alpha,
+    beta,
+    eps,
+    near,
+    tolerance,
+    BLOCK: tl.constexpr,
+):
+    """One program per block of Gaussians and image.
+
+    Writes gaussians [B, 19, N], image_values [B, 2] and the flat index of the deepest response, farthest [B] (int64).
+    """
+    block, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    depth, place = deepest_found(depths + b * programs, places + b * programs, programs)
+    variance = (-tl.load(image_keys + 2 * b + 1) + INFINITY_BITS).to(tl.float32, bitcast=True)
+    kappa = tl.full((), SMALLEST_VARIANCE, tl.float32)
+    for _step in range(KAPPA_STEPS):
+        kappa = tl.where((variance > kappa * KAPPA_RATIO) & (count > 0), kappa * 10, kappa)
+    # Where nothing is visible the background lies at depth zero.
+    z = tl.where(place == NOWHERE, 0.0, clamp(depth, -LARGEST, LARGEST))
+    scaled = beta * z
+    falloff = 1 / (1 + scaled * scaled * scaled * scaled)
+    weight = 0.5 * tl.sqrt(3.141592653589793 * alpha * kappa) * falloff
+    if block == 0:
+        slope = -4 * beta * weight * falloff * scaled * scaled * scaled
+        tl.store(image_values + b * IMAGE_VALUES, weight)
+        tl.store(image_values + b * IMAGE_VALUES + 1, tl.where(tl.abs(z) < LARGEST, slope, 0.0))
+        tl.store(farthest + b, tl.where(place == NOWHERE, -1, place))
+    least = tolerance * tl.maximum(weight, eps)
+
+    n = block * BLOCK + tl.arange(0, BLOCK)
+    mask = n < count
+    mx, my, mz, visible = load_mean(means + b * means_stride, n, mask, near)
+    b00, b01, b02, b10, b11, b12, b20, b21, b22 = load_whitening(
+        rotations + b * rotations_stride, scales + b * scales_stride, n, mask
+    )
+    # B⁻¹ has the cross products of B's rows as its columns, over the determinant.
+    c00, c10, c20 = b11 * b22 - b12 * b21, b12 * b20 - b10 * b22, b10 * b21 - b11 * b20
+    c01, c11, c21 = b21 * b02 - b22 * b01, b22 * b00 - b20 * b02, b20 * b01 - b21 * b00
+    c02, c12, c22 = b01 * b12 - b02 * b11, b02 * b10 - b00 * b12, b00 * b11 - b01 * b10
+    determinant = b00 * c00 + b01 * c10 + b02 * c20
+    i00, i01, i02 = c00 / determinant, c01 / determinant, c02 / determinant
+    i10, i11, i12 = c10 / determinant, c11 / determinant, c12 / determinant
+    i20, i21, i22 = c20 / determinant, c21 / determinant, c22 / determinant
+    axis0 = i00 * i00 + i10 * i10 + i20 * i20
+    axis1 = i01 * i01 + i11 * i11 + i21 * i21
+    axis2 = i02 * i02 + i12 * i12 + i22 * i22
+    size = tl.sqrt(axis0 + axis1 + axis2)
+
+    # A first threshold tells how near the ellipsoid comes, and a second one uses that.
+    distance = tl.sqrt(mx * mx + my * my + mz * mz)
+    peak = 0.5 * tl.sqrt(3.141592653589793 * alpha) * size / least
+    threshold = tl.maximum(alpha * tl.log(peak), 0.0)
+    nearest = tl.maximum(distance - tl.sqrt(threshold) * size, 0.0)
+    threshold = alpha * tl.log(peak / (1 + nearest * nearest * nearest * nearest)) * (1 + SLACK)
+    reached = visible & ~(threshold <= 0)
+    threshold = tl.maximum(threshold, 0.0)
+
+    deviation_z = i20 * i20 + i21 * i21 + i22 * i22
+    front = mz * mz - threshold * deviation_z
+    low_x, high_x = box_side(mz, mx, threshold, i00, i01, i02, i20, i21, i22, front)
+    low_y, high_y = box_side(mz, my, threshold, i10, i11, i12, i20, i21, i22, front)
+
+    # The plane through the camera and the ellipsoid's longest axis: beside it the ellipsoid is thin.
+    first = (axis0 >= axis1) & (axis0 >= axis2)
+    second = axis1 >= axis2
+    lx = tl.where(first, i00, tl.where(second, i01, i02))
+    ly = tl.where(first, i10, tl.where(second, i11, i12))
+    lz = tl.where(first, i20, tl.where(second, i21, i22))
+    nx, ny, nz = my * lz - mz * ly, mz * lx - mx * lz, mx * ly - my * lx
+    t0 = i00 * nx + i10 * ny + i20 * nz
+    t1 = i01 * nx + i11 * ny + i21 * nz
+    t2 = i02 * nx + i12 * ny + i22 * nz
+    thickness = tl.sqrt(threshold * (t0 * t0 + t1 * t1 + t2 * t2))
+    closest = mz - tl.sqrt(threshold * deviation_z)
+    length = tl.sqrt(nx * nx + ny * ny + nz * nz)
+    factor = closest / (thickness * (1 + SLACK) + distance * length * (SLACK * SLACK))
+    nx, ny, nz = nx * factor, ny * factor, nz * factor
+
+    # An ellipsoid around the camera, or numbers too large for the bounds, may be met anywhere.
+    infinity = float("inf")
+    largest = tl.abs(low_x) + tl.abs(low_y) + tl.abs(high_x) + tl.abs(high_y) + tl.abs(nx) + tl.abs(ny) + tl.abs(nz)
+    bounded = (front > mz * mz * SLACK) & (mz > 0) & (largest < infinity)
+    out = gaussians + b * GAUSSIAN_VALUES * count + n
+    tl.store(out, b00, mask)
+    tl.store(out + count, b01, mask)
+    tl.store(out + 2 * count, b02, mask)
+    tl.store(out + 3 * count, b10, mask)
+    tl.store(out + 4 * count, b11, mask)
+    tl.store(out + 5 * count, b12, mask)
+    tl.store(out + 6 * count, b20, mask)
+    tl.store(out + 7 * count, b21, mask)
+    tl.store(out + 8 * count, b22, mask)
+    tl.store(out + count * MEAN, mx, mask)
+    tl.store(out + count * (MEAN + 1), my, mask)
+    tl.store(out + count * (MEAN + 2), mz, mask)
+    # A Gaussian that matters nowhere has an empty box.
+    tl.store(out + count * BOX, tl.where(reached, tl.where(bounded, low_x, -infinity), infinity), mask)
+    tl.store(out + count * (BOX + 1), tl.where(reached, tl.where(bounded, low_y, -infinity), infinity), mask)
+    tl.store(out + count * (BOX + 2), tl.where(reached, tl.where(bounded, high_x, infinity), -infinity), mask)
+    tl.store(out + count * (BOX + 3), tl.where(reached, tl.where(bounded, high_y, infinity), -infinity), mask)
+    tl.store(out + count * NORMAL, tl.where(bounded, nx, 0.0), mask)
+    tl.store(out + count * (NORMAL + 1), tl.where(bounded, ny, 0.0), mask)
+    tl.store(out + count * (NORMAL + 2), tl.where(bounded, nz, 0.0), mask)

@@ -1,0 +1,115 @@
+"""What a ray and a Gaussian have to do with one another, for blocks of both.
+
+With ``B = diag(1/s) ρᵀ``, ``u = B r`` and ``m = B μ``: ``q = |u|²``, ``z = u·m / q``, ``D = |m - z u|²``. Everything is
+float32. Gaussians behind the near plane are not visible.
+"""
+
+import triton
+import triton.language as tl
+
+from .. import limits
+
+SMALLEST_SCALE = tl.constexpr(limits.SMALLEST_SCALE)
+LARGEST = tl.constexpr(limits.LARGEST)
+LARGEST_COMPONENT = tl.constexpr(limits.LARGEST_COMPONENT)
+TINY = tl.constexpr(1.1754944e-38)
+# exp(-60) is far below any tolerance.
+LARGEST_EXPONENT = tl.constexpr(60.0)
+# Sides of the tiles, in pixels, that Gaussians are culled by.
+TILE = tl.constexpr(16)
+
+
+@triton.jit
+def clamp(x, low, high):
+    """As torch.clamp: NaN stays NaN."""
+    return tl.where(x < low, low, tl.where(x > high, high, x))
+
+
+@triton.jit
+def load_ray(rays, y, x, width, mask):
+    """Components of pixels' rays, clamped, zero where the mask is not set; ``rays`` points at an image [H, W, 3]."""
+    at = rays + 3 * (y.to(tl.int64) * width + x)
+    rx = clamp(tl.load(at, mask, 0.0).to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
+    ry = clamp(tl.load(at + 1, mask, 0.0).to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
+    rz = clamp(tl.load(at + 2, mask, 0.0).to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
+    return rx, ry, rz
+
+
+@triton.jit
+def tile_pixels(tile, first, height, width, PIXELS: tl.constexpr):
+    """Rows and columns of PIXELS pixels of a tile from its ``first`` on, and which of them are in the image.
+
+    Pixels beyond the border are copies of those at the border.
+    """
+    columns = tl.cdiv(width, TILE)
+    pixel = first + tl.arange(0, PIXELS)
+    y = tile // columns * TILE + pixel // TILE
+    x = tile % columns * TILE + pixel % TILE
+    inside = (y < height) & (x < width)
+    return tl.minimum(y, height - 1), tl.minimum(x, width - 1), inside
+
+
+@triton.jit
+def load_mean(means, n, mask, near):
+    """Means of Gaussians ``n`` of one image, clamped, and which are visible."""
+    at = means + 3 * n.to(tl.int64)
+    x = tl.load(at, mask, 0.0).to(tl.float32)
+    y = tl.load(at + 1, mask, 0.0).to(tl.float32)
+    z = tl.load(at + 2, mask, 0.0).to(tl.float32)
+    visible = (z >= near) & mask
+    return clamp(x, -LARGEST, LARGEST), clamp(y, -LARGEST, LARGEST), clamp(z, -LARGEST, LARGEST), visible
+
+
+@triton.jit
+def load_scale(scales, n, mask):
+    """Standard deviations of Gaussians ``n`` of one image, clamped; 1 where the mask is not set."""
+    at = scales + 3 * n.to(tl.int64)
+    s0 = clamp(tl.load(at, mask, 1.0).to(tl.float32), SMALLEST_SCALE, LARGEST)
+    s1 = clamp(tl.load(at + 1, mask, 1.0).to(tl.float32), SMALLEST_SCALE, LARGEST)
+    s2 = clamp(tl.load(at + 2, mask, 1.0).to(tl.float32), SMALLEST_SCALE, LARGEST)
+    return s0, s1, s2
+
+
+@triton.jit
+def load_rotation_column(rotations, n, mask, column: tl.constexpr):
+    at = rotations + 9 * n.to(tl.int64) + column
+    x = clamp(tl.load(at, mask, 0.0).to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
+    y = clamp(tl.load(at + 3, mask, 0.0).to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
+    z = clamp(tl.load(at + 6, mask, 0.0).to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
+    return x, y, z
+
+
+@triton.jit
+def load_whitening(rotations, scales, n, mask):
+    """The nine elements of B, row by row, of Gaussians ``n`` of one image."""
+    s0, s1, s2 = load_scale(scales, n, mask)
+    x0, y0, z0 = load_rotation_column(rotations, n, mask, 0)
+    x1, y1, z1 = load_rotation_column(rotations, n, mask, 1)
+    x2, y2, z2 = load_rotation_column(rotations, n, mask, 2)
+    return x0 / s0, y0 / s0, z0 / s0, x1 / s1, y1 / s1, z1 / s1, x2 / s2, y2 / s2, z2 / s2
+
+
+@triton.jit
+def multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, x, y, z):
+    """B (x, y, z)."""
+    return b00 * x + b01 * y + b02 * z, b10 * x + b11 * y + b12 * z, b20 * x + b21 * y + b22 * z
+
+
+@triton.jit
+def depth_of(u0, u1, u2, m0, m1, m2):
+    """The depth z of the strongest response, and q."""
+    q = tl.maximum(u0 * u0 + u1 * u1 + u2 * u2, TINY)
+    return clamp((u0 * m0 + u1 * m1 + u2 * m2) / q, -LARGEST, LARGEST), q
+
+
+@triton.jit
+def weight_of(u0, u1, u2, m0, m1, m2, alpha):
+    """Weight w, depth z, q, the depth's falloff 1/(1 + z⁴), and e = m - z u."""
+    z, q = depth_of(u0, u1, u2, m0, m1, m2)
+    e0 = m0 - z * u0
+    e1 = m1 - z * u1
+    e2 = m2 - z * u2
+    exponent = tl.minimum((e0 * e0 + e1 * e1 + e2 * e2) * (1 / alpha), LARGEST_EXPONENT)
+    falloff = 1 / (1 + z * z * z * z)
+    w = 0.5 * tl.sqrt(3.141592653589793 * alpha) * tl.exp(-exponent) * tl.rsqrt(q) * falloff
+    return w, z, q, falloff, e0, e1, e2

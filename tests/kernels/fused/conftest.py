@@ -1,0 +1,38 @@
+"""The kernels run interpreted on the CPU where there is no GPU, and on the GPU where there is one."""
+
+import pytest
+import torch
+
+ON_GPU = torch.cuda.is_available()
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("cpu", marks=pytest.mark.skipif(ON_GPU, reason="the GPU runs the kernels uninterpreted")),
+        pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not ON_GPU, reason="needs a GPU")]),
+    ]
+)
+def device(request):
+    return request.param
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prepare_once():
+    """Triton's interpreter prepares triton.language anew for every call of a device function, which takes half of its
+    time. Once per kernel is enough."""
+    if ON_GPU:
+        yield
+        return
+    from triton.language import core
+    from triton.runtime import interpreter
+
+    prepare, scope = getattr(interpreter, "_patch_lang", None), getattr(interpreter, "_LangPatchScope", None)
+    with pytest.MonkeyPatch.context() as patch:
+        if prepare and scope:
+
+            def prepare_what_is_not(fn):
+                modules = [v for v in fn.__globals__.values() if v is interpreter.tl or v is core]
+                return prepare(fn) if any(core.is_builtin(module.load) for module in modules) else scope()
+
+            patch.setattr(interpreter, "_patch_lang", prepare_what_is_not)
+        yield

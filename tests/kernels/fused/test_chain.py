@@ -1,0 +1,42 @@
+"""From sums to gradients: the parts that few scenes show."""
+
+import torch
+
+import hvs
+
+NAMES = ("means", "rotations", "scales", "rays")
+
+
+def gradients(inputs, device, backend, dtype, **options):
+    leaves = {name: value.detach().to(device, dtype).requires_grad_() for name, value in inputs.items()}
+    latent = hvs.rasterize(**leaves, backend=backend, **options)
+    return dict(zip(leaves, torch.autograd.grad(latent.sum(), list(leaves.values())), strict=True))
+
+
+def test_the_path_through_the_largest_depth(scene, device, relative):
+    """Features alike and a background unlike them: what the background weighs is most of the gradient."""
+    inputs = scene(3, 20, 20, 2)
+    inputs["means"][..., 2] = torch.tensor([1.0, 1.5, 2.0])
+    inputs["features"] = torch.ones_like(inputs["features"])
+    inputs["background"] = torch.zeros_like(inputs["background"])
+    found = gradients(inputs, device, "triton", torch.float32)
+    wanted = gradients(inputs, "cpu", "reference", torch.float64)
+    without = gradients(inputs, "cpu", "reference", torch.float64, beta=0.0)
+    for name in NAMES:
+        assert relative(found[name], wanted[name]) < 1e-4, name
+        assert relative(wanted[name], without[name]) > 1e-3, name
+
+
+def test_clamped_inputs_have_no_gradient(scene, device):
+    inputs = scene(6, 20, 20, 2)
+    inputs["scales"][0, 0] = 1e-5
+    inputs["rotations"][0, 1, :, 0] = 5.0
+    inputs["means"][0, 2, 0] = 1e10
+    inputs["rays"] = inputs["rays"].clone()
+    inputs["rays"][0, 3, 3, 0] = -3.0
+    found = gradients(inputs, device, "triton", torch.float32)
+    assert (found["scales"][0, 0] == 0).all() and found["scales"][0, 3:].abs().amin() > 0
+    assert (found["rotations"][0, 1, :, 0] == 0).all()
+    assert found["means"][0, 2, 0] == 0
+    assert found["rays"][0, 3, 3, 0] == 0
+    assert all(value.isfinite().all() for value in found.values())

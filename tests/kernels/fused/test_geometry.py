@@ -1,0 +1,84 @@
+"""Device functions, each in a kernel of its own."""
+
+import math
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+
+from hvs.kernels import reference
+from hvs.kernels.fused.geometry import (
+    clamp,
+    load_mean,
+    load_ray,
+    load_whitening,
+    multiply,
+    tile_pixels,
+    weight_of,
+)
+
+
+@triton.jit
+def respond(out, means, rotations, scales, rays, count, pixels, alpha, SIZE: tl.constexpr):
+    n = tl.arange(0, SIZE)
+    mask = n < count
+    mx, my, mz, visible = load_mean(means, n, mask, 0.01)
+    b00, b01, b02, b10, b11, b12, b20, b21, b22 = load_whitening(rotations, scales, n, mask)
+    m0, m1, m2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz)
+    for pixel in range(0, pixels):
+        rx, ry, rz = load_ray(rays, tl.program_id(0) + pixel, 0, 1, True)
+        u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
+        w, z, q, _, _, _, _ = weight_of(u0, u1, u2, m0, m1, m2, alpha)
+        at = out + pixel * 4 * count + n
+        tl.store(at, w, mask)
+        tl.store(at + count, z, mask)
+        tl.store(at + 2 * count, q, mask)
+        tl.store(at + 3 * count, visible.to(tl.float32), mask)
+
+
+@triton.jit
+def pixels_of(out, tile, first, height, width, PIXELS: tl.constexpr):
+    y, x, inside = tile_pixels(tile, first, height, width, PIXELS)
+    i = tl.arange(0, PIXELS)
+    tl.store(out + i, y)
+    tl.store(out + PIXELS + i, x)
+    tl.store(out + 2 * PIXELS + i, inside.to(tl.int32))
+
+
+@triton.jit
+def clamp_all(out, values, SIZE: tl.constexpr):
+    i = tl.arange(0, SIZE)
+    tl.store(out + i, clamp(tl.load(values + i), -2.0, 2.0))
+
+
+def test_weights_are_those_of_the_formula(scene, device):
+    inputs = {n: v[0].to(device).contiguous() for n, v in scene(20, 5, 7, dtype=torch.float32).items()}
+    rays = inputs["rays"].flatten(0, 1)
+    out = rays.new_full((35, 4, 20), torch.nan)
+    respond[(1,)](out, inputs["means"], inputs["rotations"], inputs["scales"], rays, 20, 35, 0.3, SIZE=32)
+    double = [inputs[name].double() for name in ("means", "rotations", "scales")]
+    z, D, q = reference.response(*double, rays.double())
+    w = 1 / (1 + z**4) * 0.5 * (math.pi * 0.3 / q).sqrt() * (-D / 0.3).exp()
+    torch.testing.assert_close(out[:, 0].double(), w, rtol=1e-3, atol=1e-9)
+    torch.testing.assert_close(out[:, 1].double(), z, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(out[:, 2].double(), q, rtol=1e-4, atol=1e-4)
+    assert torch.equal(out[0, 3] > 0, inputs["means"][:, 2] >= 0.01)
+
+
+@pytest.mark.parametrize(("tile", "first"), [(0, 0), (1, 128), (2, 0), (3, 128)])
+def test_pixels_of_a_tile(device, tile, first):
+    out = torch.full((3, 128), -1, dtype=torch.int32, device=device)
+    pixels_of[(1,)](out, tile, first, 20, 24, PIXELS=128)
+    y, x, inside = out.cpu()
+    wanted_y = (tile // 2 * 16 + (first + torch.arange(128)) // 16).int()
+    wanted_x = (tile % 2 * 16 + torch.arange(128) % 16).int()
+    assert torch.equal(inside.bool(), (wanted_y < 20) & (wanted_x < 24))
+    assert torch.equal(y, wanted_y.clamp(max=19)) and torch.equal(x, wanted_x.clamp(max=23))
+
+
+def test_clamp_is_that_of_torch(device):
+    values = torch.tensor([0.0, -1.0, 2.0, 3.0, -5.0, math.inf, -math.inf, math.nan], device=device)
+    out = torch.empty_like(values)
+    clamp_all[(1,)](out, values, SIZE=8)
+    torch.testing.assert_close(out, values.clamp(-2, 2), equal_nan=True)
