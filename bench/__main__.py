@@ -1,0 +1,115 @@
+"""Bench the rasteriser on this machine: a table, plots, JSON, a trace.
+
+    python -m bench                            the scenes that fit this machine
+    python -m bench --json FILE --plots FILE   for the record
+    python -m bench --only both/b32            rows whose name begins so
+    python -m bench --profile trace.json       what the main scene does, for Perfetto or chrome://tracing
+
+Times are medians in milliseconds, memory is what a call has at its peak beyond its result. Ratios are of times that
+were taken in turns, in this run.
+"""
+
+import argparse
+import datetime
+import json
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+import hvs
+
+from . import report
+from .rasterize import Calls, Scene, measure_scene
+
+
+def scenes(device: str) -> list[Scene]:
+    """The main scene first, then what changes one thing at a time."""
+    if torch.device(device).type == "cuda":
+        base = Scene(batch=32)
+        found = [base, Scene(batch=32, dtype=torch.bfloat16)]
+        found += [Scene(batch=batch) for batch in (1, 2, 4, 8, 16, 64)]
+        found += [Scene(batch=8, height=side, width=side) for side in (64, 128, 512, 1024)]
+        found += [Scene(batch=8, channels=channels) for channels in (1, 3, 32, 64, 128, 256)]
+        found += [Scene(height=1024, width=1024, count=count, channels=32) for count in (100, 1000, 10_000, 100_000)]
+        return found
+    found = [Scene()]
+    found += [Scene(batch=batch) for batch in (2, 4)]
+    found += [Scene(height=side, width=side) for side in (64, 128, 512)]
+    found += [Scene(channels=channels) for channels in (1, 3, 64)]
+    found += [Scene(count=count) for count in (10, 1000, 10_000)]
+    return found
+
+
+def describe(device: str) -> dict[str, str]:
+    """What a result depends on."""
+
+    def output(*command: str) -> str:
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return "unknown"
+
+    found = dict(torch=torch.__version__, python=platform.python_version(), commit=output("git", "rev-parse", "HEAD"))
+    found["date"] = datetime.date.today().isoformat()
+    try:
+        import triton
+
+        found["triton"] = triton.__version__
+    except ImportError:
+        pass
+    if torch.device(device).type == "cuda":
+        found["device"] = torch.cuda.get_device_name()
+        found["driver"] = output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    else:
+        found["device"] = f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return found
+
+
+def profile(scene: Scene, device: str, file: Path) -> None:
+    inputs = scene.inputs(device)
+    gradient = torch.randn(scene.batch, scene.channels, scene.height, scene.width).to(device, scene.dtype)
+    calls = Calls.of(hvs.rasterize, inputs, gradient)
+    for _ in range(3):
+        calls.both()
+    with torch.profiler.profile() as profiler:
+        for _ in range(5):
+            calls.both()
+    profiler.export_chrome_trace(str(file))
+    print(f"trace  {file}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--only", default="", metavar="PREFIX", help="scenes whose name begins so, e.g. b32/256x256")
+    parser.add_argument("--seconds", type=float, default=1.0, help="to spend on each timing")
+    parser.add_argument("--no-compile", action="store_true", help="leave the compiled dense formulation out")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows, with device and versions")
+    parser.add_argument("--plots", type=Path, metavar="FILE", help="write plots as PNG (needs matplotlib)")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="write a torch.profiler trace of the main scene")
+    options = parser.parse_args()
+    every = scenes(options.device)
+    chosen = [scene for scene in every if str(scene).startswith(options.only)]
+    if not chosen:
+        raise SystemExit(f"--only: got {options.only!r}, wanted how one of {', '.join(map(str, every))} begins")
+    if options.profile:
+        profile(chosen[0], options.device, options.profile)
+        return
+    rows = []
+    print(report.header())
+    for scene in chosen:
+        found = measure_scene(scene, options.device, options.seconds, compiled=not options.no_compile)
+        print(report.lines(found), flush=True)
+        rows += found
+    results = dict(machine=describe(options.device), rows=rows)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+    if options.plots:
+        report.plot(results, options.plots)
+    print("\n".join(f"{name:8s}{value}" for name, value in results["machine"].items()))
+
+
+if __name__ == "__main__":
+    main()

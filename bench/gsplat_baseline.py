@@ -1,0 +1,63 @@
+"""gsplat's rasteriser (github.com/nerfstudio-project/gsplat) on the same Gaussians and channels, where it is installed.
+
+It composites instead of averaging, so the pictures differ; what is alike is the work: the same ellipsoids, covering the
+same pixels, with the same number of channels.
+"""
+
+import importlib.util
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+ALPHA = 0.025
+
+
+def fits(scene, device: str) -> bool:
+    """Whether gsplat is there, and takes such a scene: one image, float32."""
+    there = importlib.util.find_spec("gsplat") is not None
+    return there and torch.device(device).type == "cuda" and scene.batch == 1 and scene.dtype == torch.float32
+
+
+def prepare(inputs: dict[str, Tensor]) -> tuple[Callable[..., Tensor], dict[str, Tensor]]:
+    """A rasteriser with the latent's shape, and its arguments."""
+    from gsplat import rasterization
+
+    with torch.no_grad():
+        rays = inputs["rays"][0]
+        height, width, _ = rays.shape
+        plane = rays[..., :2] / rays[..., 2:]
+        fx = (width - 1) / (plane[0, -1, 0] - plane[0, 0, 0])
+        fy = (height - 1) / (plane[-1, 0, 1] - plane[0, 0, 1])
+        K = torch.eye(3, device=rays.device)
+        K[0, 0], K[1, 1], K[0, 2], K[1, 2] = fx, fy, width / 2, height / 2
+        # exp(-D/α) is exp(-D'/2) with smaller deviations.
+        scales = inputs["scales"][0] * (ALPHA / 2) ** 0.5
+        arguments = dict(means=inputs["means"][0], quats=_quaternions(inputs["rotations"][0]), scales=scales)
+        arguments |= dict(colors=inputs["features"][0], backgrounds=inputs["background"])
+        leaves = {name: value.detach().clone().requires_grad_() for name, value in arguments.items()}
+    opacities = torch.full_like(leaves["scales"][:, 0], 0.9)
+    view = torch.eye(4, device=rays.device)[None]
+
+    def render(**tensors: Tensor) -> Tensor:
+        image, _, _ = rasterization(
+            **tensors, opacities=opacities, viewmats=view, Ks=K[None], width=width, height=height, packed=False
+        )
+        return image.movedim(-1, 1)
+
+    return render, leaves
+
+
+def _quaternions(rotations: Tensor) -> Tensor:
+    """Of proper rotations [N, 3, 3], wxyz [N, 4]: the eigenvector of Shepperd's matrix, which has no branches."""
+    # A reflection has the same covariance as the rotation it becomes with one axis turned round.
+    rotations = rotations * rotations.det().sign()[:, None, None]
+    m = rotations.movedim(0, -1)
+    rows = [
+        [m[0, 0] + m[1, 1] + m[2, 2], m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]],
+        [m[2, 1] - m[1, 2], m[0, 0] - m[1, 1] - m[2, 2], m[0, 1] + m[1, 0], m[0, 2] + m[2, 0]],
+        [m[0, 2] - m[2, 0], m[0, 1] + m[1, 0], m[1, 1] - m[0, 0] - m[2, 2], m[1, 2] + m[2, 1]],
+        [m[1, 0] - m[0, 1], m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], m[2, 2] - m[0, 0] - m[1, 1]],
+    ]
+    matrix = torch.stack([torch.stack(row) for row in rows]).movedim(-1, 0)
+    return torch.linalg.eigh(matrix)[1][..., -1]

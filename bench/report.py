@@ -1,0 +1,113 @@
+"""Rows as a table and as plots."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+COLUMNS = {
+    "ms": "ms",
+    "floor_ms": "floor",
+    "ratio_to_floor": "× floor",
+    "dense_ms": "dense",
+    "compiled_ms": "compiled",
+    "gsplat_ms": "gsplat",
+    "speedup_over_dense": "dense ×",
+    "peak_mib": "MiB",
+    "dense_peak_mib": "dense MiB",
+    "error": "error",
+}
+PARTS = re.compile(r"(\w+)/b(\d+)/(\d+)x(\d+)/n(\d+)/c(\d+)/(\w+)")
+
+
+def header() -> str:
+    return f"{'':44s}" + "".join(f"{title:>11s}" for title in COLUMNS.values())
+
+
+def lines(rows: list[dict[str, Any]]) -> str:
+    """A line per row, under the header."""
+    return "\n".join(
+        f"{row['name']:44s}" + "".join(f"{_format(row.get(name)):>11s}" for name in COLUMNS) for row in rows
+    )
+
+
+def _format(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"
+
+
+def plot(results: dict[str, Any], file: Path) -> None:
+    """Latency and memory over one thing at a time, and how much of the floor's speed is reached."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = [_parse(row) for row in results["rows"]]
+    axes = {
+        "Gaussians": lambda row: row["count"],
+        "side of the image (pixels)": lambda row: row["height"],
+        "channels": lambda row: row["channels"],
+        "images": lambda row: row["batch"],
+    }
+    figure, panels = plt.subplots(3, len(axes), figsize=(4.2 * len(axes), 10), layout="constrained")
+    for column, (title, along) in enumerate(axes.items()):
+        found = _along(rows, along)
+        for name, key, style in (
+            ("hvs", "ms", "o-"),
+            ("floor", "floor_ms", "k:"),
+            ("dense", "dense_ms", "s--"),
+            ("dense, compiled", "compiled_ms", "^--"),
+            ("gsplat", "gsplat_ms", "d-"),
+        ):
+            _line(panels[0, column], found["both"], along, key, style, name)
+        for name, key, style in (("hvs", "peak_mib", "o-"), ("dense", "dense_peak_mib", "s--")):
+            _line(panels[1, column], found["both"], along, key, style, name)
+        for operation, style in (("forward", "o-"), ("backward", "s-")):
+            points = [(along(row), 1 / row["ratio_to_floor"]) for row in found[operation]]
+            panels[2, column].plot(*zip(*sorted(points), strict=True), style, label=operation)
+        panels[2, column].set(xscale="log", ylim=(0, None), xlabel=title)
+        for row in range(2):
+            panels[row, column].set(xscale="log", yscale="log")
+    for row, label in enumerate(
+        ("forward + backward (ms)", "peak beyond the result (MiB)", "part of the floor's speed")
+    ):
+        panels[row, 0].set_ylabel(label)
+        panels[row, 0].legend(frameon=False)
+    machine = results["machine"]
+    figure.suptitle(f"{machine['device']}, torch {machine['torch']}, {machine['date']}, {machine['commit'][:10]}")
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
+def _parse(row: dict[str, Any]) -> dict[str, Any]:
+    operation, batch, height, width, count, channels, dtype = PARTS.fullmatch(row["name"]).groups()
+    sizes = dict(batch=int(batch), height=int(height), width=int(width), count=int(count), channels=int(channels))
+    return row | sizes | dict(operation=operation, dtype=dtype)
+
+
+def _along(rows: list[dict[str, Any]], along: Callable[[dict], int]) -> dict[str, list[dict[str, Any]]]:
+    """The longest series of rows of each operation that differ in nothing else."""
+    sizes = ("batch", "height", "width", "count", "channels")
+    series: dict[tuple, list[dict]] = {}
+    for row in rows:
+        rest = [row[name] for name in sizes if not _varies(along, name)]
+        series.setdefault((row["operation"], row["dtype"], *rest), []).append(row)
+    found: dict[str, list[dict]] = {}
+    for (operation, *_), members in series.items():
+        if len(members) > len(found.get(operation, [])):
+            found[operation] = members
+    return found
+
+
+def _varies(along: Callable[[dict], int], name: str) -> bool:
+    """Whether an axis looks at this size; images are square."""
+    probe = dict(batch=1, height=2, width=2, count=3, channels=4)
+    return probe[name] == along(probe)
+
+
+def _line(panel, rows: list[dict], along: Callable[[dict], int], key: str, style: str, label: str) -> None:
+    points = sorted((along(row), row[key]) for row in rows if row.get(key))
+    if points:
+        panel.plot(*zip(*points, strict=True), style, label=label)

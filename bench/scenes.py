@@ -1,0 +1,58 @@
+"""What is rendered: poses of the sample capture, and clouds of any number of Gaussians."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import hvs
+
+POSES = Path(__file__).parent / "poses.npz"
+DISTANCE = 3.0
+# Part of the picture that a cloud's Gaussians cover together, each counted by itself.
+CLOUD_COVERAGE = 4.0
+
+
+def make_rays(height: int, width: int, focal: float, distortion: Tensor) -> Tensor:
+    K = torch.tensor([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+    return hvs.Camera(K, torch.eye(3), torch.zeros(3), distortion, height, width).rays()
+
+
+def limbs(batch: int, height: int, width: int) -> dict[str, Tensor]:
+    """The 108 limbs of bodies that fill the image, seen through a lens of their own each."""
+    points = torch.from_numpy(np.load(POSES)["points"]).float()
+    points = points[torch.arange(batch) % len(points)]
+    centre = (points.amin(1) + points.amax(1)) / 2
+    points = points - centre[:, None] + torch.tensor([0.0, 0.0, DISTANCE])
+    means, rotations, scales = hvs.limb_gaussians(points, hvs.skeletons.PANOPTIC)
+    distortion = torch.tensor([-0.1, 0.05, 1e-3, -1e-3, 0.0])
+    rays = make_rays(height, width, 1.4 * min(height, width), distortion)
+    return dict(means=means, rotations=rotations, scales=scales, rays=rays.expand(batch, -1, -1, -1).contiguous())
+
+
+def cloud(batch: int, count: int, height: int, width: int, alpha: float = 0.025) -> dict[str, Tensor]:
+    """Ellipsoids all over the image, smaller the more there are: the covered area is the same for any number."""
+    generator = torch.Generator().manual_seed(0)
+    focal = 1.4 * min(height, width)
+    reach = torch.tensor([width / focal, height / focal, 0.0]) * 0.5
+    depth = DISTANCE + 2 * torch.rand(batch, count, 1, generator=generator)
+    means = (2 * torch.rand(batch, count, 3, generator=generator) - 1) * reach * depth
+    means[..., 2:] = depth
+    # A Gaussian is seen to some 3.7 of its deviations as a picture of exp(-D/α) goes.
+    area = 4 * reach[0] * reach[1] * DISTANCE**2 * CLOUD_COVERAGE / count
+    deviation = (area / torch.pi).sqrt() / (3.7 * alpha**0.5)
+    spread = 0.5 + torch.rand(batch, count, 3, generator=generator)
+    rotations, _ = torch.linalg.qr(torch.randn(batch, count, 3, 3, generator=generator))
+    rays = make_rays(height, width, focal, torch.zeros(0)).expand(batch, -1, -1, -1).contiguous()
+    return dict(means=means, rotations=rotations, scales=deviation * spread, rays=rays)
+
+
+def with_features(geometry: dict[str, Tensor], channels: int, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
+    """All arguments of the rasteriser, with gradients of all but the rays."""
+    generator = torch.Generator().manual_seed(1)
+    batch, count, _ = geometry["means"].shape
+    features = torch.randn(batch, count, channels, generator=generator).to(dtype)
+    background = torch.randn(batch, channels, generator=generator).to(dtype)
+    inputs = dict(geometry, features=features, background=background)
+    return {name: inputs[name].to(device).requires_grad_(name != "rays") for name in (*geometry, *inputs)}

@@ -1,0 +1,106 @@
+"""Time and memory of a call, on any device.
+
+On a GPU the call is captured into a CUDA graph where it can be, so that what is timed is the GPU's work and not
+Python's; every replay starts with a cold L2 cache. Times are of CUDA events there, and of the wall clock on a CPU.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+MIB = 1024**2
+# More than the L2 cache of any GPU so far.
+FLUSHED_BYTES = 256 * MIB
+WARM_UP = 3
+# How often calls that are compared take turns.
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds: the median, and the quartiles around it."""
+
+    median: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(milliseconds: list[float]) -> "Timing":
+        low, median, high = np.quantile(milliseconds, (0.25, 0.5, 0.75)).tolist()
+        return Timing(median, low, high)
+
+
+def measure(functions: dict[str, Callable[[], object]], device: str, seconds: float) -> dict[str, Timing]:
+    """Time calls side by side.
+
+    Every round runs each of them for a while, so that what else happens on the machine happens to all.
+
+    Args:
+        functions: by name.
+        seconds: to spend on each function.
+    """
+    on_gpu = torch.device(device).type == "cuda"
+    runs = {name: _prepare_on_gpu(f) if on_gpu else f for name, f in functions.items()}
+    once = _time_on_gpu if on_gpu else _time_on_cpu
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            stop = time.perf_counter() + seconds / ROUNDS
+            once(run)
+            while not times[name] or time.perf_counter() < stop:
+                times[name].append(once(run))
+    return {name: Timing.of(found) for name, found in times.items()}
+
+
+def peak_mib(function: Callable[[], object], device: str) -> float:
+    """The most memory that a call has allocated at any time, beyond what there was before."""
+    function()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        function()
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    with torch.profiler.profile(profile_memory=True) as profiler:
+        function()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return float(np.cumsum(changes).max()) / MIB
+
+
+def _prepare_on_gpu(function: Callable[[], object]) -> Callable[[], object]:
+    """A replay of the call as a graph; the call itself where it waits for the GPU and cannot be captured."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            function()
+    torch.cuda.current_stream().wait_stream(stream)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            function()
+    except RuntimeError:
+        torch.cuda.synchronize()
+        return function
+    return graph.replay
+
+
+def _time_on_gpu(run: Callable[[], object]) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.empty(FLUSHED_BYTES, dtype=torch.int8, device="cuda").zero_()
+    start.record()
+    run()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end)
+
+
+def _time_on_cpu(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return 1e3 * (time.perf_counter() - start)

@@ -1,0 +1,44 @@
+"""`python -m bench`, at a size that takes seconds."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WANTED = {"name", "ms", "floor_ms", "ratio_to_floor", "dense_ms", "speedup_over_dense", "peak_mib", "dense_peak_mib"}
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "bench", "--device", "cpu", "--only", "b1/64x64", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_table_json_and_plots(tmp_path):
+    files = tmp_path / "result.json", tmp_path / "plots.png"
+    found = bench("--seconds", "0.01", "--no-compile", "--json", str(files[0]), "--plots", str(files[1]))
+    assert found.returncode == 0, found.stderr
+    results = json.loads(files[0].read_text())
+    assert set(results["machine"]) >= {"device", "torch", "triton", "commit", "date"}
+    names = [row["name"] for row in results["rows"]]
+    assert names == [f"{name}/b1/64x64/n108/c16/float32" for name in ("forward", "backward", "both")]
+    for row in results["rows"]:
+        assert set(row) >= WANTED
+        assert row["ratio_to_floor"] == pytest.approx(row["ms"] / row["floor_ms"])
+        assert row["speedup_over_dense"] == pytest.approx(row["dense_ms"] / row["ms"])
+        assert 0 < row["peak_mib"] < row["dense_peak_mib"]
+        assert row["name"] in found.stdout + found.stderr
+    assert files[1].stat().st_size > 10_000
+
+
+def test_a_trace_can_be_read(tmp_path):
+    file = tmp_path / "trace.json"
+    assert bench("--profile", str(file)).returncode == 0
+    assert any("blend_tiled" in str(event.get("name")) for event in json.loads(file.read_text())["traceEvents"])
+
+
+def test_an_unknown_scene_is_named():
+    found = bench("--only", "b7/")
+    assert found.returncode == 1 and "--only: got 'b7/', wanted how one of b1/256x256" in found.stderr

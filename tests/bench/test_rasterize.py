@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from bench import rasterize
+from bench.dense import dense_rasterize
+from bench.rasterize import Calls, Scene
+from bench.scenes import cloud, limbs, with_features
+
+
+def test_wrong_results_are_not_timed():
+    scene = Scene(height=32, width=32)
+    inputs = scene.inputs("cpu")
+    gradient = torch.randn(1, 16, 32, 32)
+    right = Calls.of(rasterize.hvs.rasterize, inputs, gradient)
+    assert rasterize.check(right, inputs, gradient, torch.float32) < 5e-5
+    wrong = Calls.of(lambda **v: 1.001 * rasterize.hvs.rasterize(**v), inputs, gradient)
+    with pytest.raises(SystemExit, match="wrong results are not timed"):
+        rasterize.check(wrong, inputs, gradient, torch.float32)
+
+
+def test_the_dense_formulation_computes_the_same():
+    inputs = {name: value.detach().double() for name, value in Scene(height=24, width=24).inputs("cpu").items()}
+    torch.testing.assert_close(dense_rasterize(**inputs), rasterize.hvs.rasterize(**inputs, backend="reference"))
+
+
+def test_names_say_what_is_rendered():
+    assert str(Scene(batch=32, dtype=torch.bfloat16)) == "b32/256x256/n108/c16/bfloat16"
+    inputs = Scene(batch=2, height=16, width=24, count=5, channels=3).inputs("cpu")
+    assert inputs["means"].shape == (2, 5, 3) and inputs["rays"].shape == (2, 16, 24, 3)
+    assert inputs["features"].shape == (2, 5, 3) and list(inputs)[-2:] == ["features", "background"]
+
+
+def test_bodies_fill_the_image():
+    inputs = with_features(limbs(3, 64, 64), 1, torch.float32, "cpu")
+    inputs = {name: value.detach() for name, value in inputs.items()} | dict(features=torch.ones(3, 108, 1))
+    seen = rasterize.hvs.rasterize(**inputs | dict(background=torch.zeros(3, 1)))[:, 0] > 0.5
+    assert (seen.flatten(1).float().mean(1) > 0.015).all()
+    assert (seen.any(2).float().mean(1) > 0.5).all()
+
+
+@pytest.mark.parametrize("count", [10, 1000])
+def test_clouds_cover_the_same_area(count):
+    geometry = cloud(1, count, 64, 64)
+    inputs = dict(geometry, features=torch.ones(1, count, 1), background=torch.zeros(1, 1))
+    assert 0.5 < (rasterize.hvs.rasterize(**inputs) > 0.5).float().mean() <= 1

@@ -1,0 +1,129 @@
+"""Tiny captures in the prepared layouts, written by the project's own writer."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hvs.data.layouts import LAYOUTS
+from hvs.data.stores import pack_label, write_store
+from hvs.geometry import Camera
+
+
+def jpeg(pixels):
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(file, "JPEG", quality=95, subsampling=0)
+    return file.getvalue()
+
+
+def camera_entry(camera, swapped=False):
+    size = [camera.width, camera.height]
+    return {
+        "R": camera.R.tolist(),
+        "t": camera.t[:, None].tolist(),
+        "K": camera.K.tolist(),
+        "dist_coef": camera.distortion.tolist(),
+        "resolution": size[::-1] if swapped else size,
+    }
+
+
+class Capture:
+    """What a capture holds, and the means to write it again with a fault."""
+
+    def __init__(self, root, layout="panoptic", names=("ann", "bob"), views=3, frames=8, size=(96, 64)):
+        self.root, self.layout, self.frames, self.size = root, LAYOUTS[layout], list(range(frames)), size
+        self.views = [f"{view:02d}" for view in range(views)]
+        folder = {"panoptic": "Subsequences/0", "human36m": "Sequences/Walking"}[layout]
+        self.names = [f"{name}/{folder}" for name in names]
+        generator = torch.Generator().manual_seed(0)
+        eyes = torch.randn(views, 3, generator=generator)
+        eyes = 4 * eyes / eyes.norm(dim=1, keepdim=True)
+        K = torch.tensor([[120.0, 0, size[0] / 2], [0, 115.0, size[1] / 2], [0, 0, 1]])
+        distortion = torch.tensor([-0.1, 0.02, 1e-3, -1e-3, 0.0])
+        up = torch.tensor([0.0, -1.0, 0.0])
+        self.cameras = [Camera.look_at(eye, torch.zeros(3), up, K, size[1], size[0], distortion) for eye in eyes]
+        self.world = 0.3 * torch.randn(frames, self.layout.label_joints, 3, generator=generator)
+        self.entry = {
+            "views": self.views,
+            "stride": 1,
+            "known": [{"sequence": self.names[0], "train": [[0, 3]], "val": [[4, 5]], "test": [[6, frames - 1]]}],
+            "unknown": [{"sequence": n, "train": [], "val": [], "test": [[0, frames - 1]]} for n in self.names[1:]],
+        }
+
+    def write(self):
+        self.root.mkdir(exist_ok=True)
+        self.write_splits()
+        for name in self.names:
+            self.write_cameras(name)
+            for view in range(len(self.views)):
+                self.write_view(name, view)
+            self.write_points(name)
+        return self
+
+    def databases(self, name=None):
+        return self.root / (name or self.names[0]) / "Databases"
+
+    def write_splits(self):
+        (self.root / "splits.json").write_text(json.dumps(self.entry))
+
+    def write_cameras(self, name=None, change=lambda entries: None, swapped=False):
+        entries = {v: camera_entry(c, swapped) for v, c in zip(self.views, self.cameras, strict=True)}
+        change(entries)
+        file = self.root / (name or self.names[0]) / "cameras.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(entries))
+
+    def image(self, view, frame):
+        """Red rises with x, green with y, blue tells view and frame."""
+        width, height = self.size
+        y, x = np.mgrid[:height, :width]
+        return np.stack((2 * x, 2 * y, np.full_like(x, 20 * view + 5 * frame)), -1)
+
+    def mask(self):
+        width, height = self.size
+        mask = np.zeros((height, width, 3))
+        mask[height // 4 : -height // 4, width // 4 : -width // 4] = 255
+        return mask
+
+    def keypoint_label(self, view, frame):
+        pixels = self.cameras[view].project(self.world[frame])
+        return self.with_confidence(pixels)
+
+    def with_confidence(self, coordinates):
+        if self.layout.with_confidence:
+            coordinates = torch.cat((coordinates, torch.ones(len(coordinates), 1)), 1)
+        return coordinates[..., None]
+
+    def write_view(self, name, view, frames=None, keypoints=None):
+        frames = self.frames if frames is None else frames
+        folder, file = self.databases(name), f"{self.views[view]}.lmdb"
+        write_store(folder / "Images" / file, ((f, jpeg(self.image(view, f))) for f in frames))
+        write_store(folder / "Masks/SOLO" / file, ((f, jpeg(self.mask())) for f in frames))
+        self.write_keypoints(name, view, keypoints or self.keypoint_label)
+
+    def write_keypoints(self, name, view, label):
+        items = ((f, pack_label(label(view, f))) for f in self.frames)
+        write_store(self.databases(name) / self.layout.keypoints / f"{self.views[view]}.lmdb", items)
+
+    def write_points(self, name):
+        items = ((f, pack_label(self.with_confidence(self.world[f]))) for f in self.frames)
+        write_store(self.databases(name) / self.layout.points, items)
+
+
+@pytest.fixture
+def capture(tmp_path):
+    """A small Panoptic capture: one known subject with three views and eight frames, one unknown subject."""
+    return Capture(tmp_path / "capture").write()
+
+
+@pytest.fixture
+def human36m(tmp_path):
+    return Capture(tmp_path / "capture", "human36m", size=(50, 51)).write()
+
+
+@pytest.fixture
+def write_jpeg():
+    return jpeg
