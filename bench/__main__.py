@@ -38,7 +38,7 @@ def scenes(device: str) -> list[Scene]:
     found += [Scene(batch=batch) for batch in (2, 4)]
     found += [Scene(height=side, width=side) for side in (64, 128, 512)]
     found += [Scene(channels=channels) for channels in (1, 3, 64)]
-    found += [Scene(count=count) for count in (10, 1000, 10_000)]
+    found += [Scene(count=count) for count in (10, 100, 1000, 10_000)]
     return found
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .scenes import LIMBS
+
 COLUMNS = {
     "ms": "ms",
     "floor_ms": "floor",
@@ -46,14 +48,15 @@ def plot(results: dict[str, Any], file: Path) -> None:
 
     rows = [_parse(row) for row in results["rows"]]
     axes = {
-        "Gaussians": lambda row: row["count"],
+        "Gaussians in a cloud": lambda row: row["count"],
         "side of the image (pixels)": lambda row: row["height"],
         "channels": lambda row: row["channels"],
         "images": lambda row: row["batch"],
     }
     figure, panels = plt.subplots(3, len(axes), figsize=(4.2 * len(axes), 10), layout="constrained")
     for column, (title, along) in enumerate(axes.items()):
-        found = _along(rows, along)
+        clouds = [row for row in rows if row["count"] != LIMBS]
+        found = _along(clouds if title.startswith("Gaussians") else rows, along)
         for name, key, style in (
             ("hvs", "ms", "o-"),
             ("floor", "floor_ms", "k:"),
@@ -67,9 +70,12 @@ def plot(results: dict[str, Any], file: Path) -> None:
         for operation, style in (("forward", "o-"), ("backward", "s-")):
             points = [(along(row), 1 / row["ratio_to_floor"]) for row in found[operation]]
             panels[2, column].plot(*zip(*sorted(points), strict=True), style, label=operation)
-        panels[2, column].set(xscale="log", ylim=(0, None), xlabel=title)
-        for row in range(2):
-            panels[row, column].set(xscale="log", yscale="log")
+        ticks = sorted({along(row) for row in found["both"]})
+        for row in range(3):
+            panels[row, column].set(xscale="log", yscale="log" if row < 2 else "linear")
+            panels[row, column].set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+            panels[row, column].minorticks_off()
+        panels[2, column].set(ylim=(0, None), xlabel=title)
     for row, label in enumerate(
         ("forward + backward (ms)", "peak beyond the result (MiB)", "part of the floor's speed")
     ):

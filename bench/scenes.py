@@ -9,6 +9,8 @@ from torch import Tensor
 import hvs
 
 POSES = Path(__file__).parent / "poses.npz"
+# Of a body, and nothing else here has as many Gaussians.
+LIMBS = len(hvs.skeletons.PANOPTIC.edges)
 DISTANCE = 3.0
 # Part of the picture that a cloud's Gaussians cover together, each counted by itself.
 CLOUD_COVERAGE = 4.0

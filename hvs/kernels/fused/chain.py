@@ -22,6 +22,8 @@ from .gradient import MOMENTS, PACKED, clamped, unpack
 
 # Tiles that are summed over at a time, in the same tree in every run.
 TILES = tl.constexpr(64)
+# Rows of a Gaussian that are.
+ROWS = tl.constexpr(8)
 
 
 @triton.jit
@@ -104,10 +106,12 @@ def chain(
     packed = tl.arange(0, PACKED)
     sums = tl.zeros((BLOCK, PACKED), tl.float32)
     v2 = tl.zeros((BLOCK,), tl.float32)
-    for i in range(0, tl.max(last)):
-        row = moments + (first + i * stride) * MOMENTS
-        sums += tl.load(row[:, None] + packed[None, :], (i < last)[:, None] & (packed >= 0)[None, :], 0.0)
-        v2 += tl.load(row + PACKED, i < last, 0.0)
+    for start in range(0, tl.max(last), ROWS):
+        i = start + tl.arange(0, ROWS)[:, None]
+        row, there = first[None, :] + i * stride, i < last[None, :]
+        at = moments + row[:, :, None] * MOMENTS + packed[None, None, :]
+        sums += tl.sum(tl.load(at, there[:, :, None] & (packed >= 0)[None, None, :], 0.0), 0)
+        v2 += tl.sum(tl.load(moments + row * MOMENTS + PACKED, there, 0.0), 0)
     M00, M01, M02, M11, M12, M22, v0, v1 = unpack(sums)
     b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz = load_gaussian(
         gaussians + b * GAUSSIAN_VALUES * count, n, count, mask
@@ -181,8 +185,10 @@ def chain(
     for first_channel in range(0, channels, CHANNELS):
         c = first_channel + tl.arange(0, CHANNELS)
         total = tl.zeros((BLOCK, CHANNELS), tl.float32)
-        for i in range(0, tl.max(last)):
-            rows_at = feature_rows + (first + i * stride)[:, None] * channels + c[None, :]
-            total += tl.load(rows_at, (i < last)[:, None] & (c < channels)[None, :], 0.0)
+        for start in range(0, tl.max(last), ROWS):
+            i = start + tl.arange(0, ROWS)[:, None]
+            row, there = first[None, :] + i * stride, i < last[None, :]
+            rows_at = feature_rows + row[:, :, None] * channels + c[None, None, :]
+            total += tl.sum(tl.load(rows_at, there[:, :, None] & (c < channels)[None, None, :], 0.0), 0)
         out = d_features + here[:, None] * channels + c[None, :]
         tl.store(out, total, mask[:, None] & (c < channels)[None, :])

@@ -18,6 +18,7 @@ import triton.language as tl
 from .blend import TURNS, dealt_tiles, load_gaussian
 from .extents import GAUSSIAN_VALUES, IMAGE_VALUES
 from .geometry import LARGEST_COMPONENT, TILE, load_ray, multiply, tile_pixels, weight_of
+from .lists import CHANNEL_BLOCK
 
 # Sums of a Gaussian's geometry: M's upper half, row by row, then v. Eight are packed into one tensor.
 MOMENTS = tl.constexpr(9)
@@ -85,16 +86,19 @@ def background_gradient(
     floored = tl.maximum(S, eps) > S
     gO = tl.zeros((TILE * TILE,), tl.float32)
     by_weight = tl.zeros((TILE * TILE,), tl.float32)
-    for c in range(0, channels):
-        at = (b * channels + c) * size + pixel
-        g = tl.load(d_latent + at, inside, 0.0).to(tl.float32)
-        f = tl.load(background + b * background_stride + c).to(tl.float32)
+    for first in range(0, channels, CHANNEL_BLOCK):
+        c = first + tl.arange(0, CHANNEL_BLOCK)
+        at = (b * channels + c[:, None]) * size + pixel[None, :]
+        mask = (c < channels)[:, None] & inside[None, :]
+        g = tl.load(d_latent + at, mask, 0.0).to(tl.float32)
+        f = tl.load(background + b * background_stride + c, c < channels, 0.0).to(tl.float32)[:, None]
         # An empty tile has no use for its latent.
-        O = tl.where(met, tl.load(latent + at, inside & met, 0.0).to(tl.float32), f)
-        gO += g * O
+        O = tl.where(met, tl.load(latent + at, mask & met, 0.0).to(tl.float32), f)
+        gO += tl.sum(g * O, 0)
         # dO/dw_bg = (f_bg - O)/S, or f_bg/S if S sits on its floor.
-        by_weight += g * share * tl.where(floored, f, f - O)
-        tl.store(d_background + here * channels + c, weight * tl.sum(g * share))
+        g = g * share[None, :]
+        by_weight += tl.sum(g * tl.where(floored[None, :], f, f - O), 0)
+        tl.store(d_background + here * channels + c, weight * tl.sum(g, 1), c < channels)
     tl.store(d_weight + here, tl.sum(by_weight))
     gO = tl.where(floored, 0.0, gO)
     tl.store(projection + b * size + pixel, gO, inside & met)

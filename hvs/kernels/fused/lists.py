@@ -12,6 +12,9 @@ from .extents import BOX, GAUSSIAN_VALUES, IMAGE_VALUES, NORMAL
 from .geometry import TILE, tile_pixels
 from .survey import TILE_VALUES
 
+# Channels of a tile that are written, or read, at a time.
+CHANNEL_BLOCK = tl.constexpr(16)
+
 
 @triton.jit
 def load_extent(gaussians, n, count, mask):
@@ -49,13 +52,16 @@ def load_boxes(boxes, i, total, mask):
 def fill_empty(latent, denominator, image_values, background, tile, b, background_stride, channels, height, width, eps):
     """A tile that meets no Gaussian shows the background."""
     y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
+    pixel, size = y * width + x, height * width
     weight = tl.load(image_values + b * IMAGE_VALUES)
     share = weight / tl.maximum(weight, eps)
-    background += b * background_stride
-    for c in range(0, channels):
-        value = tl.load(background + c).to(tl.float32) * share
-        tl.store(latent + (b * channels + c) * height * width + y * width + x, value, inside)
-    tl.store(denominator + b * height * width + y * width + x, tl.zeros_like(y).to(tl.float32) + weight, inside)
+    for first in range(0, channels, CHANNEL_BLOCK):
+        c = first + tl.arange(0, CHANNEL_BLOCK)
+        value = tl.load(background + b * background_stride + c, c < channels, 0.0).to(tl.float32) * share
+        value = tl.broadcast_to(value[:, None], (CHANNEL_BLOCK, TILE * TILE))
+        at = latent + (b * channels + c[:, None]) * size + pixel[None, :]
+        tl.store(at, value, (c < channels)[:, None] & inside[None, :])
+    tl.store(denominator + b * size + pixel, tl.zeros((TILE * TILE,), tl.float32) + weight, inside)
 
 
 @triton.jit
