@@ -57,6 +57,8 @@ def plot(results: dict[str, Any], file: Path) -> None:
     for column, (title, along) in enumerate(axes.items()):
         clouds = [row for row in rows if row["count"] != LIMBS]
         found = _along(clouds if title.startswith("Gaussians") else rows, along)
+        if not found:
+            continue
         for name, key, style in (
             ("hvs", "ms", "o-"),
             ("floor", "floor_ms", "k:"),

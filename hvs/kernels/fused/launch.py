@@ -188,6 +188,7 @@ def backward(
         gradient.background_gradient[tile_count, batch](
             *(tile_backgrounds, tile_weights, projection, d_latent, saved.latent, saved.denominator, saved.counts),
             *(saved.image_values, background, background.stride(0), *size, eps),
+            num_warps=4 if ON_AMD else 8,
         )
         gradient.gradient[programs, batch](
             *(moments, feature_sums, d_rays, d_latent, projection, saved.denominator),
