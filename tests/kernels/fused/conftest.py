@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from hvs.kernels.fused import launch
+
 ON_GPU = torch.cuda.is_available()
 
 
@@ -36,3 +38,18 @@ def prepare_once():
 
             patch.setattr(interpreter, "_patch_lang", prepare_what_is_not)
         yield
+
+
+@pytest.fixture
+def cut_as_launched():
+    """For tests of the programs' real sizes."""
+
+
+@pytest.fixture(autouse=True)
+def cut_coarsely(request, monkeypatch):
+    """Interpreted, a program takes as long whatever its size: few large ones are several times faster."""
+    if ON_GPU or "cut_as_launched" in request.fixturenames:
+        return
+    blend_sizes, gradient_sizes = launch.blend_sizes, launch.gradient_sizes
+    monkeypatch.setattr(launch, "blend_sizes", lambda *arguments: blend_sizes(*arguments) | dict(PIXELS=256))
+    monkeypatch.setattr(launch, "gradient_sizes", lambda: gradient_sizes() | dict(PIXELS=256))

@@ -6,7 +6,7 @@ import torch
 from hvs.kernels.fused import launch
 
 
-@pytest.mark.parametrize("programs", [1, 3, 4, 1000])
+@pytest.mark.parametrize("programs", [1, 5, 1000])
 def test_any_number_of_programs(scene, compare, device, monkeypatch, programs):
     """Four by three tiles."""
     monkeypatch.setattr(launch, "GRADIENT_PROGRAMS", programs)

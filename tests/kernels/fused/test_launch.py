@@ -5,7 +5,7 @@ from hvs.kernels.fused import launch
 
 
 @pytest.mark.parametrize("channels", [1, 3, 16, 17, 64, 256, 1000, 5000])
-def test_sizes_are_powers_of_two_that_dot_products_take(channels):
+def test_sizes_are_powers_of_two_that_dot_products_take(channels, cut_as_launched):
     blend_sizes = [launch.blend_sizes(channels, dtype) for dtype in (torch.float32, torch.bfloat16)]
     for sizes in (*blend_sizes, launch.gradient_sizes()):
         for name in ("CHANNELS", "PIXELS"):

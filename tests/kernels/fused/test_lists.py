@@ -46,7 +46,7 @@ def matters(inputs, weight):
 def test_everything_that_matters_is_listed(scene, device, monkeypatch, large, sizes):
     if large:
         monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
-    inputs = scene(40, 140, 20, batch=(2,), dtype=torch.float32, smallest=sizes[0], largest=sizes[1])
+    inputs = scene(20, 140, 20, batch=(2,), dtype=torch.float32, smallest=sizes[0], largest=sizes[1])
     members, found = listed(inputs, device)
     needed = matters(inputs, found.image_values[:, 0].cpu())
     assert not (needed & ~members).any()
@@ -54,7 +54,7 @@ def test_everything_that_matters_is_listed(scene, device, monkeypatch, large, si
 
 
 def test_both_kinds_of_scenes_have_the_same_lists(scene, device, monkeypatch):
-    inputs = scene(40, 140, 20, batch=(2,), dtype=torch.float32)
+    inputs = scene(20, 140, 20, batch=(2,), dtype=torch.float32)
     small, _ = listed(inputs, device)
     monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
     large, found = listed(inputs, device)
