@@ -2,7 +2,7 @@
 
     python -m bench                            the scenes that fit this machine
     python -m bench --json FILE --plots FILE   for the record
-    python -m bench --only both/b32            rows whose name begins so
+    python -m bench --only b32/256x256         scenes whose name begins so
     python -m bench --profile trace.json       what the main scene does, for Perfetto or chrome://tracing
 
 Times are medians in milliseconds, memory is what a call has at its peak beyond its result. Ratios are of times that
@@ -51,7 +51,11 @@ def describe(device: str) -> dict[str, str]:
         except (OSError, subprocess.CalledProcessError):
             return "unknown"
 
-    found = dict(torch=torch.__version__, python=platform.python_version(), commit=output("git", "rev-parse", "HEAD"))
+    found = dict(
+        torch=torch.__version__,
+        python=platform.python_version(),
+        commit=output("git", "describe", "--always", "--dirty", "--abbrev=40"),
+    )
     found["date"] = datetime.date.today().isoformat()
     try:
         import triton

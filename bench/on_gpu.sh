@@ -14,7 +14,7 @@ python -m pytest -q -m gpu tests/kernels || status=1
 if command -v compute-sanitizer > /dev/null; then
     for tool in memcheck racecheck; do
         compute-sanitizer --tool "$tool" --error-exitcode 1 \
-            python -m pytest -q -m gpu tests/kernels/fused/test_ops.py -k "latent_and_all_gradients and 64-48" || status=1
+            python -m pytest -q -m gpu tests/kernels/fused/test_fused.py -k "latent_and_all_gradients and 64-48" || status=1
     done
 fi
 python -m bench --json "$results/$name.json" --plots "$results/$name.png" || status=1

@@ -6,6 +6,8 @@ SMALLEST_SCALE = 1e-4
 LARGEST = 1e9
 # Components of a ray or a rotation, which are 1 at most where they are what they should be.
 LARGEST_COMPONENT = 2.0
+# exp(-60) is far below any tolerance. Without the limit denormal numbers appear, which CPUs multiply very slowly.
+LARGEST_EXPONENT = 60.0
 # κ never falls below this.
 SMALLEST_VARIANCE = 1e-6
 # A variance that is a power of ten but for its rounding to float32 is one: scales of 0.1 give κ = 0.01. In log10.

@@ -49,7 +49,7 @@ class Cells:
 
 def pad_to_tiles(image: Tensor) -> Tensor:
     """Images [B, C, H, W] with the last row and column repeated up to multiples of TILE."""
-    return _pad(image, TILE)
+    return pad(image, TILE)
 
 
 def gather_tiles(image: Tensor, tiles: tuple[Tensor, Tensor, Tensor]) -> Tensor:
@@ -77,15 +77,15 @@ def build_pyramid(rays: Tensor) -> list[Cells]:
     depth = rays[:, 2:]
     plane = rays[:, :2] / depth
     centre = rays[..., TILE // 2 :: TILE, TILE // 2 :: TILE]
-    flat = (_pool(depth, TILE, torch.amin) < FLATTEST_RAY).expand(-1, 2, -1, -1)
-    low = _pool(plane, TILE, torch.amin).masked_fill(flat, -torch.inf)
-    high = _pool(plane, TILE, torch.amax).masked_fill(flat, torch.inf)
+    flat = (pool(depth, TILE, torch.amin) < FLATTEST_RAY).expand(-1, 2, -1, -1)
+    low = pool(plane, TILE, torch.amin).masked_fill(flat, -torch.inf)
+    high = pool(plane, TILE, torch.amax).masked_fill(flat, torch.inf)
     levels = [_cells(centre, low, high)]
     while max(low.shape[2:]) > 1:
-        centre, low, high = (_pad(v, FAN_OUT) for v in (centre, low, high))
+        centre, low, high = (pad(v, FAN_OUT) for v in (centre, low, high))
         middle = FAN_OUT // 2
         centre = centre[..., middle::FAN_OUT, middle::FAN_OUT]
-        low, high = _pool(low, FAN_OUT, torch.amin), _pool(high, FAN_OUT, torch.amax)
+        low, high = pool(low, FAN_OUT, torch.amin), pool(high, FAN_OUT, torch.amax)
         levels.append(_cells(centre, low, high))
     return levels
 
@@ -100,11 +100,11 @@ def _cells(centre: Tensor, low: Tensor, high: Tensor) -> Cells:
     return Cells(centre, radius.flatten(1), low, high, height, width)
 
 
-def _pool(image: Tensor, size: int, reduce) -> Tensor:
+def pool(image: Tensor, size: int, reduce) -> Tensor:
     """[B, C, H, W] -> [B, C, H/size, W/size]; rows first, whose reduction runs along contiguous memory."""
     return reduce(reduce(image.unflatten(-2, (-1, size)), -2).unflatten(-1, (-1, size)), -1)
 
 
-def _pad(image: Tensor, multiple: int) -> Tensor:
+def pad(image: Tensor, multiple: int) -> Tensor:
     down, right = -image.shape[2] % multiple, -image.shape[3] % multiple
     return F.pad(image, (0, right, 0, down), mode="replicate") if down or right else image

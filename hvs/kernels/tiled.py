@@ -21,13 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import culling
+from .limits import LARGEST, LARGEST_EXPONENT
 from .pyramid import TILE, build_pyramid, gather_tiles, pad_to_tiles, scatter_tiles
 from .tiles import Block, Scene
-
-# exp(-60) is far below any tolerance. Without the limit denormal numbers appear, which CPUs multiply very slowly.
-LARGEST_EXPONENT = 60.0
-# Depths beyond this change nothing in 1/(1 + z⁴), but their powers would overflow.
-DEEPEST = 1e9
 
 
 def render(*inputs) -> Tensor:
@@ -232,7 +228,7 @@ def _respond(scene: Scene, m: Tensor, block: Block, rays: Tensor, alpha: float) 
     u = tuple((B[:, i, 0, None] * x).addcmul_(B[:, i, 1, None], y).addcmul_(B[:, i, 2, None], z) for i in range(3))
     q = (u[0] * u[0]).addcmul_(u[1], u[1]).addcmul_(u[2], u[2]).clamp_(min=torch.finfo(x.dtype).tiny)
     depth = (m[:, 0, None] * u[0]).addcmul_(m[:, 1, None], u[1]).addcmul_(m[:, 2, None], u[2]).div_(q)
-    depth.clamp_(-DEEPEST, DEEPEST)
+    depth.clamp_(-LARGEST, LARGEST)
     e = tuple(torch.addcmul(m[:, i, None], depth, u[i], value=-1) for i in range(3))
     falloff = depth.square().square_().add_(1).reciprocal_()
     w = (e[0] * e[0]).addcmul_(e[1], e[1]).addcmul_(e[2], e[2])

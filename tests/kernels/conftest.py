@@ -86,3 +86,41 @@ def relative():
 @pytest.fixture(scope="session")
 def compare():
     return compare_with_reference
+
+
+@pytest.fixture(
+    params=[
+        dict(means=1e30),
+        dict(means=-1e30),
+        dict(means=0.0),
+        dict(scales=1e-30),
+        dict(scales=1e30),
+        dict(rotations=0.0),
+        dict(rotations=1e30),
+        dict(features=1e38),
+        dict(rays=0.0),
+        dict(rays=1e30),
+        dict(rays=-1.0),
+        dict(means=1e30, scales=1e30),
+        dict(means=1e30, scales=1e-30, rotations=-1e30),
+    ],
+    ids=str,
+)
+def extreme(request):
+    """Arguments that are finite, and as far from sense as can be."""
+    return request.param
+
+
+@pytest.fixture
+def panoptic_pose():
+    """108 limbs of a crumpled body in float32."""
+    skeleton = hvs.skeletons.PANOPTIC
+    generator = torch.Generator().manual_seed(3)
+    points = torch.randn(1, len(skeleton.joints), 3, generator=generator) * 0.1 + torch.tensor([0.1, 0.0, 2.5])
+    means, rotations, scales = hvs.limb_gaussians(points, skeleton)
+    K = torch.tensor([[90.0, 0, 48], [0, 90.0, 40], [0, 0, 1]])
+    rays = hvs.Camera(K, torch.eye(3), torch.zeros(3), torch.zeros(0), 80, 96).rays()[None]
+    features = torch.randn(1, len(skeleton.edges), 16, generator=generator)
+    background = torch.randn(1, 16, generator=generator)
+    inputs = dict(means=means, rotations=rotations, scales=scales)
+    return inputs | dict(features=features, background=background, rays=rays)

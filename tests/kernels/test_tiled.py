@@ -28,16 +28,8 @@ def test_sizes_in_single_precision(scene, compare, size):
     compare(inputs, "torch", 5e-5, 1e-3)
 
 
-def test_panoptic_pose_in_single_precision(compare):
-    skeleton = hvs.skeletons.PANOPTIC
-    generator = torch.Generator().manual_seed(3)
-    points = torch.randn(1, len(skeleton.joints), 3, generator=generator) * 0.1 + torch.tensor([0.1, 0.0, 2.5])
-    means, rotations, scales = hvs.limb_gaussians(points, skeleton)
-    K = torch.tensor([[90.0, 0, 48], [0, 90.0, 40], [0, 0, 1]])
-    rays = hvs.Camera(K, torch.eye(3), torch.zeros(3), torch.zeros(0), 80, 96).rays()[None]
-    features = torch.randn(1, len(skeleton.edges), 16, generator=generator)
-    background = torch.randn(1, 16, generator=generator)
-    compare(dict(zip(NAMES, (means, rotations, scales, features, background, rays), strict=True)), "torch", 5e-5, 1e-3)
+def test_panoptic_pose_in_single_precision(panoptic_pose, compare):
+    compare(panoptic_pose, "torch", 5e-5, 1e-3)
 
 
 def test_gradcheck(scene):

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from .extents import GAUSSIAN_VALUES, IMAGE_VALUES
-from .geometry import TILE, TINY, load_ray, multiply, tile_pixels, weight_of
+from .geometry import TILE, TINY, load_ray, respond, tile_pixels
 
 # Neighbouring tiles go to programs this far apart, and a program looks for those with work among so many at a time.
 SKEW = tl.constexpr(5)
@@ -94,11 +94,9 @@ def blend(
                 listed = i < met
                 n = tl.load(members + start + i, listed, 0)
                 b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz = load_gaussian(gaussians, n, count, listed)
-                m0, m1, m2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz)
-                u0 = b00[None, :] * rx[:, None] + b01[None, :] * ry[:, None] + b02[None, :] * rz[:, None]
-                u1 = b10[None, :] * rx[:, None] + b11[None, :] * ry[:, None] + b12[None, :] * rz[:, None]
-                u2 = b20[None, :] * rx[:, None] + b21[None, :] * ry[:, None] + b22[None, :] * rz[:, None]
-                w, z, q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0[None, :], m1[None, :], m2[None, :], alpha)
+                u0, u1, u2, w, z, q, falloff, e0, e1, e2 = respond(
+                    b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz, rx, ry, rz, alpha
+                )
                 w = tl.where(listed[None, :], w, 0.0)
                 # A running mean: every factor is at most one, so nothing overflows whatever the features are.
                 more = total + tl.sum(w, 1)

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from .. import limits
-from .geometry import LARGEST, clamp, load_mean, load_whitening
+from .geometry import LARGEST, PI, clamp, load_mean, load_whitening
 from .search import NOWHERE, SLACK
 from .survey import INFINITY_BITS
 
@@ -100,7 +100,7 @@ def extents(
     z = tl.where(place == NOWHERE, 0.0, clamp(depth, -LARGEST, LARGEST))
     scaled = beta * z
     falloff = 1 / (1 + scaled * scaled * scaled * scaled)
-    weight = 0.5 * tl.sqrt(3.141592653589793 * alpha * kappa) * falloff
+    weight = 0.5 * tl.sqrt(alpha * kappa * PI) * falloff
     if block == 0:
         slope = -4 * beta * weight * falloff * scaled * scaled * scaled
         tl.store(image_values + b * IMAGE_VALUES, weight)
@@ -129,7 +129,7 @@ def extents(
 
     # A first threshold tells how near the ellipsoid comes, and a second one uses that.
     distance = tl.sqrt(mx * mx + my * my + mz * mz)
-    peak = 0.5 * tl.sqrt(3.141592653589793 * alpha) * size / least
+    peak = 0.5 * tl.sqrt(alpha * PI) * size / least
     threshold = tl.maximum(alpha * tl.log(peak), 0.0)
     nearest = tl.maximum(distance - tl.sqrt(threshold) * size, 0.0)
     threshold = alpha * tl.log(peak / (1 + nearest * nearest * nearest * nearest)) * (1 + SLACK)

@@ -4,6 +4,9 @@ With ``B = diag(1/s) ρᵀ``, ``u = B r`` and ``m = B μ``: ``q = |u|²``, ``z =
 float32. Gaussians behind the near plane are not visible.
 """
 
+import math
+
+import torch
 import triton
 import triton.language as tl
 
@@ -12,9 +15,9 @@ from .. import limits
 SMALLEST_SCALE = tl.constexpr(limits.SMALLEST_SCALE)
 LARGEST = tl.constexpr(limits.LARGEST)
 LARGEST_COMPONENT = tl.constexpr(limits.LARGEST_COMPONENT)
-TINY = tl.constexpr(1.1754944e-38)
-# exp(-60) is far below any tolerance.
-LARGEST_EXPONENT = tl.constexpr(60.0)
+LARGEST_EXPONENT = tl.constexpr(limits.LARGEST_EXPONENT)
+PI = tl.constexpr(math.pi)
+TINY = tl.constexpr(torch.finfo(torch.float32).tiny)
 # Sides of the tiles, in pixels, that Gaussians are culled by.
 TILE = tl.constexpr(16)
 
@@ -111,5 +114,17 @@ def weight_of(u0, u1, u2, m0, m1, m2, alpha):
     e2 = m2 - z * u2
     exponent = tl.minimum((e0 * e0 + e1 * e1 + e2 * e2) * (1 / alpha), LARGEST_EXPONENT)
     falloff = 1 / (1 + z * z * z * z)
-    w = 0.5 * tl.sqrt(3.141592653589793 * alpha) * tl.exp(-exponent) * tl.rsqrt(q) * falloff
+    w = 0.5 * tl.sqrt(alpha * PI) * tl.exp(-exponent) * tl.rsqrt(q) * falloff
     return w, z, q, falloff, e0, e1, e2
+
+
+@triton.jit
+def respond(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz, rx, ry, rz, alpha):
+    """u, and all that `weight_of` tells, of Gaussians [N] and rays [P], [P, N]."""
+    m0, m1, m2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz)
+    rx, ry, rz = rx[:, None], ry[:, None], rz[:, None]
+    u0 = b00[None, :] * rx + b01[None, :] * ry + b02[None, :] * rz
+    u1 = b10[None, :] * rx + b11[None, :] * ry + b12[None, :] * rz
+    u2 = b20[None, :] * rx + b21[None, :] * ry + b22[None, :] * rz
+    w, z, q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0[None, :], m1[None, :], m2[None, :], alpha)
+    return u0, u1, u2, w, z, q, falloff, e0, e1, e2

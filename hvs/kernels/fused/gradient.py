@@ -17,7 +17,7 @@ import triton.language as tl
 
 from .blend import TURNS, dealt_tiles, load_gaussian
 from .extents import GAUSSIAN_VALUES, IMAGE_VALUES
-from .geometry import LARGEST_COMPONENT, TILE, load_ray, multiply, tile_pixels, weight_of
+from .geometry import LARGEST_COMPONENT, TILE, load_ray, respond, tile_pixels
 from .lists import CHANNEL_BLOCK
 
 # Sums of a Gaussian's geometry: M's upper half, row by row, then v. Eight are packed into one tensor.
@@ -166,18 +166,15 @@ def gradient(
                     tl.int64
                 )
                 b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz = load_gaussian(gaussians, n, count, listed)
-                m0, m1, m2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz)
                 of_geometry = tl.zeros((GROUP, PACKED), tl.float32)
                 of_last = tl.zeros((GROUP,), tl.float32)
                 for first_pixel in range(0, TILE * TILE, PIXELS):
                     y, x, inside = tile_pixels(tile, first_pixel, height, width, PIXELS)
                     pixel = y * width + x
                     rx, ry, rz = load_ray(rays, y, x, width, inside)
-                    rx, ry, rz = rx[:, None], ry[:, None], rz[:, None]
-                    u0 = b00[None, :] * rx + b01[None, :] * ry + b02[None, :] * rz
-                    u1 = b10[None, :] * rx + b11[None, :] * ry + b12[None, :] * rz
-                    u2 = b20[None, :] * rx + b21[None, :] * ry + b22[None, :] * rz
-                    w, z, q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0[None, :], m1[None, :], m2[None, :], alpha)
+                    u0, u1, u2, w, z, q, falloff, e0, e1, e2 = respond(
+                        b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz, rx, ry, rz, alpha
+                    )
                     S = tl.load(denominator + b * size + pixel, inside, 1.0)
                     w = tl.where(listed[None, :] & inside[:, None], w, 0.0) / tl.maximum(S, eps)[:, None]
                     gO = tl.load(projection + b * size + pixel, inside, 0.0)
@@ -205,12 +202,13 @@ def gradient(
                         dx = tl.sum(b00[None, :] * d0 + b10[None, :] * d1 + b20[None, :] * d2, 1)
                         dy = tl.sum(b01[None, :] * d0 + b11[None, :] * d1 + b21[None, :] * d2, 1)
                         dz = tl.sum(b02[None, :] * d0 + b12[None, :] * d1 + b22[None, :] * d2, 1)
-                        dx = tl.where(clamped(tl.reshape(rx, (PIXELS,))), 0.0, dx)
-                        dy = tl.where(clamped(tl.reshape(ry, (PIXELS,))), 0.0, dy)
-                        dz = tl.where(clamped(tl.reshape(rz, (PIXELS,))), 0.0, dz)
+                        dx = tl.where(clamped(rx), 0.0, dx)
+                        dy = tl.where(clamped(ry), 0.0, dy)
+                        dz = tl.where(clamped(rz), 0.0, dz)
                         tl.store(ray_at, tl.load(ray_at, inside, 0.0) + dx, inside)
                         tl.store(ray_at + 1, tl.load(ray_at + 1, inside, 0.0) + dy, inside)
                         tl.store(ray_at + 2, tl.load(ray_at + 2, inside, 0.0) + dz, inside)
+                    rx, ry, rz = rx[:, None], ry[:, None], rz[:, None]
                     x0, x1, x2 = mx[None, :] - z * rx, my[None, :] - z * ry, mz[None, :] - z * rz
                     v0 = -(by_alpha * x0 + k_by_q * rx)
                     v1 = -(by_alpha * x1 + k_by_q * ry)

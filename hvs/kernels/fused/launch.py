@@ -8,8 +8,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.nn import functional as F
 
+from ..pyramid import pad, pool
 from . import blend, chain, extents, gradient, lists, search, survey
 from .geometry import TILE
 
@@ -241,10 +241,8 @@ def _small_lists(latent: Tensor, denominator: Tensor, tiles: Tensor, gaussians: 
 
 def _large_lists(tiles: Tensor, gaussians: Tensor, rows: int, columns: int) -> tuple[Tensor, ...]:
     batch, count = gaussians.shape[0], gaussians.shape[2]
-    boxes = tiles[:, :4].unflatten(-1, (rows, columns))
-    down, right = -rows % SIDE, -columns % SIDE
-    low = _pool(boxes[:, :2], down, right, torch.amin)
-    cells = torch.cat((low, _pool(boxes[:, 2:], down, right, torch.amax)), 1).contiguous()
+    boxes = pad(tiles[:, :4].unflatten(-1, (rows, columns)), SIDE)
+    cells = torch.cat((pool(boxes[:, :2], SIDE, torch.amin), pool(boxes[:, 2:], SIDE, torch.amax)), 1)
     totals = tiles.new_empty(batch, count, dtype=torch.int32)
     pairs = lists.pair_large
     grid, options = (count, batch), dict(SIDE=SIDE, num_warps=2)
@@ -262,12 +260,6 @@ def _large_lists(tiles: Tensor, gaussians: Tensor, rows: int, columns: int) -> t
     owners = torch.repeat_interleave(totals.flatten(), output_size=found)
     members = (owners[slots] % count).to(torch.int32)
     return starts[:-1].view(batch, -1).contiguous(), counts, members, slots.to(torch.int32), ends
-
-
-def _pool(boxes: Tensor, down: int, right: int, reduce) -> Tensor:
-    """[B, 2, rows, columns] -> [B, 2, K], K cells of SIDE×SIDE tiles."""
-    boxes = F.pad(boxes, (0, right, 0, down), mode="replicate")
-    return reduce(boxes.unflatten(-2, (-1, SIDE)).unflatten(-1, (-1, SIDE)), (-3, -1)).flatten(2)
 
 
 def _divide(count: int, size: int) -> int:

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from .extents import BOX, GAUSSIAN_VALUES, IMAGE_VALUES, NORMAL
 from .geometry import TILE, tile_pixels
-from .survey import TILE_VALUES
+from .survey import TILE_VALUES, load_boxes
 
 # Channels of a tile that are written, or read, at a time.
 CHANNEL_BLOCK = tl.constexpr(16)
@@ -36,16 +36,6 @@ def meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1):
     beside = 0.5 * (nx * (x0 + x1) + ny * (y0 + y1)) + nz
     reach = 0.5 * (tl.abs(nx) * (x1 - x0) + tl.abs(ny) * (y1 - y0))
     return overlap & ~(tl.abs(beside) > reach + 1)
-
-
-@triton.jit
-def load_boxes(boxes, i, total, mask):
-    """Boxes of (x/z, y/z), low and high, of tiles or cells of one image; empty where the mask is not set."""
-    low_x = tl.load(boxes + i, mask, float("inf"))
-    low_y = tl.load(boxes + total + i, mask, float("inf"))
-    high_x = tl.load(boxes + 2 * total + i, mask, -float("inf"))
-    high_y = tl.load(boxes + 3 * total + i, mask, -float("inf"))
-    return low_x, low_y, high_x, high_y
 
 
 @triton.jit

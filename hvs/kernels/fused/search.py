@@ -7,11 +7,11 @@ cell's middle ray and δ the distance from it within which all its rays lie.
 import triton
 import triton.language as tl
 
+from .. import culling
 from .geometry import TILE, depth_of, load_mean, load_ray, load_whitening, multiply, tile_pixels
-from .survey import TILE_VALUES
+from .survey import TILE_VALUES, load_boxes
 
-# The bounds are computed in float32; this widens them by more than their own rounding.
-SLACK = tl.constexpr(1e-4)
+SLACK = tl.constexpr(culling.SLACK)
 NOWHERE = tl.constexpr(0x7FFFFFFFFFFFFFFF)
 
 
@@ -57,12 +57,8 @@ def may_be_deepest(means, rotations, scales, n, count, near, cx, cy, cz, radius,
 @triton.jit
 def tile_values(tiles, tile, tile_count, mask):
     """The box of (x/z, y/z) of tiles of one image, low and high, and their middle rays."""
+    low_x, low_y, high_x, high_y = load_boxes(tiles, tile, tile_count, mask)
     at = tiles + tile
-    infinity = float("inf")
-    low_x = tl.load(at, mask, infinity)
-    low_y = tl.load(at + tile_count, mask, infinity)
-    high_x = tl.load(at + 2 * tile_count, mask, -infinity)
-    high_y = tl.load(at + 3 * tile_count, mask, -infinity)
     cx = tl.load(at + 4 * tile_count, mask, 0.0)
     cy = tl.load(at + 5 * tile_count, mask, 0.0)
     cz = tl.load(at + 6 * tile_count, mask, 1.0)

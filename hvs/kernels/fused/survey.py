@@ -6,13 +6,23 @@ Numbers of an image are found by atomic maxima of integers, whose order does not
 import triton
 import triton.language as tl
 
+from .. import pyramid
 from .geometry import TILE, depth_of, load_mean, load_ray, load_scale, load_whitening, multiply, tile_pixels
 
-# Rays flatter than this have no usable coordinates (x/z, y/z); their tile's box is then the whole plane.
-FLATTEST_RAY = tl.constexpr(1e-6)
+FLATTEST_RAY = tl.constexpr(pyramid.FLATTEST_RAY)
 INFINITY_BITS = tl.constexpr(0x7F800000)
 # What is known of a tile: the box of (x/z, y/z) over its rays, low and high, and the ray in its middle.
 TILE_VALUES = tl.constexpr(7)
+
+
+@triton.jit
+def load_boxes(boxes, i, total, mask):
+    """Boxes of (x/z, y/z), low and high, of tiles or cells of one image; empty where the mask is not set."""
+    low_x = tl.load(boxes + i, mask, float("inf"))
+    low_y = tl.load(boxes + total + i, mask, float("inf"))
+    high_x = tl.load(boxes + 2 * total + i, mask, -float("inf"))
+    high_y = tl.load(boxes + 3 * total + i, mask, -float("inf"))
+    return low_x, low_y, high_x, high_y
 
 
 @triton.jit

@@ -11,7 +11,7 @@ ON_GPU = torch.cuda.is_available()
 @pytest.fixture(
     params=[
         pytest.param("cpu", marks=pytest.mark.skipif(ON_GPU, reason="the GPU runs the kernels uninterpreted")),
-        pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not ON_GPU, reason="needs a GPU")]),
+        pytest.param("cuda", marks=pytest.mark.gpu),
     ]
 )
 def device(request):
@@ -53,3 +53,13 @@ def cut_coarsely(request, monkeypatch):
     blend_sizes, gradient_sizes = launch.blend_sizes, launch.gradient_sizes
     monkeypatch.setattr(launch, "blend_sizes", lambda *arguments: blend_sizes(*arguments) | dict(PIXELS=256))
     monkeypatch.setattr(launch, "gradient_sizes", lambda: gradient_sizes() | dict(PIXELS=256))
+
+
+@pytest.fixture
+def single(scene, device):
+    """Scenes in float32 on the device."""
+
+    def make(*arguments, **options):
+        return {name: v.to(device) for name, v in scene(*arguments, dtype=torch.float32, **options).items()}
+
+    return make
