@@ -26,24 +26,24 @@ class Box(NamedTuple):
 
 
 def decode_image(data: bytes, where: str) -> Image.Image:
-    """A JPEG as an RGB image; `where` names file and frame in the DataError of a broken one."""
+    """A JPEG or PNG as an RGB image; `where` names file and frame in the DataError of a broken one."""
     return _decode(data, where, "RGB")
 
 
 def decode_mask(data: bytes, where: str) -> Image.Image:
-    """A JPEG as a mask of 0 and 255, cut at 128; `where` names file and frame in the DataError of a broken one."""
+    """A JPEG or PNG as a mask of 0 and 255, cut at 128; errors as of `decode_image`."""
     # Not PIL's own conversion to one bit: that dithers.
     return _decode(data, where, "L").point(_BINARY)
 
 
 def _decode(data: bytes, where: str, mode: str) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data), formats=("JPEG",))
+        image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
         # A mask is wanted in grey: the decoder then leaves the colours out.
         image.draft(mode, image.size)
         return image.convert(mode)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{where}: not a readable JPEG ({len(data)} bytes)") from error
+        raise DataError(f"{where}: not a readable JPEG or PNG ({len(data)} bytes)") from error
 
 
 def crop_box(keypoints: Tensor, valid: Tensor, width: int, height: int, side: int | None = None) -> Box | None:

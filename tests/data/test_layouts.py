@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hvs.data.layouts import LAYOUTS, PUBLISHED_SPLITS, find_sequences
+from hvs.data.captures import PUBLISHED_SPLITS, find_sequences
+from hvs.data.layouts import LAYOUTS
 from hvs.data.stores import DataError, pack_label, write_store
 from hvs.geometry import skeletons
 
