@@ -1,5 +1,7 @@
 """Prepared sequences of both layouts: what is read from them, and faults that name their file."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,13 @@ def test_panoptic_poses(capture):
     assert torch.equal(keypoints[17:19], pixels[17:19])
     assert torch.allclose(points[names.index("Sternum")], world[5:7].mean(0))
     assert torch.allclose(points[names.index("Head")], world[1:5].mean(0))
+
+
+@BOTH
+def test_a_copy_in_another_process_reads_the_same(written, layout):
+    sequence = find_sequences(written.root)[0]
+    copy = pickle.loads(pickle.dumps(sequence))
+    assert all(torch.equal(one, other) for one, other in zip(copy.points(3), sequence.points(3), strict=True))
 
 
 def test_confidence_decides(capture):
