@@ -121,3 +121,31 @@ def test_wrong_arguments(capture, options):
     with pytest.raises(ValueError, match="wanted one of") as caught:
         find_sequences(capture.root, **options)
     assert not isinstance(caught.value, DataError)
+
+
+TRICKS = {
+    "upwards": {"sequence": "../elsewhere"},
+    "absolute": {"sequence": "/etc"},
+    "zero": {"sequence": "a\0b"},
+    "long": {"sequence": "a" * 5000},
+    "huge": {"train": [[0, 10**18]]},
+    "infinite": {"train": [[0, float("inf")]]},
+    "NaN": {"val": [[float("nan"), 1]]},
+    "far": {"test": [[10**30, 10**30 + 1]]},
+    "many": {"test": [[1, 2, 3]]},
+}
+
+
+@BOTH
+@pytest.mark.parametrize("trick", TRICKS.values(), ids=TRICKS.keys())
+def test_tricks_in_splits(written, layout, trick):
+    written.entry["known"][0] |= trick
+    written.write_splits()
+    fails("splits.json: ", written.root)
+
+
+@pytest.mark.parametrize("view", ["../00", "/etc", "", "a\0", ".."])
+def test_views_are_names(capture, view):
+    capture.entry["views"] = [view]
+    capture.write_splits()
+    fails("splits.json: got the name", capture.root)

@@ -1,4 +1,4 @@
-"""Plain files: the same as the prepared layout holds, whichever programs wrote them, and faults that name their file."""
+"""Plain files hold the same as the prepared layout, whichever programs wrote them, and faults name their file."""
 
 import json
 import pickle
