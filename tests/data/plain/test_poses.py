@@ -120,4 +120,4 @@ def test_damaged_archives_are_one_clear_error(tmp_path):
 )
 def test_faulty_json(tmp_path, text):
     (tmp_path / "poses.json").write_text(text)
-    refused(tmp_path / "poses.json", "")
+    refused(tmp_path / "poses.json", "poses.json: ")
