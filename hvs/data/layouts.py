@@ -7,21 +7,19 @@ code of "Human Pose Manipulation and Novel View Synthesis using Differentiable R
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from hvs.geometry import Camera, Skeleton
 from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
 
+from .decoding import Picture
 from .stores import DataError, Store, read_label
-from .transforms import decode_image, decode_mask
 
 Split = Literal["train", "val", "test"]
 SPLITS = get_args(Split)
@@ -149,13 +147,23 @@ class Sequence:
             raise DataError(f"{self._where(view)}: K has a focal length that is not positive")
         return Camera(K, R, t, self._numbers(view, "dist_coef", 5), height, width)
 
-    def image(self, view: str, frame: int) -> Image:
-        """The full frame, RGB."""
-        return self._picture(IMAGES, decode_image, view, frame)
+    def picture(self, place: str, view: str, frame: int) -> Picture:
+        """The full frame of `IMAGES` or `MASKS`, not yet decoded."""
+        store = self.store(place, view)
+        picture = Picture(store[frame], f"{store.path}: frame {frame}")
+        size, wanted = (picture.width, picture.height), self.resolution(view)
+        # The original wrote the Human3.6M resolution as (height, width).
+        if size not in (wanted, wanted[::-1]):
+            raise DataError(f"{picture.where} is {size[0]}x{size[1]}, its camera {wanted[0]}x{wanted[1]}")
+        return picture
 
-    def mask(self, view: str, frame: int) -> Image:
-        """Where the person is in the full frame: grey, 0 or 255."""
-        return self._picture(MASKS, decode_mask, view, frame)
+    def image(self, view: str, frame: int) -> Tensor:
+        """The full frame [3, H, W], uint8."""
+        return self.picture(IMAGES, view, frame).rgb()
+
+    def mask(self, view: str, frame: int) -> Tensor:
+        """Where the person is in the full frame, [1, H, W] bool."""
+        return self.picture(MASKS, view, frame).mask()
 
     def keypoints(self, view: str, frame: int) -> tuple[Tensor, Tensor]:
         """Pixels of the full frame [J, 2], and which of them count [J]."""
@@ -202,16 +210,6 @@ class Sequence:
         coordinates, confidence = coordinates[joints], confidence[joints]
         finite = coordinates.isfinite().all(-1)
         return coordinates.where(finite[:, None], 0.0), finite & (confidence > CONFIDENT)
-
-    def _picture(self, place: str, decode: Callable[[bytes, str], Image], view: str, frame: int) -> Image:
-        store = self.store(place, view)
-        picture = decode(store[frame], f"{store.path}: frame {frame}")
-        width, height = self.resolution(view)
-        # The original wrote the Human3.6M resolution as (height, width).
-        if picture.size not in ((width, height), (height, width)):
-            got = f"{picture.width}x{picture.height}"
-            raise DataError(f"{store.path}: frame {frame} is {got}, its camera {width}x{height}")
-        return picture
 
 
 def find_sequences(root: str | Path, subjects: Subjects = "known", layout: str | None = None) -> list[Sequence]:
