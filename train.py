@@ -90,7 +90,7 @@ class Trainer:
         dataset = PoseDataset(self.root, "train")
         self.check_skeleton(dataset)
         poses, faults = dataset.tensors()
-        self.note_faults(faults)
+        self.note_faults(faults, dataset)
         poses = to_device(poses, self.device)
         turned = round(settings.virtual_views * settings.batch_size)
         virtual = VirtualViews(dataset) if turned else None
@@ -161,7 +161,7 @@ class Trainer:
         )
         model.train()
         bar = self.bar("synthesis", loader, settings.steps, first)
-        for step, batch in enumerate(self.readable(bar), first):
+        for step, batch in enumerate(self.readable(bar, dataset), first):
             if settings.cosine:
                 set_rates(optimizer, step, settings.steps)
             batch = to_device(batch, self.device)
@@ -215,7 +215,7 @@ class Trainer:
             dataset = self.pairs("test", subjects)
             chosen = even_subset(dataset, settings.data.evaluation_pairs, settings.seed)
             loader = DataLoader(chosen, batch_size=settings.synthesis.batch_size, collate_fn=collate)
-            batches = self.readable(tqdm(loader, f"evaluate {subjects} subjects", unit="batch"))
+            batches = self.readable(tqdm(loader, f"evaluate {subjects} subjects", unit="batch"), dataset)
             found = evaluate(self.model, batches, lpips)
             scores |= found if subjects == "known" else {"held_out_subjects": found}
             shown += [chosen[i] for i in torch.linspace(0, len(chosen) - 1, 4).round().int().tolist()]
@@ -241,21 +241,22 @@ class Trainer:
         if found != wanted:
             raise UserError(f"{self.root}: is a {found} capture, but the model's skeleton is {wanted}")
 
-    def readable(self, batches: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def readable(self, batches: Iterable[dict[str, Any]], dataset: PairDataset) -> Iterator[dict[str, Any]]:
         """The batches, telling what had to be passed over for them."""
         for batch in batches:
-            self.note_faults(chain(*batch["faults"]))
+            self.note_faults(chain(*batch["faults"]), dataset)
             yield batch
 
-    def note_faults(self, faults: Iterable[str]) -> None:
+    def note_faults(self, faults: Iterable[str], dataset: PairDataset | PoseDataset) -> None:
         """Tell of broken files once each; a few are passed over, many mean that the capture needs a look."""
         for fault in sorted(set(faults) - self.faults):
             tqdm.write(f"note: passed over {fault}", file=sys.stderr)
             self.faults.add(fault)
-        if len(self.faults) > self.settings.data.max_faults:
+        limit = max(1, round(self.settings.data.max_faults * int(dataset.index.counts.sum())))
+        if len(self.faults) > limit:
             raise UserError(
-                f"{self.root}: {len(self.faults)} broken files, more than data.max-faults = "
-                f"{self.settings.data.max_faults}; python -m hvs.data check {self.root} lists them all"
+                f"{self.root}: more than {limit} broken files, the last one {fault}; "
+                f"python -m hvs.data check {self.root} lists them all"
             )
 
     def pose_loss(self, lifted: Tensor, relative: Tensor, valid: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ class DataSettings:
     """Processes that read training pairs beside the main one."""
     balance: Balance = "pairs"
     """What comes up equally often in training: every pair of views, every frame, or every sequence."""
-    max_faults: int = 100
-    """So many broken files are passed over; one more ends the training."""
+    max_faults: float = 0.01
+    """Part of all views of frames that may be broken: they are passed over and told. More end the training."""
     evaluation_pairs: int = 96
     """Pairs of held-out frames to evaluate on, spread evenly; as many again of the held-out subjects."""
 
