@@ -53,9 +53,13 @@ class Picture:
         """
         return self._decode("RGB", reduction).movedim(-1, 0)
 
+    def grey(self) -> Tensor:
+        """The image without its colours, uint8, [1, H, W]."""
+        return self._decode("GRAY", 1)[None, ..., 0]
+
     def mask(self) -> Tensor:
-        """Where the picture is white, cut at 128: bool, [1, H, W]."""
-        return self._decode("GRAY", 1)[None, ..., 0] >= WHITE
+        """Where the picture is white: bool, [1, H, W]."""
+        return self.grey() >= WHITE
 
     def _decode(self, colours: str, reduction: int) -> Tensor:
         try:

@@ -147,10 +147,14 @@ class Sequence:
             raise DataError(f"{self._where(view)}: K has a focal length that is not positive")
         return Camera(K, R, t, self._numbers(view, "dist_coef", 5), height, width)
 
+    def encoded(self, place: str, view: str, frame: int) -> tuple[bytes, str]:
+        """A picture as its file has it, JPEG or PNG, and the text that names file and frame in errors."""
+        store = self.store(place, view)
+        return store[frame], f"{store.path}: frame {frame}"
+
     def picture(self, place: str, view: str, frame: int) -> Picture:
         """The full frame of `IMAGES` or `MASKS`, not yet decoded."""
-        store = self.store(place, view)
-        picture = Picture(store[frame], f"{store.path}: frame {frame}")
+        picture = Picture(*self.encoded(place, view, frame))
         size, wanted = (picture.width, picture.height), self.resolution(view)
         # The original wrote the Human3.6M resolution as (height, width).
         if size not in (wanted, wanted[::-1]):

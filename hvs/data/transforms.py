@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from hvs.geometry import Camera
 
-from .decoding import REDUCTIONS, Picture
+from .decoding import REDUCTIONS, WHITE, Picture
 
 # How much wider than the person a crop is that follows the person's size.
 MARGIN = 1.25
@@ -79,8 +79,9 @@ def crop_image(picture: Picture, box: Box, resolution: int) -> Tensor:
 def crop_mask(picture: Picture, box: Box, resolution: int) -> Tensor:
     """The window of a mask as [1, resolution, resolution], 0 or 1 (nearest)."""
     left, top, side = box
-    mask = picture.mask()[:, top : top + side, left : left + side]
-    return F.interpolate(mask[None].byte(), (resolution, resolution), mode="nearest-exact")[0].float()
+    grey = picture.grey()[:, top : top + side, left : left + side]
+    nearest = F.interpolate(grey[None], (resolution, resolution), mode="nearest-exact")[0]
+    return (nearest >= WHITE).float()
 
 
 def composite(image: Tensor, mask: Tensor, background: tuple[int, int, int]) -> Tensor:
