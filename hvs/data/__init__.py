@@ -1,7 +1,9 @@
-"""Readers of prepared multi-view captures."""
+"""Readers of multi-view captures."""
 
+from .captures import find_sequences
 from .datasets import PairDataset, PoseDataset, collate, even_subset
-from .layouts import LAYOUTS, Layout, Sequence, find_sequences
+from .layouts import LAYOUTS, Layout
+from .sequences import Sequence
 from .stores import DataError, Store, pack_label, read_label, write_store
 
 __all__ = [

@@ -12,8 +12,10 @@ from torch.utils.data import Dataset, Subset
 
 from hvs.geometry import Camera
 
+from .captures import Subjects, find_sequences
 from .frame_index import FrameIndex
-from .layouts import IMAGES, MASKS, Sequence, Split, Subjects, find_sequences
+from .layouts import IMAGES, MASKS, Split
+from .sequences import Sequence
 from .stores import DataError
 from .transforms import align, composite, crop_box, crop_camera, crop_image, crop_mask, reduction_for
 

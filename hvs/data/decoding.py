@@ -41,7 +41,7 @@ class Picture:
             else:
                 self.height, self.width = simplejpeg.decode_jpeg_header(data)[:2]
         except ValueError as error:
-            raise DataError(f"{where}: neither a readable JPEG nor a PNG ({len(data)} bytes)") from error
+            raise DataError(f"{where}: not a readable JPEG or PNG ({len(data)} bytes)") from error
         if self.width * self.height > MAX_PIXELS:
             raise DataError(f"{where}: {self.width}x{self.height} pixels, wanted at most {MAX_PIXELS}")
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .layouts import SPLITS, Sequence, Split
+from .layouts import SPLITS, Split
+from .sequences import Sequence
 from .stores import DataError
 
 
@@ -14,12 +15,12 @@ class FrameIndex:
     Args:
         sequences: in the order of the items.
         split: of the frames.
-        modalities: databases that must all hold the frame for a view to be usable, beside the 3D poses'.
+        modalities: places that must all hold the frame for a view to be usable, beside the 3D poses'.
         choices: number of views in an item, 1 or 2.
         distinct: whether the two views must differ.
 
     Raises:
-        DataError: a database or camera is broken, or no frame is left.
+        DataError: a file or camera is broken, or no frame is left.
     """
 
     def __init__(
@@ -78,11 +79,11 @@ class FrameIndex:
     def _usable(self, sequence: Sequence, split: Split, modalities: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
         frames = np.array(sequence.frames(split), dtype=np.int64)
         if len(frames):
-            frames = frames[np.isin(frames, sequence.store(sequence.layout.points).frames)]
+            frames = frames[np.isin(frames, sequence.available(sequence.layout.points))]
         usable = np.zeros((len(frames), self.width), dtype=bool)
         for column, view in enumerate(sequence.views):
             # A camera that is missing should stop the training before it starts.
             sequence.camera(view)
-            stores = [sequence.store(modality, view) for modality in modalities]
-            usable[:, column] = np.logical_and.reduce([np.isin(frames, store.frames) for store in stores])
+            held = [sequence.available(modality, view) for modality in modalities]
+            usable[:, column] = np.logical_and.reduce([np.isin(frames, numbers) for numbers in held])
         return frames, usable

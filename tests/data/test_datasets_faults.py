@@ -110,7 +110,7 @@ def test_nothing_that_can_be_read(capture, limit, message, monkeypatch):
     monkeypatch.setattr("hvs.data.datasets.MAX_FAULTS", limit)
     for view in capture.views:
         write_store(capture.databases() / f"Images/{view}.lmdb", [(frame, b"") for frame in capture.frames])
-    with pytest.raises(DataError, match=f"{message}.*: neither a readable JPEG"):
+    with pytest.raises(DataError, match=f"{message}.*: not a readable JPEG"):
         PairDataset(capture.root)[3]
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hvs.data.layouts import LAYOUTS, PUBLISHED_SPLITS, find_sequences
+from hvs.data.captures import PUBLISHED_SPLITS, find_sequences
+from hvs.data.layouts import LAYOUTS
 from hvs.data.stores import DataError, pack_label, write_store
 from hvs.geometry import skeletons
 
@@ -220,7 +221,7 @@ def test_broken_picture_names_file_and_frame(capture, data):
         write_store(capture.databases() / place / "01.lmdb", [(2, data)])
     sequence = find_sequences(capture.root)[0]
     for read in (sequence.image, sequence.mask):
-        with pytest.raises(DataError, match="01.lmdb: frame 2: neither a readable JPEG nor a PNG"):
+        with pytest.raises(DataError, match="01.lmdb: frame 2: not a readable JPEG or PNG"):
             read("01", 2)
         with pytest.raises(DataError, match="01.lmdb: no frame 3"):
             read("01", 3)

@@ -1,4 +1,4 @@
-"""A multi-view capture of people, made up from a seed and written in the prepared layouts that `hvs.data` reads."""
+"""A multi-view capture of people, made up from a seed and written in the layouts that `hvs.data` reads."""
 
 import hashlib
 import json
@@ -17,15 +17,19 @@ from hvs.data.layouts import IMAGES, LAYOUTS, MASKS
 from hvs.data.stores import pack_label, write_store
 from hvs.geometry import Camera
 
+from . import plain
 from .once import cache_folder, make_once
 
-LayoutName = Literal["panoptic", "human36m"]
+LayoutName = Literal["panoptic", "human36m", "plain"]
 # Part of the cache's key: raise it when the same settings would make another capture.
 VERSION = 2
 NOTE = "sample.json"
 HUMAN36M_VIEWS = ("54138969", "55011271", "58860488", "60457274")
 # Rows are the written world's axes in the package's own (x left, y back, z up): Panoptic's y points down.
 AXES = {"panoptic": ((1, 0, 0), (0, 0, -1), (0, 1, 0)), "human36m": ((1, 0, 0), (0, 1, 0), (0, 0, 1))}
+AXES["plain"] = AXES["human36m"]
+# Whose joints a layout's labels are.
+JOINTS = {"panoptic": "panoptic", "human36m": "human36m", "plain": "panoptic"}
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,8 @@ def make_sample(
         ModuleNotFoundError: the body model is not installed; says how to.
     """
     settings = settings or SampleSettings()
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout: got {layout!r}, wanted one of {', '.join(LAYOUTS)}")
+    if layout not in AXES:
+        raise ValueError(f"layout: got {layout!r}, wanted one of {', '.join(AXES)}")
     note = json.dumps({"version": VERSION, "layout": layout, **asdict(settings)})
     if root is None:
         root = cache_folder() / f"sample-{hashlib.sha256(note.encode()).hexdigest()[:16]}"
@@ -110,14 +114,16 @@ def _make(root: Path, settings: SampleSettings, layout: LayoutName, note: str) -
                 shots.append(shot)
                 bar.update()
             folder = root / _name(layout, subject, take)
-            _write(folder, layout, dict(zip(views, cameras, strict=True)), person.joints[layout].double(), shots)
+            _write(
+                folder, layout, dict(zip(views, cameras, strict=True)), person.joints[JOINTS[layout]].double(), shots
+            )
     (root / "splits.json").write_text(json.dumps(_splits(settings, views, layout)))
     (root / NOTE).write_text(note)
 
 
 def _views(settings: SampleSettings, layout: LayoutName) -> tuple[list[str], list[tuple[int, int]]]:
     """Names of the views, and (width, height) of each."""
-    if layout == "panoptic":
+    if layout != "human36m":
         return [f"{view:02d}" for view in range(settings.views)], [(settings.width, settings.height)] * settings.views
     views = list(HUMAN36M_VIEWS[: settings.views])
     # Two of the real cameras have 1002 rows instead of 1000.
@@ -128,6 +134,8 @@ def _views(settings: SampleSettings, layout: LayoutName) -> tuple[list[str], lis
 def _name(layout: LayoutName, subject: int, take: int) -> str:
     if layout == "panoptic":
         return f"subject{subject + 1}/Subsequences/{take}"
+    if layout == "plain":
+        return f"subject{subject + 1}_take{take + 1}"
     # As the real data set counts the repetitions of an action.
     return f"S{subject + 1}/Sequences/Walking" + (f" {take}" if take else "")
 
@@ -162,7 +170,13 @@ def _write(
     """One sequence: points [frames, J, 3] in the package's world, and image and mask of each frame and view."""
     from .stage import to_world
 
-    axes, places, databases = torch.tensor(AXES[layout]).double(), LAYOUTS[layout], folder / "Databases"
+    axes = torch.tensor(AXES[layout]).double()
+    if layout == "plain":
+        written = {view: to_world(camera, axes) for view, camera in cameras.items()}
+        keypoints = {view: _seen(camera, points, with_confidence=True) for view, camera in cameras.items()}
+        plain.write(folder, written, keypoints, shots)
+        return
+    places, databases = LAYOUTS[layout], folder / "Databases"
     for index, (view, camera) in enumerate(cameras.items()):
         for place, which in ((IMAGES, 0), (MASKS, 1)):
             write_store(databases / place / f"{view}.lmdb", enumerate(shot[index][which] for shot in shots))

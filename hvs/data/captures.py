@@ -1,0 +1,127 @@
+"""Which sequences a capture has, of whichever kind, and how their frames are shared out."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from .files import inner_name, read_json
+from .layouts import IMAGES, LAYOUTS, SPLITS, Split
+from .plain import PlainSequence
+from .sequences import PreparedSequence, Sequence
+from .stores import DataError
+
+Subjects = Literal["known", "unknown", "all"]
+GROUPS = {"known": ("known",), "unknown": ("unknown",), "all": ("known", "unknown")}
+PLAIN = "plain"
+KINDS = (*LAYOUTS, PLAIN)
+PUBLISHED_SPLITS = Path(__file__).parent / "splits.json"
+# Frames of one sequence; more than any capture has, few enough to be counted out.
+MOST_FRAMES = 10_000_000
+Intervals = dict[Split, list[tuple[int, int]]]
+
+
+def find_sequences(root: str | Path, subjects: Subjects = "known", layout: str | None = None) -> list[Sequence]:
+    """The sequences of a capture that its splits list, in their order.
+
+    Args:
+        root: folder of the capture. Its own `splits.json`, if there is one, takes the place of the data set's. Plain
+            files without one: every sequence, all of them known, their frames shared out in blocks.
+        subjects: who was seen in training, who never was, or all.
+        layout: "panoptic", "human36m" or "plain"; by default told from the folders.
+
+    Raises:
+        DataError: no such folder, no sequence in it, or a broken splits.json or cameras.
+    """
+    root = Path(root)
+    if subjects not in GROUPS:
+        raise ValueError(f"subjects: got {subjects!r}, wanted one of {', '.join(GROUPS)}")
+    if layout not in (None, *KINDS):
+        raise ValueError(f"layout: got {layout!r}, wanted one of {', '.join(KINDS)}")
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    kind = layout or _detect(root)
+    file = root / "splits.json"
+    own = file.exists()
+    if kind == PLAIN and not own:
+        return _whole(root, subjects)
+    published = {} if own else read_json(PUBLISHED_SPLITS)[LAYOUTS[kind].skeleton.name]
+    views, stride, listed = _parse(read_json(file) if own else published, subjects, kind, file)
+    # Few people have all of a published data set, but a capture that brings its own splits should be whole.
+    present = [(name, intervals) for name, intervals in listed if own or (root / name).is_dir()]
+    if not present:
+        raise DataError(f"{root}: none of the {len(listed)} {subjects} sequences of the splits is here")
+    if kind == PLAIN:
+        return _alike([PlainSequence(root / name, name, views, intervals, stride) for name, intervals in present])
+    return [
+        PreparedSequence(root / name, LAYOUTS[kind], name, _views(root / name, views), intervals, stride)
+        for name, intervals in present
+    ]
+
+
+def _parse(
+    splits: Any, subjects: Subjects, kind: str, file: Path
+) -> tuple[list[str] | None, int, list[tuple[str, Intervals]]]:
+    """Views, stride, and names and intervals of the sequences, of a table of splits."""
+    try:
+        # Plain files say themselves which views there are.
+        views = None if kind == PLAIN and "views" not in splits else [inner_name(v, file) for v in splits["views"]]
+        stride = int(splits.get("stride", 1 if kind == PLAIN else LAYOUTS[kind].held_out_stride))
+        if stride < 1:
+            raise ValueError(f"stride is {stride}")
+        listed = [
+            (
+                inner_name(entry["sequence"], file, folders=True),
+                {split: [_interval(*ends) for ends in entry[split]] for split in SPLITS},
+            )
+            for group in GROUPS[subjects]
+            for entry in splits[group]
+        ]
+    except DataError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(f"{file}: not a table of splits ({type(error).__name__}: {error})") from error
+    return views, stride, listed
+
+
+def _interval(first: Any, last: Any) -> tuple[int, int]:
+    first, last = int(first), int(last)
+    if last - first >= MOST_FRAMES or max(abs(first), abs(last)) >= 2**53:
+        raise ValueError(f"interval from {first:.4g} to {last:.4g}, wanted fewer than {MOST_FRAMES} frames")
+    return first, last
+
+
+def _whole(root: Path, subjects: Subjects) -> list[Sequence]:
+    """Every sequence of plain files without splits."""
+    names = sorted(path.parent.name for path in root.glob("*/images") if path.is_dir())
+    names = [name for name in names if not name.startswith(".")]
+    if not names:
+        raise DataError(f"{root}: no sequences here, wanted <name>/images/<view>")
+    if subjects == "unknown":
+        raise DataError(f"{root}: no unknown sequences, as there is no splits.json that names any")
+    return _alike([PlainSequence(root / name, name) for name in names])
+
+
+def _alike(sequences: list[PlainSequence]) -> list[Sequence]:
+    first, *others = sequences
+    for other in others:
+        one, two = first.layout.skeleton.name, other.layout.skeleton.name
+        if one != two:
+            raise DataError(f"{other.folder}: keypoints are of skeleton {two}, those of {first.folder} of {one}")
+    return list(sequences)
+
+
+def _detect(root: Path) -> str:
+    found = [name for name, layout in LAYOUTS.items() if any(root.glob(f"*/{layout.folder}"))]
+    if any(root.glob("*/images")):
+        found.append(PLAIN)
+    if len(found) != 1:
+        folders = " or ".join(f"<name>/{layout.folder}/<name>" for layout in LAYOUTS.values())
+        what = f"{'both' if len(found) == 2 else 'three'} layouts" if found else "no sequences"
+        raise DataError(f"{root}: {what} here, wanted {folders} or <name>/images/<view>")
+    return found[0]
+
+
+def _views(folder: Path, views: list[str]) -> tuple[str, ...]:
+    present = tuple(view for view in views if (folder / "Databases" / IMAGES / f"{view}.lmdb").exists())
+    if not present:
+        raise DataError(f"{folder / 'Databases' / IMAGES}: no database of any of the views {', '.join(views)}")
+    return present

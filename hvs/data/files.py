@@ -1,0 +1,66 @@
+"""Small files that anybody may have written, read whole but never beyond a bound, and names that lead nowhere else."""
+
+import json
+import stat
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from .stores import DataError
+
+MAX_BYTES = 128 * 2**20
+# Commas and opening brackets, together: what Python makes of one takes some hundred bytes.
+MAX_VALUES = 5_000_000
+MAX_NAME = 255
+
+
+def read_bounded(file: Path, most: int = MAX_BYTES) -> bytes:
+    """The content of a regular file of at most so many bytes.
+
+    Raises:
+        DataError: no such file, not a regular one, or a larger one.
+    """
+    try:
+        # A named pipe would wait for its writer forever.
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise DataError(f"{file}: not a regular file")
+        with open(file, "rb") as handle:
+            data = handle.read(most + 1)
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    if len(data) > most:
+        raise DataError(f"{file}: larger than {most} bytes, the most that is read")
+    return data
+
+
+def read_json(file: Path, most: int = MAX_BYTES) -> Any:
+    """The content of a JSON file of at most so many bytes; a DataError names it where it is missing or broken."""
+    try:
+        data = read_bounded(file, most)
+        values = sum(map(data.count, (b",", b"[", b"{")))
+        if values > MAX_VALUES:
+            raise DataError(f"{values} values, wanted at most {MAX_VALUES}")
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).removeprefix(f"{file}: ")
+        raise DataError(f"{file}: not a readable JSON file ({reason:.200})") from error
+
+
+def inner_name(name: Any, where: str, folders: bool = False) -> str:
+    """The name of a file or folder as it came, if it cannot lead out of the folder it is looked up in.
+
+    Args:
+        name: as a file has it.
+        where: names that file in errors.
+        folders: whether it may be a path of several names.
+
+    Raises:
+        DataError: not a text, empty, absolute, with a step upwards, or too long for a file system.
+    """
+    parts = name.split("/") if isinstance(name, str) else []
+    usable = all(part not in ("", ".", "..") and len(part.encode(errors="replace")) <= MAX_NAME for part in parts)
+    if not parts or not usable or "\0" in name or PurePosixPath(name).is_absolute() or (len(parts) > 1 and not folders):
+        wanted = "a path inside the capture" if folders else "a name without a path"
+        raise DataError(f"{where}: got the name {name!r:.80}, wanted {wanted}")
+    return name

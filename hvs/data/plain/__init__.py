@@ -1,0 +1,5 @@
+"""Captures of plain files: images, masks, keypoints as detectors write them, and a cameras file. See docs/data.md."""
+
+from .sequence import PlainSequence
+
+__all__ = ["PlainSequence"]

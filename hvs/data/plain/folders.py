@@ -1,0 +1,49 @@
+"""Folders with one file per frame."""
+
+import os
+import re
+from pathlib import Path
+
+from ..stores import DataError
+
+# Longer numbers are no frame numbers, and do not fit into 64 bits.
+MOST_DIGITS = 15
+_NUMBERS = re.compile(r"[0-9]+")
+
+
+def frame_number(stem: str, where: str) -> int:
+    """The last integer of a file's name without its ending."""
+    numbers = _NUMBERS.findall(stem)
+    if not numbers or len(numbers[-1]) > MOST_DIGITS:
+        raise DataError(f"{where}: no frame number in the name, wanted one of at most {MOST_DIGITS} digits")
+    return int(numbers[-1])
+
+
+def numbered(folder: Path, endings: tuple[str, ...]) -> dict[int, str]:
+    """Frame number -> name of its file, for all files with one of the endings but the hidden ones.
+
+    Raises:
+        DataError: no such folder, a name without a number, or two files of one frame.
+    """
+    found: dict[int, str] = {}
+    for name in _names(folder):
+        stem, ending = os.path.splitext(name)
+        if ending.lower() in endings:
+            frame = frame_number(stem, str(folder / name))
+            if frame in found:
+                raise DataError(f"{folder}: two files of frame {frame}, {found[frame]} and {name}")
+            found[frame] = name
+    return found
+
+
+def subfolders(folder: Path) -> tuple[str, ...]:
+    """Names of the folders in a folder but the hidden ones, sorted."""
+    return tuple(name for name in _names(folder) if (folder / name).is_dir())
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        reason = "no such folder" if isinstance(error, FileNotFoundError) else error.strerror
+        raise DataError(f"{folder}: {reason}") from error

@@ -1,0 +1,131 @@
+"""Cameras in YAML as OpenCV's cv::FileStorage writes it: one file per view, or one file whose names end in the view.
+
+Only texts, lists and tables are read from YAML; tags are skipped and references refused, so that no file can run code
+or unfold.
+"""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hvs.geometry import rotation_about_axis
+
+from ..files import read_bounded
+from ..stores import DataError
+
+MAX_BYTES = 2**20
+# Names in calibration files, and what they are here.
+NAMES = {
+    "K": ("K", "camera_matrix", "cameraMatrix", "intrinsics", "intrinsic", "M"),
+    "dist_coef": (
+        "dist_coef",
+        "distortion_coefficients",
+        "dist_coeffs",
+        "distCoeffs",
+        "distortion",
+        "dist",
+        "D",
+    ),
+    # EasyMocap keeps the matrix as Rot and the vector as R; either is told by its size.
+    "R": ("Rot", "R", "rotation_matrix", "rotation", "rvec"),
+    "t": ("t", "T", "tvec", "translation"),
+    "width": ("image_width", "width", "W"),
+    "height": ("image_height", "height", "H"),
+    "resolution": ("resolution", "image_size", "imageSize"),
+}
+
+
+def read_yaml(file: Path, views: tuple[str, ...]) -> dict[str, Any]:
+    """Entries of `cameras.json` by view, of a file with a table per view or with names such as `K_<view>`."""
+    table = _load(file)
+    entries = {}
+    for view in views:
+        own = table.get(view)
+        if not isinstance(own, dict):
+            ending = f"_{view}"
+            own = {key.removesuffix(ending): value for key, value in table.items() if key.endswith(ending)}
+        if own:
+            entries[view] = _entry(own, f"{file}: view {view}")
+    return entries
+
+
+def read_yamls(folder: Path, views: tuple[str, ...], endings: tuple[str, ...]) -> dict[str, Any]:
+    """Entries of `cameras.json` by view, of a folder with one file for each."""
+    entries = {}
+    for view in views:
+        files = [file for ending in endings if (file := folder / f"{view}{ending}").exists()]
+        if len(files) > 1:
+            raise DataError(f"{folder}: two files of view {view}, {files[0].name} and {files[1].name}")
+        if files:
+            entries[view] = _entry(_load(files[0]), f"{files[0]}: view {view}")
+    return entries
+
+
+def _load(file: Path) -> dict[str, Any]:
+    import yaml
+
+    class Loader(yaml.BaseLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("references are not allowed")
+            return super().compose_node(parent, index)
+
+    text = read_bounded(file, MAX_BYTES).decode(errors="replace")
+    # OpenCV's first line, %YAML:1.0, is no YAML.
+    lines = ["" if line.startswith("%") else line for line in text.split("\n")]
+    try:
+        table = yaml.load("\n".join(lines), Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{file}: not a readable YAML file ({reason:.200})") from error
+    if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
+        raise DataError(f"{file}: wanted a table of names and values")
+    return table
+
+
+def _entry(table: dict[str, Any], where: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, others in NAMES.items():
+        values = [_values(table[other], f"{where}: {other}") for other in others if other in table]
+        if values:
+            found[name] = values[0]
+    if len(found.get("R", ())) == 3:
+        found["R"] = _from_vector(found["R"])
+    if "width" in found and "height" in found:
+        found.setdefault("resolution", [*found["width"], *found["height"]])
+    return {name: value for name, value in found.items() if name not in ("width", "height")}
+
+
+def _values(value: Any, where: str) -> list[float]:
+    """The numbers of a scalar, of a list or table of numbers, or of an opencv-matrix."""
+    rows = columns = None
+    if isinstance(value, dict):
+        rows, columns, value = (value.get(name) for name in ("rows", "cols", "data"))
+    try:
+        numbers = [float(word) for word in _flat(value)]
+        if rows is not None and int(rows) * int(columns) != len(numbers):
+            raise DataError(f"{where}: {rows:.20} rows and {columns:.20} columns hold {len(numbers)} numbers")
+    except (TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{where}: not a matrix of numbers") from error
+    if not all(map(math.isfinite, numbers)):
+        raise DataError(f"{where}: holds a number that is not finite")
+    return numbers
+
+
+def _flat(value: Any) -> Iterable[Any]:
+    rows = value if isinstance(value, list) else [value]
+    return [word for row in rows for word in (row if isinstance(row, list) else [row])]
+
+
+def _from_vector(vector: list[float]) -> list[float]:
+    """The rotation about an axis by its length in radians (Rodrigues)."""
+    axis = torch.tensor(vector, dtype=torch.float64)
+    angle = axis.norm()
+    if angle == 0:
+        return torch.eye(3).flatten().tolist()
+    return rotation_about_axis(axis / angle, angle).flatten().tolist()

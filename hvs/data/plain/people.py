@@ -1,0 +1,76 @@
+"""Where the 2D keypoints of a sequence lie: one JSON per frame in a folder of the view, or one for the whole view."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..files import read_json
+from ..stores import DataError, MissingFrameError
+from .folders import numbered
+from .keypoints import read_frame, read_frames
+
+MAX_FRAME_BYTES = 16 * 2**20
+
+
+class People:
+    """The person of every frame and view, read when asked for.
+
+    Args:
+        folder: of all views' keypoints.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._listed: dict[str, dict[int, str]] = {}
+        self._read: dict[str, dict[int, np.ndarray | None]] = {}
+
+    def __reduce__(self):
+        # A copy, such as a worker process gets, reads for itself.
+        return People, (self.folder,)
+
+    def frames(self, view: str) -> list[int]:
+        """Frames, ascending, that there are keypoints of."""
+        return sorted(self._whole(view) if self._one_file(view) else self._files(view))
+
+    def person(self, view: str, frame: int) -> tuple[np.ndarray | None, str]:
+        """x, y and confidence [135, 3] or [17, 3], if anybody was seen, and the text that names the file in errors."""
+        if self._one_file(view):
+            file, frames = self.folder / f"{view}.json", self._whole(view)
+            if frame not in frames:
+                raise MissingFrameError(f"{file}: no frame {frame}")
+            return frames[frame], f"{file}: frame {frame}"
+        files = self._files(view)
+        if frame not in files:
+            raise MissingFrameError(f"{self.folder / view}: no frame {frame}")
+        file = self.folder / view / files[frame]
+        return read_frame(read_json(file, MAX_FRAME_BYTES), str(file)), str(file)
+
+    def anybody(self, views: tuple[str, ...]) -> Iterator[np.ndarray]:
+        """People, as far as one asks."""
+        for view in views:
+            for frame in self.frames(view):
+                person, _ = self.person(view, frame)
+                if person is not None:
+                    yield person
+
+    def _one_file(self, view: str) -> bool:
+        if view in self._read:
+            return True
+        if view in self._listed:
+            return False
+        file = self.folder / f"{view}.json"
+        if file.exists() and (self.folder / view).exists():
+            raise DataError(f"{self.folder}: both {view} and {view}.json, wanted one of them")
+        return file.exists()
+
+    def _whole(self, view: str) -> dict[int, np.ndarray | None]:
+        if view not in self._read:
+            file = self.folder / f"{view}.json"
+            self._read[view] = read_frames(read_json(file), str(file))
+        return self._read[view]
+
+    def _files(self, view: str) -> dict[int, str]:
+        if view not in self._listed:
+            self._listed[view] = numbered(self.folder / view, (".json",))
+        return self._listed[view]

@@ -1,0 +1,114 @@
+"""3D poses that come with plain files: `poses.npz` or `poses.json`, nothing but numbers."""
+
+import io
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..files import read_bounded, read_json
+from ..stores import DataError
+from .folders import frame_number
+
+# 100,000 frames of 135 joints with confidence, float32, are 216 MB.
+MAX_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Poses:
+    """
+    Attributes:
+        frames: ascending, [F].
+        points: [F, L, 3] float32.
+        confidence: [F, L] float32.
+    """
+
+    frames: np.ndarray
+    points: np.ndarray
+    confidence: np.ndarray
+
+    def find(self, frame: int) -> int | None:
+        """The row of a frame, if it is there."""
+        row = int(np.searchsorted(self.frames, frame))
+        return row if row < len(self.frames) and self.frames[row] == frame else None
+
+
+def read_poses(file: Path, joints: int) -> Poses:
+    """All poses of a sequence.
+
+    Args:
+        file: an .npz of `frames` [F], `points` [F, L, 3] and, if wanted, `confidence` [F, L]; or a .json with a list
+            of L rows x, y, z or x, y, z, confidence for every frame's number.
+        joints: the number L.
+
+    Raises:
+        DataError: no such file, not these arrays, or more than 256 MB of them.
+    """
+    arrays = _from_npz(file) if file.suffix == ".npz" else _from_json(file)
+    frames, points = arrays["frames"], arrays["points"]
+    if frames.ndim != 1 or points.shape != (len(frames), joints, 3):
+        got = f"frames of shape {list(frames.shape)} and points of shape {list(points.shape)}"
+        raise DataError(f"{file}: {got}, wanted [F] and [F, {joints}, 3]")
+    confidence = arrays.get("confidence", np.ones(points.shape[:2], np.float32))
+    if confidence.shape != points.shape[:2]:
+        raise DataError(f"{file}: confidence has shape {list(confidence.shape)}, wanted {list(points.shape[:2])}")
+    if not np.issubdtype(frames.dtype, np.integer) or len(np.unique(frames)) != len(frames):
+        raise DataError(f"{file}: frames are not whole numbers, each once")
+    order = np.argsort(frames)
+    with np.errstate(over="ignore"):
+        return Poses(
+            frames[order].astype(np.int64), points[order].astype(np.float32), confidence[order].astype(np.float32)
+        )
+
+
+def _from_json(file: Path) -> dict[str, np.ndarray]:
+    table = read_json(file)
+    if not isinstance(table, dict):
+        raise DataError(f"{file}: wanted the rows of a pose for every frame's number")
+    frames = [frame_number(key, f"{file}: entry {key!r:.80}") for key in table]
+    try:
+        values = np.array(list(table.values()), dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{file}: poses are not tables of numbers of one size") from error
+    if values.ndim != 3 or values.shape[2] not in (3, 4):
+        raise DataError(f"{file}: poses have shape {list(values.shape[1:])}, wanted rows of x, y, z or with confidence")
+    arrays = {"frames": np.array(frames, dtype=np.int64), "points": values[..., :3]}
+    return arrays | ({"confidence": values[..., 3]} if values.shape[2] == 4 else {})
+
+
+def _from_npz(file: Path) -> dict[str, np.ndarray]:
+    arrays = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(read_bounded(file, MAX_BYTES))) as archive:
+            names = set(archive.namelist())
+            for name in ("frames", "points", "confidence"):
+                if f"{name}.npy" in names:
+                    arrays[name] = _array(archive, f"{name}.npy", file)
+    except DataError:
+        raise
+    except Exception as error:
+        # A damaged archive can raise anything.
+        raise DataError(f"{file}: not a readable npz file ({type(error).__name__}: {error!s:.120})") from error
+    missing = [name for name in ("frames", "points") if name not in arrays]
+    if missing:
+        raise DataError(f"{file}: no array {missing[0]!r}, wanted frames, points and perhaps confidence")
+    return arrays
+
+
+def _array(archive: zipfile.ZipFile, name: str, file: Path) -> np.ndarray:
+    info = archive.getinfo(name)
+    if info.file_size > MAX_BYTES:
+        raise DataError(f"{file}: {name} unfolds to {info.file_size} bytes, wanted at most {MAX_BYTES}")
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(member)
+        if dtype.kind not in "iuf":
+            raise DataError(f"{file}: {name} has dtype {dtype}, wanted numbers")
+        # The header may claim any shape; what it claims must be there.
+        size = math.prod(shape) * dtype.itemsize
+        if size > info.file_size:
+            raise DataError(f"{file}: {name} claims {size} bytes and has {info.file_size}")
+        return np.frombuffer(member.read(size), dtype).reshape(shape, order="F" if fortran else "C")

@@ -1,0 +1,191 @@
+"""One sequence of a capture: its views, frames, cameras and poses. What differs between kinds of files stands apart."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvs.geometry import Camera
+from hvs.geometry.skeletons import PANOPTIC
+
+from .decoding import Picture
+from .files import read_json
+from .layouts import CONFIDENT, IMAGES, MASKS, Layout, Split
+from .stores import DataError, Store, read_label
+
+
+@dataclass(eq=False)
+class Sequence(ABC):
+    """One sequence. All that it reads is opened on first use; every fault of a file is a DataError.
+
+    Attributes:
+        folder: holds its cameras and all the rest.
+        layout: what its labels are.
+        name: of the sequence, as the splits name it.
+        views: names of the cameras that have images here.
+        intervals: split -> (first, last) frames, both inclusive; an inverted one is empty.
+        stride: of validation and test.
+    """
+
+    folder: Path
+    layout: Layout
+    name: str
+    views: tuple[str, ...]
+    intervals: dict[Split, list[tuple[int, int]]]
+    stride: int
+
+    def __post_init__(self):
+        self.camera_file: Path = self.folder / "cameras.json"
+        # Plain lists, not cameras: tensors would each cost a file descriptor on the way to a worker process.
+        self.entries: dict[str, Any] = self.read_cameras()
+
+    @abstractmethod
+    def available(self, place: str, view: str | None = None) -> list[int]:
+        """Frames, ascending, that a place (`IMAGES`, `layout.keypoints`, ...) holds of one view, or of all together."""
+
+    @abstractmethod
+    def encoded(self, place: str, view: str, frame: int) -> tuple[bytes, str]:
+        """A picture as its file has it, JPEG or PNG, and the text that names file and frame in errors."""
+
+    @abstractmethod
+    def label(self, place: str, view: str | None, frame: int) -> tuple[Tensor, Tensor, str]:
+        """All joints of a pose, [L, 2] or [L, 3], their confidence [L], and the text that names the file in errors."""
+
+    def read_cameras(self) -> dict[str, Any]:
+        """Entries of the cameras by their view, not checked yet."""
+        entries = read_json(self.camera_file)
+        if not isinstance(entries, dict):
+            raise DataError(f"{self.camera_file}: wanted one entry per view")
+        return entries
+
+    def frames(self, split: Split) -> list[int]:
+        """Frames of a split, ascending, whether or not there are pictures and poses of them."""
+        stride = 1 if split == "train" else self.stride
+        return sorted({frame for first, last in self.intervals[split] for frame in range(first, last + 1, stride)})
+
+    def resolution(self, view: str) -> tuple[int, int]:
+        """(width, height) of the full frame, as the cameras have them."""
+        width, height = self.numbers(view, "resolution", 2).tolist()
+        if not (width.is_integer() and height.is_integer() and min(width, height) >= 1):
+            raise DataError(f"{self.where(view)}: resolution is {width}x{height}, wanted whole pixels")
+        return int(width), int(height)
+
+    def camera(self, view: str) -> Camera:
+        """The camera of the full frame, in metres, float32; all cameras have as many distortion coefficients."""
+        K, R, t = (self.numbers(view, name, *shape) for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,))))
+        width, height = self.resolution(view)
+        if min(K[0, 0], K[1, 1]) <= 0:
+            raise DataError(f"{self.where(view)}: K has a focal length that is not positive")
+        return Camera(K.float(), R.float(), t.float(), self.distortion(view).float(), height, width)
+
+    def distortion(self, view: str) -> Tensor:
+        """The camera's coefficients in OpenCV's order, float64."""
+        return self.numbers(view, "dist_coef", 5)
+
+    def picture(self, place: str, view: str, frame: int) -> Picture:
+        """The full frame of `IMAGES` or `MASKS`, not yet decoded."""
+        picture = Picture(*self.encoded(place, view, frame))
+        self.check_size((picture.width, picture.height), view, picture.where)
+        return picture
+
+    def image(self, view: str, frame: int) -> Tensor:
+        """The full frame [3, H, W], uint8."""
+        return self.picture(IMAGES, view, frame).rgb()
+
+    def mask(self, view: str, frame: int) -> Tensor:
+        """Where the person is in the full frame, [1, H, W] bool."""
+        return self.picture(MASKS, view, frame).mask()
+
+    def check_size(self, size: tuple[int, int], view: str, where: str) -> None:
+        """A DataError if a picture of this (width, height) is not the camera's."""
+        width, height = self.resolution(view)
+        if size != (width, height):
+            raise DataError(f"{where} is {size[0]}x{size[1]}, its camera {width}x{height}")
+
+    def keypoints(self, view: str, frame: int) -> tuple[Tensor, Tensor]:
+        """Pixels of the full frame [J, 2], and which of them count [J]."""
+        keypoints, confidence, _ = self.label(self.layout.keypoints, view, frame)
+        return self._joints(keypoints, confidence)
+
+    def points(self, frame: int) -> tuple[Tensor, Tensor]:
+        """World points in metres [J, 3], and which of them count [J]."""
+        points, confidence, _ = self.label(self.layout.points, None, frame)
+        if self.layout.skeleton is PANOPTIC:
+            points, confidence = points.clone(), confidence.clone()
+            # The skeleton's root and head are no joints of BODY_135 in 3D, where detections of 17 and 18 are poor.
+            for joint, parts in ((17, [5, 6]), (18, [1, 2, 3, 4])):
+                points[joint] = points[parts].mean(0)
+                confidence[joint] = confidence[parts].amin(0)
+        return self._joints(points, confidence)
+
+    def where(self, view: str) -> str:
+        """Names a view's camera in errors."""
+        return f"{self.camera_file}: view {view}"
+
+    def numbers(self, view: str, name: str, *shape: int | None) -> Tensor:
+        """One entry of a camera, float64; a shape of None takes any number of values."""
+        if view not in self.entries:
+            raise DataError(f"{self.where(view)} is missing")
+        try:
+            values = torch.tensor(self.entries[view][name], dtype=torch.float64)
+        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise DataError(f"{self.where(view)}: {name} is missing or not a table of numbers") from error
+        size = values.numel() if None in shape else math.prod(shape)
+        if values.numel() != size or not values.isfinite().all():
+            got = f"{name} has shape {list(values.shape)}"
+            raise DataError(f"{self.where(view)}: {got}, wanted {list(shape)} finite numbers")
+        return values.reshape(-1) if None in shape else values.reshape(shape)
+
+    def _joints(self, coordinates: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
+        joints = _as_index(self.layout.joints)
+        coordinates, confidence = coordinates[joints], confidence[joints]
+        finite = coordinates.isfinite().all(-1)
+        return coordinates.where(finite[:, None], 0.0), finite & (confidence > CONFIDENT)
+
+
+@dataclass(eq=False)
+class PreparedSequence(Sequence):
+    """A sequence in the prepared layouts: databases of JPEGs and of pickled tensors."""
+
+    _stores: dict[str, Store] = field(default_factory=dict, repr=False)
+
+    def store(self, place: str, view: str | None = None) -> Store:
+        """The database of a place in one view, or the one of all views."""
+        key = place if view is None else f"{place}/{view}.lmdb"
+        if key not in self._stores:
+            self._stores[key] = Store(self.folder / "Databases" / key)
+        return self._stores[key]
+
+    def available(self, place: str, view: str | None = None) -> list[int]:
+        return self.store(place, view).frames
+
+    def encoded(self, place: str, view: str, frame: int) -> tuple[bytes, str]:
+        store = self.store(place, view)
+        return store[frame], f"{store.path}: frame {frame}"
+
+    def label(self, place: str, view: str | None, frame: int) -> tuple[Tensor, Tensor, str]:
+        store = self.store(place, view)
+        where = f"{store.path}: frame {frame}"
+        label = read_label(store[frame], where)
+        dimensions = 3 if view is None else 2
+        wanted = (self.layout.label_joints, dimensions + self.layout.with_confidence, 1)
+        if label.shape != wanted:
+            raise DataError(f"{where}: label has shape {list(label.shape)}, wanted {list(wanted)}")
+        label = label[..., 0]
+        confidence = label[:, dimensions] if self.layout.with_confidence else torch.ones(len(label))
+        return label[:, :dimensions], confidence, where
+
+    def check_size(self, size: tuple[int, int], view: str, where: str) -> None:
+        # The original wrote the Human3.6M resolution as (height, width).
+        if size[::-1] != self.resolution(view):
+            super().check_size(size, view, where)
+
+
+@cache
+def _as_index(joints: tuple[int, ...]) -> Tensor:
+    return torch.tensor(joints)
