@@ -49,6 +49,10 @@ class Sequence(ABC):
         """Frames, ascending, that a place (`IMAGES`, `layout.keypoints`, ...) holds of one view, or of all together."""
 
     @abstractmethod
+    def views_of(self, place: str) -> set[str]:
+        """Views that a place holds something of, pictures or not."""
+
+    @abstractmethod
     def encoded(self, place: str, view: str, frame: int) -> tuple[bytes, str]:
         """A picture as its file has it, JPEG or PNG, and the text that names file and frame in errors."""
 
@@ -163,6 +167,9 @@ class PreparedSequence(Sequence):
 
     def available(self, place: str, view: str | None = None) -> list[int]:
         return self.store(place, view).frames
+
+    def views_of(self, place: str) -> set[str]:
+        return {path.stem for path in (self.folder / "Databases" / place).glob("*.lmdb")}
 
     def encoded(self, place: str, view: str, frame: int) -> tuple[bytes, str]:
         store = self.store(place, view)

@@ -101,6 +101,10 @@ class PlainSequence(Sequence):
             return self.people.frames(view)
         return sorted(self.pictures[place].files(view))
 
+    def views_of(self, place: str) -> set[str]:
+        folder = self.people.folder if place == KEYPOINTS else self.pictures[place].folder
+        return {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+
     def encoded(self, place: str, view: str, frame: int) -> tuple[bytes, str]:
         return self.pictures[place].read(view, frame)
 
