@@ -20,7 +20,7 @@ LISTED = 10
 
 @dataclass(frozen=True)
 class Check:
-    """Read every file of a capture; print a table per sequence and view, and every fault. Faults end it with exit code 2."""
+    """Read every file of a capture and print a table per sequence and view. Faults are listed, and make exit code 2."""
 
     root: tyro.conf.Positional[Path]
     """Folder of a capture, prepared or of plain files."""

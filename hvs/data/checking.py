@@ -14,8 +14,9 @@ from .layouts import IMAGES, MASKS, SPLITS
 from .sequences import Sequence
 from .stores import DataError
 
-# Median distance, in pixels, between keypoints and projected poses that speaks of another camera or another person.
-FAR = 25.0
+# Median distance between keypoints and projected poses, as a part of the picture's larger side, that speaks of another
+# camera or another person.
+FAR = 0.02
 
 
 @dataclass
@@ -125,10 +126,10 @@ def _check_view(job: tuple[Sequence, str] | ViewReport) -> ViewReport:
     every = torch.cat(distances) if distances else torch.empty(0)
     if len(every):
         report.distance = every.median().item()
-        if not report.distance <= FAR:
-            report.faults.append(
-                f"{place}: 3D poses are seen {report.distance:.0f} px beside the 2D ones, wanted {FAR:.0f}"
-            )
+        most = FAR * max(camera.width, camera.height)
+        if not report.distance <= most:
+            distance = f"{report.distance:.1f} px beside the 2D ones, wanted at most {most:.1f}"
+            report.faults.append(f"{place}: 3D poses are seen {distance}")
     return report
 
 
