@@ -10,6 +10,8 @@ import math
 import sys
 import time
 import warnings
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,7 @@ class Trainer:
         self.folder = make_folder(settings.run)
         seed_everything(settings.seed)
         self.root = settings.data.root or make_sample_capture(settings.data)
+        self.faults: set[str] = set()
         self.state = load_state(settings) if settings.resume else {}
         self.started -= self.state.get("seconds", 0.0)
         self.model = HumanViewSynthesis(settings.model).to(self.device)
@@ -86,7 +89,9 @@ class Trainer:
         settings, model = self.settings.lifter, self.model
         dataset = PoseDataset(self.root, "train")
         self.check_skeleton(dataset)
-        poses = {name: value.to(self.device) for name, value in dataset.tensors().items()}
+        poses, faults = dataset.tensors()
+        self.note_faults(faults, dataset)
+        poses = to_device(poses, self.device)
         turned = round(settings.virtual_views * settings.batch_size)
         virtual = VirtualViews(dataset) if turned else None
         optimizer = torch.optim.AdamW(
@@ -101,7 +106,7 @@ class Trainer:
         bar = self.bar("lifter", range(first, settings.steps), settings.steps)
         for step in bar:
             set_rates(optimizer, step, settings.steps)
-            items = draw(len(dataset), settings.batch_size - turned, self.settings.seed, step).to(self.device)
+            items = draw(len(poses["valid"]), settings.batch_size - turned, self.settings.seed, step).to(self.device)
             batch = {name: value[items] for name, value in poses.items()}
             if virtual:
                 more = to_device(virtual.draw(turned, step_generator(self.settings.seed, step)), self.device)
@@ -146,7 +151,9 @@ class Trainer:
         workers = self.settings.data.workers
         loader = DataLoader(
             dataset,
-            batch_sampler=Draws(len(dataset), settings.batch_size, self.settings.seed, steps),
+            batch_sampler=Draws(
+                dataset.index, settings.batch_size, self.settings.seed, steps, self.settings.data.balance
+            ),
             num_workers=workers,
             collate_fn=collate,
             # Its own random numbers: it would take one from those of the training, at a resume once more.
@@ -154,7 +161,7 @@ class Trainer:
         )
         model.train()
         bar = self.bar("synthesis", loader, settings.steps, first)
-        for step, batch in enumerate(bar, first):
+        for step, batch in enumerate(self.readable(bar, dataset), first):
             if settings.cosine:
                 set_rates(optimizer, step, settings.steps)
             batch = to_device(batch, self.device)
@@ -175,8 +182,9 @@ class Trainer:
             optimizer.step()
             if step % settings.log_every == 0 or step + 1 == settings.steps:
                 self.log("synthesis", step, dict(losses, total=loss), bar)
-                # Pairs without a person in them, passed over for the next one.
+                # Pairs without a person in them, and broken files, for which others were taken.
                 self.writer.add_scalar("synthesis/skipped", batch["skipped"].float().mean(), step)
+                self.writer.add_scalar("synthesis/faults", len(self.faults), step)
             if step % (10 * settings.log_every) == 0:
                 rows = [list(images[:8]) for images in (batch["image_a"], image, target)]
                 self.writer.add_image("source, output, target", np.array(mosaic(rows)), step, dataformats="HWC")
@@ -207,7 +215,8 @@ class Trainer:
             dataset = self.pairs("test", subjects)
             chosen = even_subset(dataset, settings.data.evaluation_pairs, settings.seed)
             loader = DataLoader(chosen, batch_size=settings.synthesis.batch_size, collate_fn=collate)
-            found = evaluate(self.model, tqdm(loader, f"evaluate {subjects} subjects", unit="batch"), lpips)
+            batches = self.readable(tqdm(loader, f"evaluate {subjects} subjects", unit="batch"), dataset)
+            found = evaluate(self.model, batches, lpips)
             scores |= found if subjects == "known" else {"held_out_subjects": found}
             shown += [chosen[i] for i in torch.linspace(0, len(chosen) - 1, 4).round().int().tolist()]
         scores["seconds"] = time.monotonic() - self.started
@@ -231,6 +240,24 @@ class Trainer:
         found, wanted = dataset.layout.skeleton.name, self.settings.model.skeleton
         if found != wanted:
             raise UserError(f"{self.root}: is a {found} capture, but the model's skeleton is {wanted}")
+
+    def readable(self, batches: Iterable[dict[str, Any]], dataset: PairDataset) -> Iterator[dict[str, Any]]:
+        """The batches, telling what had to be passed over for them."""
+        for batch in batches:
+            self.note_faults(chain(*batch["faults"]), dataset)
+            yield batch
+
+    def note_faults(self, faults: Iterable[str], dataset: PairDataset | PoseDataset) -> None:
+        """Tell of broken files once each; a few are passed over, many mean that the capture needs a look."""
+        for fault in sorted(set(faults) - self.faults):
+            tqdm.write(f"note: passed over {fault}", file=sys.stderr)
+            self.faults.add(fault)
+        limit = max(1, round(self.settings.data.max_faults * int(dataset.index.counts.sum())))
+        if len(self.faults) > limit:
+            raise UserError(
+                f"{self.root}: more than {limit} broken files, the last one {fault}; "
+                f"python -m hvs.data check {self.root} lists them all"
+            )
 
     def pose_loss(self, lifted: Tensor, relative: Tensor, valid: Tensor) -> Tensor:
         """In metres; over all joints alike, or part by part as in the paper."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from .data.sampling import Balance
 from .models import ModelSettings
 
 Stage = Literal["lifter", "synthesis"]
@@ -29,6 +30,10 @@ class DataSettings:
     """Subjects of the sample capture; the last one is never trained on."""
     workers: int = 0
     """Processes that read training pairs beside the main one."""
+    balance: Balance = "pairs"
+    """What comes up equally often in training: every pair of views, every frame, or every sequence."""
+    max_faults: float = 0.01
+    """Part of all views of frames that may be broken: they are passed over and told. More end the training."""
     evaluation_pairs: int = 96
     """Pairs of held-out frames to evaluate on, spread evenly; as many again of the held-out subjects."""
 

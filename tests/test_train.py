@@ -13,7 +13,7 @@ import hvs
 import train
 from hvs import training_state
 from hvs.config import PRESETS
-from hvs.data.stores import write_store
+from hvs.data.stores import Store, write_store
 from hvs.runtime import run_command
 
 
@@ -186,6 +186,17 @@ def test_bad_captures_end_with_one_line_and_exit_code_2(capture, command, fault)
     assert len(lines) == 1 and wanted in lines[0]
     assert "Traceback" not in error
     assert not os.path.exists("executed")
+
+
+def test_a_broken_frame_is_passed_over_and_told(capture, command):
+    """One picture of twenty-four: the training goes on, and says which."""
+    store = capture.databases() / "Images/02.lmdb"
+    items = [(frame, Store(store)[frame]) for frame in capture.frames]
+    write_store(store, [(frame, data[: len(data) // 2] if frame == 1 else data) for frame, data in items])
+    code, error = command("--synthesis.batch-size", "8")
+    assert code == 0
+    told = [line for line in error.splitlines() if "passed over" in line]
+    assert len(told) == 1 and "Images/02.lmdb: frame 1: a damaged picture" in told[0]
 
 
 def test_bad_settings_end_with_one_line(command, tmp_path):

@@ -1,5 +1,7 @@
 """Which sequences a capture has, of whichever kind, and how their frames are shared out."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +33,16 @@ def find_sequences(root: str | Path, subjects: Subjects = "known", layout: str |
     Raises:
         DataError: no such folder, no sequence in it, or a broken splits.json or cameras.
     """
+    return _alike([open_sequence() for _, open_sequence in list_sequences(root, subjects, layout)])
+
+
+def list_sequences(
+    root: str | Path, subjects: Subjects = "known", layout: str | None = None
+) -> list[tuple[str, Callable[[], Sequence]]]:
+    """Names of the sequences, and what opens each; arguments and errors are those of `find_sequences`.
+
+    A fault of one sequence shows when that one is opened.
+    """
     root = Path(root)
     if subjects not in GROUPS:
         raise ValueError(f"subjects: got {subjects!r}, wanted one of {', '.join(GROUPS)}")
@@ -49,12 +61,13 @@ def find_sequences(root: str | Path, subjects: Subjects = "known", layout: str |
     present = [(name, intervals) for name, intervals in listed if own or (root / name).is_dir()]
     if not present:
         raise DataError(f"{root}: none of the {len(listed)} {subjects} sequences of the splits is here")
+    return [(name, partial(_open, root, kind, name, views, intervals, stride)) for name, intervals in present]
+
+
+def _open(root: Path, kind: str, name: str, views: list[str] | None, intervals: Intervals, stride: int) -> Sequence:
     if kind == PLAIN:
-        return _alike([PlainSequence(root / name, name, views, intervals, stride) for name, intervals in present])
-    return [
-        PreparedSequence(root / name, LAYOUTS[kind], name, _views(root / name, views), intervals, stride)
-        for name, intervals in present
-    ]
+        return PlainSequence(root / name, name, views, intervals, stride)
+    return PreparedSequence(root / name, LAYOUTS[kind], name, _views(root / name, views), intervals, stride)
 
 
 def _parse(
@@ -89,7 +102,7 @@ def _interval(first: Any, last: Any) -> tuple[int, int]:
     return first, last
 
 
-def _whole(root: Path, subjects: Subjects) -> list[Sequence]:
+def _whole(root: Path, subjects: Subjects) -> list[tuple[str, Callable[[], Sequence]]]:
     """Every sequence of plain files without splits."""
     names = sorted(path.parent.name for path in root.glob("*/images") if path.is_dir())
     names = [name for name in names if not name.startswith(".")]
@@ -97,16 +110,16 @@ def _whole(root: Path, subjects: Subjects) -> list[Sequence]:
         raise DataError(f"{root}: no sequences here, wanted <name>/images/<view>")
     if subjects == "unknown":
         raise DataError(f"{root}: no unknown sequences, as there is no splits.json that names any")
-    return _alike([PlainSequence(root / name, name) for name in names])
+    return [(name, partial(PlainSequence, root / name, name)) for name in names]
 
 
-def _alike(sequences: list[PlainSequence]) -> list[Sequence]:
+def _alike(sequences: list[Sequence]) -> list[Sequence]:
     first, *others = sequences
     for other in others:
         one, two = first.layout.skeleton.name, other.layout.skeleton.name
         if one != two:
             raise DataError(f"{other.folder}: keypoints are of skeleton {two}, those of {first.folder} of {one}")
-    return list(sequences)
+    return sequences
 
 
 def _detect(root: Path) -> str:

@@ -1,5 +1,6 @@
 """What training reads: pairs of views for the synthesis, single views' poses for the lifter."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from .frame_index import FrameIndex
 from .layouts import IMAGES, MASKS, Split
 from .sequences import Sequence
 from .stores import DataError
-from .transforms import composite, crop_box, crop_camera, crop_image
+from .transforms import align, composite, crop_box, crop_camera, crop_image, crop_mask, reduction_for
 
+# So many unreadable pairs in a row are no accident.
+MAX_FAULTS = 64
 # Captures whose decoded crops take no more memory than this are decoded only once.
 KEPT_BYTES = 1 << 28
 # Of an image and its mask, float32.
@@ -35,8 +38,9 @@ class PairDataset(Dataset):
         resolution_a [2]: the full frame's width and height,
         points [J, 3], valid [J] bool: in the world, in metres, and which of them count,
         name: sequence/frame/view a-view b,
-        skipped: how many pairs before it were passed over, as no keypoint lies inside one of their images, or the root
-            joint is unknown.
+        skipped: how many pairs were passed over for it, as no keypoint lies inside one of their images, or the root
+            joint is unknown,
+        faults: what was wrong with pairs that were passed over because a file of theirs is broken, a line each.
 
     Args:
         root: folder of a prepared capture.
@@ -48,7 +52,7 @@ class PairDataset(Dataset):
         layout: "panoptic" or "human36m"; by default told from the folders.
 
     Raises:
-        DataError: the capture is missing or broken; an item raises it for a frame that is.
+        DataError: the capture is missing or broken; an item raises it where no pair, or too many in a row, can be read.
     """
 
     def __init__(
@@ -68,6 +72,9 @@ class PairDataset(Dataset):
         self.index = FrameIndex(self.sequences, split, modalities, choices=2, distinct=not same_view)
         self.input_resolution, self.target_resolution = input_resolution, target_resolution
         self.resize = resize
+        # About the golden section of the data set, and prime to its size: every pair comes up once.
+        section = max(1, round(0.618 * len(self)))
+        self._stride = next(n for n in range(section, 2 * len(self)) if math.gcd(n, len(self)) == 1)
         pixels = sum(size**2 for size in {input_resolution, target_resolution})
         # A small capture is decoded once and kept; of a large one little would be met again before it has to go.
         fits = int(self.index.counts.sum()) * pixels * BYTES_PER_PIXEL <= KEPT_BYTES
@@ -78,13 +85,23 @@ class PairDataset(Dataset):
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         item = range(len(self))[item]
-        for skipped in range(len(self)):
-            sequence, frame, (view_a, view_b) = self.index.locate((item + skipped) % len(self))
-            a = self._view(sequence, frame, view_a, self.input_resolution)
-            b = self._view(sequence, frame, view_b, self.target_resolution)
-            pair = make_pair(sequence, frame, a, b)
+        faults: list[str] = []
+        for passed in range(len(self)):
+            # Neighbours would share the fault, so what takes a pair's place lies anywhere.
+            sequence, frame, (view_a, view_b) = self.index.locate((item + passed * self._stride) % len(self))
+            try:
+                a = self._view(sequence, frame, view_a, self.input_resolution)
+                b = self._view(sequence, frame, view_b, self.target_resolution)
+                pair = make_pair(sequence, frame, a, b)
+            except DataError as error:
+                faults.append(str(error))
+                if len(faults) == MAX_FAULTS:
+                    raise DataError(f"{MAX_FAULTS} unreadable pairs in a row, the last one: {error}") from error
+                continue
             if pair is not None:
-                return pair | {"skipped": torch.tensor(skipped)}
+                return pair | {"skipped": torch.tensor(passed - len(faults)), "faults": faults}
+        if faults:
+            raise DataError(f"no pair of views can be read: {faults[-1]}")
         raise DataError(
             f"{self.sequences[0].folder}: no pair of views has keypoints inside both images and a root joint"
         )
@@ -122,17 +139,32 @@ class PoseDataset(Dataset):
         sequence, frame, (view,) = self.index.locate(range(len(self))[item])
         return self._pose(sequence.camera(view), sequence.keypoints(view, frame), sequence.points(frame))
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All items at once, stacked in their order: each label is read only once."""
+    def tensors(self) -> tuple[dict[str, Tensor], list[str]]:
+        """All items at once, stacked in their order, and what was wrong with those left out, a line each.
+
+        Each label is read only once.
+
+        Raises:
+            DataError: nothing can be read.
+        """
         cameras = [{view: sequence.camera(view) for view in sequence.views} for sequence in self.sequences]
-        poses = []
-        for owner, frame, usable in zip(self.index.owners, self.index.frames, self.index.usable, strict=True):
+        poses, faults = [], []
+        for owner, frame, usable in zip(self.index.owners, self.index.frames.tolist(), self.index.usable, strict=True):
             sequence = self.sequences[owner]
             views = [sequence.views[column] for column in np.flatnonzero(usable)]
-            if views:
-                points = sequence.points(int(frame))
-                poses += [self._pose(cameras[owner][v], sequence.keypoints(v, int(frame)), points) for v in views]
-        return collate(poses)
+            try:
+                points = sequence.points(frame)
+            except DataError as error:
+                faults.append(str(error))
+                continue
+            for view in views:
+                try:
+                    poses.append(self._pose(cameras[owner][view], sequence.keypoints(view, frame), points))
+                except DataError as error:
+                    faults.append(str(error))
+        if not poses:
+            raise DataError(f"no pose can be read: {faults[-1]}")
+        return collate(poses), faults
 
     def _pose(
         self, camera: Camera, keypoints: tuple[Tensor, Tensor], points: tuple[Tensor, Tensor]
@@ -178,11 +210,16 @@ def load_view(sequence: Sequence, frame: int, view: str, resolution: int, resize
     """
     layout, camera = sequence.layout, sequence.camera(view)
     keypoints, confidence = sequence.keypoints(view, frame)
-    image = sequence.image(view, frame)
-    box = crop_box(keypoints, confidence, *image.size, layout.crop_side)
+    image = sequence.picture(IMAGES, view, frame)
+    box = crop_box(keypoints, confidence, image.width, image.height, layout.crop_side)
     if box is None:
         return None
-    mask = crop_image(sequence.mask(view, frame), box, resolution)
+    box = align(box, reduction_for(box, resolution))
+    mask_picture = sequence.picture(MASKS, view, frame)
+    if (mask_picture.width, mask_picture.height) != (image.width, image.height):
+        got, wanted = (f"{picture.width}x{picture.height}" for picture in (mask_picture, image))
+        raise DataError(f"{mask_picture.where} is {got}, its image {wanted}")
+    mask = crop_mask(mask_picture, box, resolution)
     return View(
         name=view,
         image=composite(crop_image(image, box, resolution), mask, layout.skeleton.background),

@@ -1,10 +1,16 @@
 """Which items a training step sees."""
 
 from collections.abc import Iterator
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
+
+from .frame_index import FrameIndex
+
+Balance = Literal["pairs", "frames", "sequences"]
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
@@ -21,14 +27,39 @@ def draw(count: int, size: int, seed: int, step: int) -> Tensor:
 
 
 class Draws(Sampler[list[int]]):
-    """The batches of a range of steps; drawn, never listed, as there may be billions of pairs."""
+    """The batches of a range of steps; drawn, never listed, as there may be billions of pairs.
 
-    def __init__(self, count: int, size: int, seed: int, steps: range) -> None:
-        self.count, self.size, self.seed, self.steps = count, size, seed, steps
+    Args:
+        index: of the data set.
+        size: of a batch.
+        seed: of all draws; a step's depend on it and the step alone, as with :func:`draw`.
+        steps: to draw for.
+        balance: what comes up equally often. "pairs": every item, so that frames seen by many views count more, and
+            long sequences too; "frames": every frame, whatever the number of its views; "sequences": every
+            sequence, and in it every frame.
+    """
+
+    def __init__(self, index: FrameIndex, size: int, seed: int, steps: range, balance: Balance = "pairs") -> None:
+        self.index, self.size, self.seed, self.steps, self.balance = index, size, seed, steps, balance
+        rows = np.flatnonzero(index.sizes)
+        weights = np.ones(len(rows))
+        if balance == "sequences":
+            weights /= np.bincount(index.owners[rows])[index.owners[rows]]
+        self._ends = torch.from_numpy(np.cumsum(weights))  # [R]
+        self._sizes = torch.from_numpy(index.sizes[rows])  # [R]
+        self._first = torch.from_numpy(index.ends[rows]) - self._sizes  # [R]
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self.steps:
-            yield draw(self.count, self.size, self.seed, step).tolist()
+            yield self.batch(step).tolist()
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    def batch(self, step: int) -> Tensor:
+        """The items [size] of one step."""
+        if self.balance == "pairs":
+            return draw(len(self.index), self.size, self.seed, step)
+        where, which = torch.rand(2, self.size, dtype=torch.float64, generator=step_generator(self.seed, step))
+        rows = torch.searchsorted(self._ends, where * self._ends[-1], right=True).clamp(max=len(self._ends) - 1)
+        return self._first[rows] + (which * self._sizes[rows]).long()

@@ -2,23 +2,21 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from hvs.geometry import Camera
 from hvs.geometry.skeletons import PANOPTIC
 
+from .decoding import Picture
 from .files import read_json
 from .layouts import CONFIDENT, IMAGES, MASKS, Layout, Split
 from .stores import DataError, Store, read_label
-from .transforms import decode_image, decode_mask
 
 
 @dataclass(eq=False)
@@ -49,6 +47,10 @@ class Sequence(ABC):
     @abstractmethod
     def available(self, place: str, view: str | None = None) -> list[int]:
         """Frames, ascending, that a place (`IMAGES`, `layout.keypoints`, ...) holds of one view, or of all together."""
+
+    @abstractmethod
+    def views_of(self, place: str) -> set[str]:
+        """Views that a place holds something of, pictures or not."""
 
     @abstractmethod
     def encoded(self, place: str, view: str, frame: int) -> tuple[bytes, str]:
@@ -89,13 +91,19 @@ class Sequence(ABC):
         """The camera's coefficients in OpenCV's order, float64."""
         return self.numbers(view, "dist_coef", 5)
 
-    def image(self, view: str, frame: int) -> Image:
-        """The full frame, RGB."""
-        return self._picture(IMAGES, decode_image, view, frame)
+    def picture(self, place: str, view: str, frame: int) -> Picture:
+        """The full frame of `IMAGES` or `MASKS`, not yet decoded."""
+        picture = Picture(*self.encoded(place, view, frame))
+        self.check_size((picture.width, picture.height), view, picture.where)
+        return picture
 
-    def mask(self, view: str, frame: int) -> Image:
-        """Where the person is in the full frame: grey, 0 or 255."""
-        return self._picture(MASKS, decode_mask, view, frame)
+    def image(self, view: str, frame: int) -> Tensor:
+        """The full frame [3, H, W], uint8."""
+        return self.picture(IMAGES, view, frame).rgb()
+
+    def mask(self, view: str, frame: int) -> Tensor:
+        """Where the person is in the full frame, [1, H, W] bool."""
+        return self.picture(MASKS, view, frame).mask()
 
     def check_size(self, size: tuple[int, int], view: str, where: str) -> None:
         """A DataError if a picture of this (width, height) is not the camera's."""
@@ -144,12 +152,6 @@ class Sequence(ABC):
         finite = coordinates.isfinite().all(-1)
         return coordinates.where(finite[:, None], 0.0), finite & (confidence > CONFIDENT)
 
-    def _picture(self, place: str, decode: Callable[[bytes, str], Image], view: str, frame: int) -> Image:
-        data, where = self.encoded(place, view, frame)
-        picture = decode(data, where)
-        self.check_size(picture.size, view, where)
-        return picture
-
 
 @dataclass(eq=False)
 class PreparedSequence(Sequence):
@@ -166,6 +168,9 @@ class PreparedSequence(Sequence):
 
     def available(self, place: str, view: str | None = None) -> list[int]:
         return self.store(place, view).frames
+
+    def views_of(self, place: str) -> set[str]:
+        return {path.stem for path in (self.folder / "Databases" / place).glob("*.lmdb")}
 
     def encoded(self, place: str, view: str, frame: int) -> tuple[bytes, str]:
         store = self.store(place, view)

@@ -1,20 +1,17 @@
-"""From bytes to the tensors a network sees: decoding, the crop around a person, resizing, and compositing."""
+"""From pictures to the tensors a network sees: the crop around a person, resizing, and compositing."""
 
-import io
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from hvs.geometry import Camera
 
-from .stores import DataError
+from .decoding import REDUCTIONS, WHITE, Picture
 
 # How much wider than the person a crop is that follows the person's size.
 MARGIN = 1.25
-_BINARY = [0] * 128 + [255] * 128
 
 
 class Box(NamedTuple):
@@ -23,27 +20,6 @@ class Box(NamedTuple):
     left: int
     top: int
     side: int
-
-
-def decode_image(data: bytes, where: str) -> Image.Image:
-    """A JPEG or PNG as an RGB image; `where` names file and frame in the DataError of a broken one."""
-    return _decode(data, where, "RGB")
-
-
-def decode_mask(data: bytes, where: str) -> Image.Image:
-    """A JPEG or PNG as a mask of 0 and 255, cut at 128; errors as of `decode_image`."""
-    # Not PIL's own conversion to one bit: that dithers.
-    return _decode(data, where, "L").point(_BINARY)
-
-
-def _decode(data: bytes, where: str, mode: str) -> Image.Image:
-    try:
-        image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
-        # A mask is wanted in grey: the decoder then leaves the colours out.
-        image.draft(mode, image.size)
-        return image.convert(mode)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{where}: not a readable JPEG or PNG ({len(data)} bytes)") from error
 
 
 def crop_box(keypoints: Tensor, valid: Tensor, width: int, height: int, side: int | None = None) -> Box | None:
@@ -77,13 +53,35 @@ def crop_camera(camera: Camera, box: Box, resolution: int, resize: str) -> Camer
     return camera.crop(box.left, box.top, box.side, box.side).resize(resolution, resolution, resize)
 
 
-def crop_image(image: Image.Image, box: Box, resolution: int) -> Tensor:
-    """The window as [3, resolution, resolution] in 0..1 (bilinear), or [1, ...] in {0, 1} (nearest) for a mask."""
-    method = Image.Resampling.NEAREST if image.mode == "L" else Image.Resampling.BILINEAR
+def reduction_for(box: Box, resolution: int) -> int:
+    """By how much a picture may be reduced when it is decoded: the window keeps at least `resolution` pixels a side."""
+    return max(reduction for reduction in REDUCTIONS if reduction == 1 or box.side >= reduction * resolution)
+
+
+def align(box: Box, reduction: int) -> Box:
+    """The window moved and shrunk by less than `reduction` pixels, so that its edges are also the reduced picture's."""
+    left, top, side = (value - value % reduction for value in box)
+    return Box(left, top, side)
+
+
+def crop_image(picture: Picture, box: Box, resolution: int) -> Tensor:
+    """The window of an image as [3, resolution, resolution] in 0..1, each pixel a mean of those it covers (bilinear).
+
+    The window must be aligned to `reduction_for` it.
+    """
+    reduction = reduction_for(box, resolution)
+    left, top, side = (value // reduction for value in box)
+    pixels = picture.rgb(reduction)[:, top : top + side, left : left + side]
+    # Of bytes with the channels last this is fast.
+    return F.interpolate(pixels[None], (resolution, resolution), mode="bilinear", antialias=True)[0].float() / 255
+
+
+def crop_mask(picture: Picture, box: Box, resolution: int) -> Tensor:
+    """The window of a mask as [1, resolution, resolution], 0 or 1 (nearest)."""
     left, top, side = box
-    pixels = image.resize((resolution, resolution), method, box=(left, top, left + side, top + side))
-    values = torch.from_numpy(np.array(pixels)).float() / 255
-    return values[None] if image.mode == "L" else values.movedim(-1, 0).contiguous()
+    grey = picture.grey()[:, top : top + side, left : left + side]
+    nearest = F.interpolate(grey[None], (resolution, resolution), mode="nearest-exact")[0]
+    return (nearest >= WHITE).float()
 
 
 def composite(image: Tensor, mask: Tensor, background: tuple[int, int, int]) -> Tensor:

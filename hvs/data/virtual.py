@@ -1,6 +1,7 @@
 """Poses nobody took, seen from where no camera stood, for the lifter: a capture shows few poses from few sides."""
 
 import math
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from hvs.geometry.rotations import rotate
 
 from .bending import Bones
 from .datasets import PoseDataset
+from .stores import DataError
 
 # Standard deviation, in metres, of how far a pose is moved on the floor.
 MOVE = 0.25
@@ -33,9 +35,15 @@ class VirtualViews:
     def __init__(self, dataset: PoseDataset) -> None:
         self.layout = dataset.layout
         root = self.layout.skeleton.root
-        frames = zip(dataset.index.owners, dataset.index.frames, strict=True)
-        poses = [(owner, *dataset.sequences[owner].points(int(frame))) for owner, frame in frames]
-        poses = [(owner, points, valid) for owner, points, valid in poses if valid[root]]
+        poses = []
+        for owner, frame in zip(dataset.index.owners, dataset.index.frames.tolist(), strict=True):
+            # What cannot be read has been told by the data set.
+            with suppress(DataError):
+                points, valid = dataset.sequences[owner].points(frame)
+                if valid[root]:
+                    poses.append((owner, points, valid))
+        if not poses:
+            raise DataError(f"{dataset.sequences[0].folder}: no pose with a root joint can be read")
         self.owners = torch.tensor([owner for owner, _, _ in poses])  # [F]
         self.points = torch.stack([points for _, points, _ in poses])  # [F, J, 3]
         self.valid = torch.stack([valid for _, _, valid in poses])  # [F, J]

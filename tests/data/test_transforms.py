@@ -1,12 +1,21 @@
-"""Decoding, the crop box, and pixels that stay where the camera says they are."""
+"""The crop box, and pixels that stay where the camera says they are."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvs.data.stores import DataError
-from hvs.data.transforms import Box, composite, crop_box, crop_camera, crop_image, decode_image, decode_mask
+from hvs.data.decoding import Picture
+from hvs.data.transforms import (
+    Box,
+    align,
+    composite,
+    crop_box,
+    crop_camera,
+    crop_image,
+    crop_mask,
+    reduction_for,
+)
 from hvs.geometry import Camera
 
 
@@ -19,35 +28,6 @@ def ramp(width, height):
 def everywhere(*pixels):
     keypoints = torch.tensor(pixels, dtype=torch.float32)
     return keypoints, torch.ones(len(keypoints), dtype=torch.bool)
-
-
-def test_image_decodes_to_rgb(write_jpeg):
-    image = decode_image(write_jpeg(ramp(40, 30)), "x")
-    assert image.mode == "RGB" and image.size == (40, 30)
-    grey = decode_image(write_jpeg(torch.full((5, 7), 90).numpy()), "x")
-    assert grey.mode == "RGB" and grey.getpixel((3, 2)) == (90, 90, 90)
-
-
-@pytest.mark.parametrize("channels", [(), (3,)])
-def test_mask_is_cut_at_128_without_dithering(write_jpeg, channels):
-    for value, wanted in ((0, 0), (100, 0), (127, 0), (128, 255), (150, 255), (255, 255)):
-        mask = decode_mask(write_jpeg(torch.full((16, 16, *channels), value).numpy()), "x")
-        assert mask.mode == "L" and mask.getextrema() == (wanted, wanted)
-
-
-@pytest.mark.parametrize("decode", [decode_image, decode_mask])
-@pytest.mark.parametrize("damage", ["empty", "text", "header only", "half", "png"])
-def test_broken_picture_is_one_line_with_its_frame(write_jpeg, decode, damage):
-    data = write_jpeg(ramp(200, 150))
-    broken = {
-        "empty": b"",
-        "text": b"no picture",
-        "header only": data[:300],
-        "half": data[: len(data) // 2],
-        "png": b"\x89PNG\r\n\x1a\n" + bytes(40),
-    }
-    with pytest.raises(DataError, match="^Images/00.lmdb: frame 7: not a readable JPEG"):
-        decode(broken[damage], "Images/00.lmdb: frame 7")
 
 
 def test_fixed_box_is_centred_on_the_person():
@@ -96,18 +76,47 @@ def test_box_is_inside_the_image(pixels, width, height, side):
         assert box.side >= 1 and 0 <= box.left <= width - box.side and 0 <= box.top <= height - box.side
 
 
-@pytest.mark.parametrize("resolution", [16, 64, 128])
+@pytest.mark.parametrize(
+    ("side", "resolution", "wanted"),
+    [(1080, 512, 2), (1080, 256, 4), (1080, 64, 8), (511, 256, 1), (512, 256, 2), (100, 512, 1), (1, 1, 1), (16, 1, 8)],
+)
+def test_reduction_keeps_enough_pixels(side, resolution, wanted):
+    assert reduction_for(Box(0, 0, side), resolution) == wanted
+
+
+@given(left=st.integers(0, 500), top=st.integers(0, 500), side=st.integers(1, 600), resolution=st.integers(1, 600))
+def test_aligned_windows_lie_in_the_one_asked_for_or_a_little_beside(left, top, side, resolution):
+    box = Box(left, top, side)
+    reduction = reduction_for(box, resolution)
+    aligned = align(box, reduction)
+    assert reduction_for(aligned, resolution) == reduction
+    assert all(value % reduction == 0 and 0 <= old - value < reduction for old, value in zip(box, aligned, strict=True))
+
+
+@pytest.mark.parametrize("resolution", [8, 16, 31, 64, 128])
 def test_camera_follows_the_pixels(write_jpeg, resolution):
     """What the full frame shows at (x, y) has red x and green y: so it has where the crop's camera sees it."""
     K = torch.tensor([[300.0, 0, 120.0], [0, 280, 70], [0, 0, 1]])
     camera = Camera(K, torch.eye(3), torch.zeros(3), torch.tensor([0.1, -0.05, 0.01, 0.0, 0.0]), 150, 250)
     point = torch.tensor([[0.05, -0.02, 1.0]])
-    box = Box(90, 20, 64)
-    pixels = 255 * crop_image(decode_image(write_jpeg(ramp(250, 150)), "x"), box, resolution)
+    box = align(Box(93, 21, 67), reduction_for(Box(93, 21, 67), resolution))
+    pixels = 255 * crop_image(Picture(write_jpeg(ramp(250, 150)), "x"), box, resolution)
     x, y = crop_camera(camera, box, resolution, "centre").project(point)[0]
     grid = torch.stack((x, y)) * 2 / (resolution - 1) - 1
     seen = torch.nn.functional.grid_sample(pixels[None], grid[None, None, None], align_corners=True).flatten()
     assert torch.allclose(seen[:2], camera.project(point)[0], atol=1.0)
+
+
+def test_a_reduced_picture_is_the_mean_of_the_whole_one(write_jpeg):
+    """Decoding at a part of the size and shrinking the whole picture give the same, but for rounding to bytes twice."""
+    noise = torch.nn.functional.interpolate(torch.rand(1, 3, 40, 40), 320, mode="bicubic")[0].clamp(0, 1)
+    picture = Picture(write_jpeg((255 * noise).movedim(0, -1).numpy()), "x")
+    whole = picture.rgb().float()[None]
+    for resolution, reduction in ((160, 2), (80, 4), (40, 8)):
+        box = Box(0, 0, 320)
+        assert reduction_for(box, resolution) == reduction
+        wanted = torch.nn.functional.avg_pool2d(whole, reduction)[0]
+        assert (255 * crop_image(picture, box, resolution) - wanted).abs().mean() < 1.0
 
 
 def test_camera_conventions_differ_by_what_the_resize_says():
@@ -122,14 +131,14 @@ def test_camera_conventions_differ_by_what_the_resize_says():
 def test_image_is_resized_with_all_its_pixels(write_jpeg):
     stripes = torch.zeros(64, 64, 3, dtype=torch.uint8)
     stripes[:, ::2] = 200
-    pixels = crop_image(decode_image(write_jpeg(stripes.numpy()), "x"), Box(0, 0, 64), 16)
+    pixels = crop_image(Picture(write_jpeg(stripes.numpy()), "x"), Box(0, 0, 64), 16)
     assert (pixels - 100 / 255).abs().max() < 0.05
 
 
 def test_mask_is_resized_without_new_values(write_jpeg):
     pixels = torch.zeros(60, 60, dtype=torch.uint8)
     pixels[20:40, 10:31] = 255
-    mask = crop_image(decode_mask(write_jpeg(pixels.numpy()), "x"), Box(5, 5, 50), 33)
+    mask = crop_mask(Picture(write_jpeg(pixels.numpy()), "x"), Box(5, 5, 50), 33)
     assert mask.shape == (1, 33, 33) and set(mask.unique().tolist()) == {0.0, 1.0}
     assert mask.mean() == pytest.approx(20 * 21 / 50**2, abs=0.02)
 

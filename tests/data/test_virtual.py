@@ -47,7 +47,7 @@ def test_whole_poses_are_bent_and_others_are_not(dataset):
 def test_keypoints_are_projections_of_the_pose(dataset):
     """With nothing turned, moved or resized, a virtual view is a real one."""
     views = VirtualViews(dataset)
-    real = dataset.tensors()
+    real, _ = dataset.tensors()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hvs.data.bending.TURN", 0.0)
         patch.setattr("hvs.data.virtual.MOVE", 0.0)

@@ -1,5 +1,6 @@
 """A sequence of plain files: `images/<view>/`, `masks/<view>/`, `keypoints/<view>/`, and a file of cameras."""
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -102,6 +103,9 @@ class PlainSequence(Sequence):
         if place == KEYPOINTS:
             return self.people.frames(view)
         return sorted(self.pictures[place].files(view))
+
+    def views_of(self, place: str) -> set[str]:
+        return self.people.views() if place == KEYPOINTS else self.pictures[place].views()
 
     def encoded(self, place: str, view: str, frame: int) -> tuple[bytes, str]:
         return self.pictures[place].read(view, frame)
@@ -227,8 +231,10 @@ class PlainSequence(Sequence):
         for column, view in enumerate(self.views):
             there = set(self.people.frames(view))
             for row, other in enumerate(block):
-                if other in there:
-                    keypoints[column, row], confidence[column, row], _ = self._person(view, other)
+                # A view whose keypoints cannot be read says so when they are asked for; the others do without it.
+                with suppress(DataError):
+                    if other in there:
+                        keypoints[column, row], confidence[column, row], _ = self._person(view, other)
         cameras = [self.camera(view) for view in self.views]
         found = triangulate(keypoints, confidence.nan_to_num(nan=0.0), cameras)
         poses = zip(found.points.float(), found.confidence.float(), strict=True)

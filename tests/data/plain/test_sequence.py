@@ -55,8 +55,8 @@ def test_pictures_are_those_of_the_prepared_layout(plain):
     prepared, sequence = find_sequences(plain.source.write().root)[0], plain.sequence()
     for view in sequence.views:
         for read in ("image", "mask"):
-            one, other = (np.asarray(getattr(kind, read)(view, 5)) for kind in (prepared, sequence))
-            assert np.array_equal(one, other)
+            one, other = (getattr(kind, read)(view, 5) for kind in (prepared, sequence))
+            assert torch.equal(one, other)
 
 
 def test_human36m_rows(write_plain):
@@ -79,7 +79,8 @@ def test_pairs_and_poses(plain, context):
     assert torch.equal(batch["points"][3], pairs[3]["points"])
     poses = PoseDataset(plain.root)
     assert len(poses) == 2 * 6 * 3
-    assert torch.equal(poses.tensors()["relative"], collate(list(poses))["relative"])
+    tensors, faults = poses.tensors()
+    assert torch.equal(tensors["relative"], collate(list(poses))["relative"]) and not faults
 
 
 def test_a_crop_follows_the_person(plain):
@@ -104,12 +105,21 @@ def test_copies_are_small_and_read_for_themselves(plain):
     assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
 
 
+def test_views_of_every_place(write_plain):
+    for kind in ("openpose", "mmpose"):
+        sequence = write_plain(keypoint_kind=kind).sequence()
+        for place in (IMAGES, MASKS, "keypoints"):
+            assert sequence.views_of(place) == {"00", "01", "02"}
+        remove(sequence.folder / "keypoints")
+        assert sequence.views_of("keypoints") == set()
+
+
 def test_frames_are_named_by_the_last_number(plain):
     file = plain.file("images")
     file.rename(file.with_name("cam7_take_0002.JPG"))
     sequence = plain.sequence()
     assert sequence.available(IMAGES, "01") == list(range(8))
-    assert sequence.image("01", 2).size == (96, 64)
+    assert sequence.image("01", 2).shape == (3, 64, 96)
 
 
 def test_a_frame_needs_pictures_and_keypoints_of_its_views(plain):
@@ -275,6 +285,14 @@ def test_other_joints_than_the_rest(write_plain):
     plain.file("keypoints").write_text(json.dumps([[1, 2, 1]] * 17))
     wanted = "000002.json: 17 joints, where others of the sequence have 135"
     fails(wanted, plain, lambda sequence: sequence.keypoints("01", 2))
+
+
+def test_broken_keypoints_of_one_view_leave_the_others(plain):
+    plain.file("keypoints", "01", 2).write_text("{")
+    sequence = plain.sequence()
+    assert all(sequence.points(frame)[1].sum() > 20 for frame in range(8))
+    with pytest.raises(DataError, match="000002_keypoints.json: not a readable JSON file"):
+        sequence.keypoints("01", 2)
 
 
 def test_nobody_in_a_frame_and_in_none(plain):

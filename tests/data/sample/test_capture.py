@@ -1,11 +1,9 @@
 import json
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import ImageFilter
 
 from hvs.data import PairDataset, PoseDataset, find_sequences
 from hvs.data.sample import SampleSettings, make_sample
@@ -44,8 +42,8 @@ def test_labels_cameras_and_masks_agree(layout, request):
                 torch.testing.assert_close(projected[same], keypoints[same], rtol=0, atol=2e-3)
                 x, y = keypoints[same].round().long().unbind(-1)
                 # At this size a joint on the outline is a pixel beside it as often as not.
-                mask = np.asarray(sequence.mask(view, frame).filter(ImageFilter.MaxFilter(3)))
-                assert (mask[y, x] > 0).mean() > 0.95
+                mask = torch.nn.functional.max_pool2d(sequence.mask(view, frame).float(), 3, 1, 1)[0]
+                assert mask[y, x].mean() > 0.95
 
 
 def test_panoptics_world_has_y_down_and_metres(panoptic):

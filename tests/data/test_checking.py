@@ -1,0 +1,111 @@
+"""A whole capture looked through: counts, and every kind of fault found where it is."""
+
+import math
+import shutil
+
+import pytest
+import torch
+
+from hvs.data.checking import check
+from hvs.data.stores import DataError, Store, pack_label, write_store
+
+
+def reports(root, **options):
+    count, found = check(root, **{"workers": 0} | options)
+    found = list(found)
+    assert len(found) == count
+    return {(report.sequence, report.view): report for report in found}
+
+
+def faults(capture):
+    return [fault for report in reports(capture.root).values() for fault in report.faults]
+
+
+def rewrite(path, change):
+    """Write a database again with some of its values changed, or left out where the change gives None."""
+    store = Store(path)
+    items = [(frame, change(frame, store[frame])) for frame in store.frames]
+    write_store(path, [(frame, value) for frame, value in items if value is not None])
+
+
+@pytest.mark.parametrize("layout", ["capture", "human36m"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_good_capture_has_no_faults(request, layout, workers):
+    capture = request.getfixturevalue(layout)
+    found = reports(capture.root, workers=workers)
+    assert list(found) == [(name, view) for name in capture.names for view in capture.views]
+    for report in found.values():
+        assert report.faults == [] and report.usable == 8
+        assert report.counts == {"images": 8, "masks": 8, "2D": 8, "3D": 8}
+        assert report.distance < 0.01
+
+
+def test_broken_pictures_are_found_each(capture):
+    folder = capture.databases()
+    rewrite(folder / "Images/01.lmdb", lambda frame, data: data[:-100] if frame in (2, 5) else data)
+    rewrite(folder / "Masks/SOLO/02.lmdb", lambda frame, data: b"text" if frame == 7 else data)
+    found = faults(capture)
+    assert len(found) == 3
+    assert "Images/01.lmdb: frame 2: a damaged picture" in found[0]
+    assert "Images/01.lmdb: frame 5: a damaged picture" in found[1]
+    assert "SOLO/02.lmdb: frame 7: not a readable JPEG or PNG" in found[2]
+
+
+def test_missing_databases(capture):
+    folder = capture.databases()
+    shutil.rmtree(folder / "Masks/SOLO/01.lmdb")
+    shutil.rmtree(folder / "Images/02.lmdb")
+    found = reports(capture.root)
+    name = capture.names[0]
+    assert found[name, "01"].counts["masks"] is None and found[name, "01"].usable == 0
+    assert "Masks/SOLO/01.lmdb: no LMDB database here" in found[name, "01"].faults[0]
+    assert found[name, "02"].faults == [f"{capture.root / name}: view 02: no images, so it is not used"]
+    assert found[name, "00"].faults == []
+
+
+def test_numbers_of_frames_that_differ(capture):
+    rewrite(capture.databases() / "Images/00.lmdb", lambda frame, data: None if frame == 3 else data)
+    (fault,) = faults(capture)
+    assert fault.endswith("view 00: the numbers of frames differ (7 images, 8 masks, 8 2D)")
+
+
+def test_sequences_that_cannot_be_opened(capture):
+    (capture.root / capture.names[0] / "cameras.json").write_text("{")
+    found = reports(capture.root)
+    assert "cameras.json: not a readable JSON file" in found[capture.names[0], ""].faults[0]
+    assert len(found) == 4 and all(not found[capture.names[1], view].faults for view in capture.views)
+
+
+def test_missing_and_wrong_cameras(capture):
+    def change(entries):
+        del entries["00"]
+        entries["01"]["t"], entries["02"]["R"] = [[0], [0], [9]], entries["01"]["R"]
+
+    capture.write_cameras(change=change)
+    found = faults(capture)
+    assert len(found) == 3
+    assert "cameras.json: view 00 is missing" in found[0]
+    assert all("px beside the 2D ones" in fault for fault in found[1:])
+
+
+def test_broken_and_hostile_labels(capture):
+    folder = capture.databases()
+    rewrite(folder / capture.layout.points, lambda frame, data: b"cos\nsystem\n(S'true'\ntR." if frame == 1 else data)
+    nan = pack_label(torch.full((135, 3, 1), math.nan))
+    rewrite(folder / capture.layout.keypoints / "00.lmdb", lambda frame, data: nan if frame == 4 else data)
+    found = reports(capture.root)
+    for view in capture.views:
+        (fault,) = found[capture.names[0], view].faults
+        assert "Reconstructed.lmdb: frame 1: unreadable pickle" in fault
+
+
+def test_frames_that_no_split_lists(capture):
+    capture.entry["known"][0] |= {"train": [[100, 200]], "val": [], "test": []}
+    capture.write_splits()
+    found = faults(capture)
+    assert len(found) == 3 and all("no frame of any split is in all of images, masks, 2D, 3D" in f for f in found)
+
+
+def test_no_capture(tmp_path):
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        check(tmp_path / "nowhere")
