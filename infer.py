@@ -16,7 +16,7 @@ from tqdm import tqdm
 import hvs
 from hvs import Camera, HumanViewSynthesis
 from hvs.checkpoint import read_extra
-from hvs.data import Sequence, collate, find_sequences
+from hvs.data import NoSequencesError, Sequence, collate, find_sequences
 from hvs.data.datasets import load_view, make_pair
 from hvs.evaluation import to_device
 from hvs.pictures import to_uint8
@@ -105,7 +105,11 @@ def trained_on(checkpoint: Path) -> Path:
 
 def choose_image(root: Path, model: HumanViewSynthesis, settings: Orbit) -> tuple[Sequence, int, str]:
     sequences = {sequence.name: sequence for sequence in find_sequences(root, "all")}
-    name = settings.sequence or next(iter(find_sequences(root, "unknown"))).name
+    try:
+        others = find_sequences(root, "unknown")
+    except NoSequencesError:
+        others = list(sequences.values())
+    name = settings.sequence or others[0].name
     if name not in sequences:
         raise UserError(f"sequence: got {name!r}, wanted one of {', '.join(sequences)}")
     sequence = sequences[name]

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
 from hvs.config import DESCRIPTIONS, PRESETS, DataSettings, TrainSettings
-from hvs.data import PairDataset, PoseDataset, collate, even_subset
+from hvs.data import NoSequencesError, PairDataset, PoseDataset, collate, even_subset
 from hvs.data.sampling import Draws, draw, step_generator
 from hvs.data.virtual import VirtualViews
 from hvs.evaluation import draw_pairs, evaluate, synthesise, to_device
@@ -212,7 +212,13 @@ class Trainer:
         scores: dict[str, Any] = {}
         shown = []
         for subjects in ("known", "unknown"):
-            dataset = self.pairs("test", subjects)
+            try:
+                dataset = self.pairs("test", subjects)
+            except NoSequencesError:
+                # Nobody was kept out of the training.
+                if subjects == "known":
+                    raise
+                continue
             chosen = even_subset(dataset, settings.data.evaluation_pairs, settings.seed)
             loader = DataLoader(chosen, batch_size=settings.synthesis.batch_size, collate_fn=collate)
             batches = self.readable(tqdm(loader, f"evaluate {subjects} subjects", unit="batch"), dataset)
@@ -314,10 +320,13 @@ def print_table(scores: dict[str, Any]) -> None:
         psnr_foreground_copy_baseline="  of the source image",
         mpjpe_mm="MPJPE (mm)",
     )
-    print(f"\n{'on novel views':30s}{'held-out frames':>18s}{'held-out subjects':>20s}")
+    columns = {"held-out frames": scores}
+    if "held_out_subjects" in scores:
+        columns["held-out subjects"] = scores["held_out_subjects"]
+    print(f"\n{'on novel views':30s}" + "".join(f"{title:>19s}" for title in columns))
     for name, title in rows.items():
         if name in scores:
-            print(f"{title:30s}{scores[name]:18.2f}{scores['held_out_subjects'][name]:20.2f}")
+            print(f"{title:30s}" + "".join(f"{column[name]:19.2f}" for column in columns.values()))
     print(f"\ntime        {scores['seconds']:.0f} s")
 
 
