@@ -35,9 +35,9 @@ class Orbit:
     checkpoint: Path | None = None
     """Model to use. The newest one under runs/ by default."""
     root: Path | None = None
-    """Folder of a prepared capture. The one that the model was trained on by default."""
+    """Folder of a capture. The one that the model was trained on by default."""
     sequence: str | None = None
-    """Name of the sequence in the capture. The first one that was never trained on by default."""
+    """Name of the sequence in the capture. The first one that was never trained on, if there is one, by default."""
     frame: int | None = None
     """Which frame. The middle one of the test split by default."""
     view: str | None = None

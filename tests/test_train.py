@@ -31,6 +31,15 @@ def settings(tmp_path, capture):
     )
 
 
+def test_a_capture_without_others_is_scored_on_its_own(settings, capture, capsys):
+    capture.entry["unknown"] = []
+    capture.write_splits()
+    train.Trainer(settings).run()
+    scores = json.loads((settings.run / "metrics.json").read_text())
+    assert "psnr" in scores and "held_out_subjects" not in scores
+    assert "held-out frames" in (said := capsys.readouterr().out) and "held-out subjects" not in said
+
+
 @pytest.fixture
 def command(monkeypatch, capfd, capture, tmp_path):
     """Run train.py's main with arguments; returns the exit code and what it printed to stderr."""

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ class Sequence(ABC):
     views: tuple[str, ...]
     intervals: dict[Split, list[tuple[int, int]]]
     stride: int
+    # What places are called in this kind of files, where it is not their name.
+    called: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self):
         self.camera_file: Path = self.folder / "cameras.json"

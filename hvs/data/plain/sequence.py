@@ -4,7 +4,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -50,6 +50,8 @@ class PlainSequence(Sequence):
     Raises:
         DataError: no images or keypoints, or cameras that cannot be read.
     """
+
+    called: ClassVar[dict[str, str]] = {IMAGES: "images", MASKS: "masks"}
 
     def __init__(
         self,

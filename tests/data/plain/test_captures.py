@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hvs.data import find_sequences
+from hvs.data import NoSequencesError, PairDataset, find_sequences
 from hvs.data.plain import PlainSequence
 from hvs.data.stores import DataError
 
@@ -24,8 +24,14 @@ def test_without_splits_all_are_known(plain):
         ]
     assert [s.name for s in find_sequences(plain.root, "all")] == ["ann", "bob"]
     assert [found[0].frames(split) for split in ("train", "val", "test")] == [[0, 1, 2, 3, 4, 7], [5], [6]]
-    with pytest.raises(DataError, match="no unknown sequences, as there is no splits.json that names any"):
+    with pytest.raises(NoSequencesError, match="no unknown sequences, as there is no splits.json that names any"):
         find_sequences(plain.root, "unknown")
+
+
+def test_a_split_without_frames_names_the_folders(plain):
+    write_splits(plain, known=[{"sequence": "ann", "train": [], "val": [], "test": []}])
+    with pytest.raises(DataError, match="no frame of split 'train' is in all of images, masks, keypoints, poses"):
+        PairDataset(plain.root)
 
 
 def test_splits_of_their_own(plain):
