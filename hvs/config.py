@@ -21,7 +21,7 @@ class DataSettings:
     """Which capture to train on."""
 
     root: Path | None = None
-    """Folder of a capture, prepared or of plain files (docs/data.md). The sample capture, made if needed, by default."""
+    """Folder of a capture, prepared or of plain files (docs/data.md). The sample, made if needed, by default."""
     sample_height: int = 270
     """Height of the sample capture's frames in pixels."""
     sample_frames: int = 40
