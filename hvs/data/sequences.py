@@ -119,7 +119,8 @@ class Sequence(ABC):
     def points(self, frame: int) -> tuple[Tensor, Tensor]:
         """World points in metres [J, 3], and which of them count [J]."""
         points, confidence, _ = self.label(self.layout.points, None, frame)
-        if self.layout.skeleton is PANOPTIC:
+        # Not the same object in a process that got a copy.
+        if self.layout.skeleton.name == PANOPTIC.name:
             points, confidence = points.clone(), confidence.clone()
             # The skeleton's root and head are no joints of BODY_135 in 3D, where detections of 17 and 18 are poor.
             for joint, parts in ((17, [5, 6]), (18, [1, 2, 3, 4])):

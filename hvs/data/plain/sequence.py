@@ -26,8 +26,10 @@ from .splits import blocks
 
 KEYPOINTS, POSES = "keypoints", "poses"
 POSE_FILES = ("poses.npz", "poses.json")
-# Of three unit vectors' mean: where cameras agree less than this on which way is up, somebody must say it.
+# Cosine between the world's up and the cameras' mean one: below it, somebody must say which way is up.
 LEAST_AGREEMENT = 0.2
+# Weight of the cameras' mean up beside how level they stand.
+CHOICE = 1e-3
 # Of a rotation matrix times itself transposed, from the identity.
 ROTATION_TOLERANCE = 1e-3
 # Frames next to each other are triangulated together, which takes a third of the time.
@@ -159,11 +161,16 @@ class PlainSequence(Sequence):
         )
 
     def _upright(self) -> tuple[float, float, float]:
-        """What the cameras, which stand upright, take for up on average."""
-        up = -torch.stack([self.camera(view).R[1].double() for view in self.views]).mean(0)
-        if up.norm() < LEAST_AGREEMENT:
+        """The world's up: cameras that stand upright have their x axes level, and their y axes downwards."""
+        R = torch.stack([self.camera(view).R.double() for view in self.views])  # [V, 3, 3]
+        level, upwards = R[:, 0], -R[:, 1].mean(0)
+        # Cameras side by side leave a choice, which the upwards direction then makes.
+        slope = level.mT @ level / len(R) - CHOICE * torch.outer(upwards, upwards)
+        up = torch.linalg.eigh(slope)[1][:, 0]
+        up = up * torch.sign(up @ upwards)
+        if up @ upwards < LEAST_AGREEMENT:
             raise DataError(f"{self.camera_file}: cameras do not agree which way is up, wanted an up in capture.json")
-        return tuple((up / up.norm()).tolist())
+        return tuple(up.tolist())
 
     @cached_property
     def _present(self) -> list[int]:

@@ -150,7 +150,7 @@ def _write_colmap(folder: Path, cameras: dict[str, Camera]) -> None:
 
 
 def _quaternion(R: Tensor) -> Tensor:
-    """(w, x, y, z) of a rotation matrix: the eigenvector of Bar-Itzhack's matrix to its largest eigenvalue."""
+    """(w, x, y, z) of a rotation matrix, as an eigenvector (Bar-Itzhack, 2000)."""
     (a, b, c), (d, e, f), (g, h, i) = R.double().tolist()
     K = torch.tensor(
         (
