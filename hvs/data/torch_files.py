@@ -41,13 +41,14 @@ STORAGES = {
 
 
 def is_torch_file(path: Path) -> bool:
-    """Whether a file starts as one that torch wrote, of either format."""
+    """Whether a file is as torch writes it, of either format; safetensors are not."""
     with open(path, "rb") as file:
         start = file.read(len(LEGACY_START))
-    return start == LEGACY_START or start[:2] == b"PK" or zipfile.is_zipfile(path)
+    # Numbers at the end of a safetensors file could look like that of a zip.
+    return start == LEGACY_START or (start[8:9] != b"{" and zipfile.is_zipfile(path))
 
 
-def read_torch_file(path: str | Path, lenient: bool = False) -> Any:
+def read_torch_file(path: Path, lenient: bool = False) -> Any:
     """What ``torch.save`` wrote: tensors on the CPU in lists, tuples and dicts, and plain values.
 
     Args:
@@ -56,9 +57,8 @@ def read_torch_file(path: str | Path, lenient: bool = False) -> Any:
             are refused.
 
     Raises:
-        ValueError: not such a file, damaged, or it asks for more than data; one line that names it.
+        ValueError: not such a file, damaged, or it asks for more than data; one line, to be put behind the path.
     """
-    path = Path(path)
     try:
         with open(path, "rb") as file:
             size = path.stat().st_size
@@ -70,7 +70,7 @@ def read_torch_file(path: str | Path, lenient: bool = False) -> Any:
     # A damaged file can fail anywhere, with any error.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path}: not a readable PyTorch file ({reason:.200})") from error
+        raise ValueError(f"not a readable PyTorch file ({reason:.200})") from error
 
 
 def read_pickled_tensor(data: bytes) -> Any:
