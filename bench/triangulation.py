@@ -5,6 +5,7 @@
 The plain method is the one of the original code: unweighted linear least squares over the views with a confidence
 above 0.25, of which it needs four, then 500 steps of Adam (rate 1e-3) on the mean L1 distance on the plane z = 1.
 Both get the same cameras, pixels and undistortion. An outlier is a pixel drawn evenly from the image.
+A joint that is not found counts as if it were found in the world's origin.
 """
 
 import argparse

@@ -21,7 +21,9 @@ from .distortion import distort, undistort
 # A view counts where the detector's confidence is above this.
 CONFIDENT = 0.25
 # A view agrees with a point that it sees within this part of its image's shorter side.
-AGREEMENT = 0.01
+AGREEMENT = 0.015
+# The loss bends where residuals are so many times as large: views that are a little off are only noisy.
+LOSS_SCALE = 1.5
 # Of the views that see a joint, this part must agree.
 CONSENSUS = 1 / 3
 # Where rays are closer to parallel than this, depth is a guess.
@@ -74,7 +76,7 @@ def triangulate(
         keypoints: pixels, lens distortion included, [V, ..., 2] on any device; what is not finite is not seen.
         confidence: of each, [V, ...]; above 0.25 it counts, and weighs the view (1 at most).
         cameras: one for each view, on any device; their images may differ in size.
-        threshold: in pixels, how far off a view may see a point that it agrees with; by default 1 % of the shorter
+        threshold: in pixels, how far off a view may see a point that it agrees with; by default 1.5 % of the shorter
             side of each image.
         least_views: so many views must see a joint, at least 2. Of them a third must agree, and three where there
             are as many, on rays that differ by a degree or more.
@@ -219,11 +221,12 @@ def _residuals(points: Tensor, ideal: Tensor, views: _Views) -> tuple[Tensor, Te
 
 
 def _refine(points: Tensor, ideal: Tensor, weights: Tensor, views: _Views) -> Tensor:
-    """Points [P, 3] moved to where the sum over views of weight · s/(1 + s), s = (residual/threshold)², is least."""
+    """Points [P, 3] moved to where the sum over views of weight · s/(1 + s), s = (residual/scale)², is least."""
+    scales = LOSS_SCALE * views.thresholds
 
     def cost(points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         off, x = _residuals(points[:, None], ideal, views)
-        square = off.square().sum(-1) / views.thresholds**2
+        square = off.square().sum(-1) / scales**2
         # Behind a camera the loss is at its bound and pulls nowhere.
         square = square.nan_to_num(nan=torch.inf)
         return (weights * (1 - 1 / (1 + square))).sum(1), square, off.nan_to_num(nan=0.0), x
@@ -232,7 +235,7 @@ def _refine(points: Tensor, ideal: Tensor, weights: Tensor, views: _Views) -> Te
     value, square, off, x = cost(points)
     eye = torch.eye(3, dtype=points.dtype, device=points.device)
     for _ in range(REFINEMENT_STEPS):
-        pull = weights / (1 + square) ** 2 / views.thresholds**2  # [P, V]
+        pull = weights / (1 + square) ** 2 / scales**2  # [P, V]
         depth = x[..., 2:].clamp(min=NEAR)
         # d(x/z) = (dx - (x/z) dz) / z
         slope = views.matrices[:, :2, :3] - (x[..., :2] / depth)[..., None] * views.matrices[:, 2:, :3]

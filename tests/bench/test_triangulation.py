@@ -34,7 +34,8 @@ def test_better_with_outliers(scene, noise):
     assert ours["median"] < plain["median"]
     for key in ("mean", "p95"):
         assert ours[key] < 0.5 * plain[key]
-    assert ours["mean"] < 1.2 * measure(METHODS["ours"], *scene, noise, 0.0)["mean"] + 0.1
+    # Where half of the views are wrong, what is right cannot be told.
+    assert ours["p95"] < 1.2 * measure(METHODS["ours"], *scene, noise, 0.0)["p95"] + 0.1
 
 
 def test_too_few_views_are_zero_in_the_plain_method_too(scene):
