@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hvs.data.decoding import Picture
 from hvs.data.plain.pictures import Pictures
 from hvs.data.stores import DataError
-from hvs.data.transforms import decode_image, decode_mask
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ COLOURS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
 def test_every_kind_of_8_bits_becomes_rgb(save, mode):
     picture = Image.fromarray(COLOURS).convert(mode)
     data, where = save(picture).read("a", 1)
-    found = decode_image(data, where)
-    assert found.mode == "RGB" and np.array_equal(np.asarray(found), np.asarray(picture.convert("RGB")))
+    found = Picture(data, where).rgb().movedim(0, -1)
+    assert np.array_equal(found.numpy(), np.asarray(picture.convert("RGB")))
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "RGB", "P", "RGBA"])
@@ -38,7 +38,7 @@ def test_masks_of_any_kind(save, mode):
     wanted = np.zeros((4, 6), np.uint8)
     wanted[1:3, 2:5] = 255
     data, where = save(Image.fromarray(wanted).convert(mode)).read("a", 1)
-    assert np.array_equal(np.asarray(decode_mask(data, where)), wanted)
+    assert np.array_equal(Picture(data, where).mask()[0].numpy(), wanted > 0)
 
 
 @pytest.mark.parametrize("name", ["1.jpg", "1.png"])
@@ -78,7 +78,7 @@ def test_damaged_files_are_one_clear_error(tmp_path):
         for data in damaged:
             path.write_bytes(data)
             try:
-                decode_image(*Pictures(tmp_path).read("a", 1))
+                Picture(*Pictures(tmp_path).read("a", 1)).rgb()
             except DataError as error:
                 assert str(error).startswith(str(path)) and "\n" not in str(error)
         path.unlink()
