@@ -69,4 +69,4 @@ def test_skeletons_must_agree(plain):
 def test_links_are_followed(plain, tmp_path):
     elsewhere = (plain.root / "bob").rename(tmp_path / "elsewhere")
     (plain.root / "bob").symlink_to(elsewhere)
-    assert find_sequences(plain.root)[1].image("01", 3).size == (96, 64)
+    assert find_sequences(plain.root)[1].image("01", 3).shape == (3, 64, 96)

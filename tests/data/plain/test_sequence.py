@@ -79,7 +79,7 @@ def test_pairs_and_poses(plain, context):
     assert torch.equal(batch["points"][3], pairs[3]["points"])
     poses = PoseDataset(plain.root)
     assert len(poses) == 2 * 6 * 3
-    assert torch.equal(poses.tensors()["relative"], collate(list(poses))["relative"])
+    assert torch.equal(poses.tensors()[0]["relative"], collate(list(poses))["relative"])
 
 
 def test_a_crop_follows_the_person(plain):
@@ -109,7 +109,7 @@ def test_frames_are_named_by_the_last_number(plain):
     file.rename(file.with_name("cam7_take_0002.JPG"))
     sequence = plain.sequence()
     assert sequence.available(IMAGES, "01") == list(range(8))
-    assert sequence.image("01", 2).size == (96, 64)
+    assert sequence.image("01", 2).shape == (3, 64, 96)
 
 
 def test_a_frame_needs_pictures_and_keypoints_of_its_views(plain):
