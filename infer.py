@@ -113,7 +113,7 @@ def choose_image(root: Path, model: HumanViewSynthesis, settings: Orbit) -> tupl
     if name not in sequences:
         raise UserError(f"sequence: got {name!r}, wanted one of {', '.join(sequences)}")
     sequence = sequences[name]
-    if sequence.layout.skeleton != model.skeleton:
+    if sequence.layout.skeleton.joints != model.skeleton.joints:
         raise UserError(
             f"{root}: is a {sequence.layout.skeleton.name} capture, but the model's skeleton is {model.skeleton.name}"
         )

@@ -43,6 +43,7 @@ from hvs.runtime import (
     write_atomically,
 )
 from hvs.training_state import load_state, restore, save_state
+from hvs.transfer import load_imagenet, load_lifter
 
 # Losses by their weight in the sum (Rochette et al. 2021).
 WEIGHTS = dict(pixel=10.0, perceptual=10.0, appearance=1e-3, pose=1.0)
@@ -75,6 +76,10 @@ class Trainer:
 
     def run(self) -> None:
         stages = self.settings.stages
+        if self.settings.synthesis.lifter_weights:
+            stages = tuple(stage for stage in stages if stage != "lifter")
+            if not stages:
+                raise UserError("stages: only the lifter, and that comes with --synthesis.lifter-weights")
         reached = stages.index(self.state["stage"]) if self.state.get("stage") in stages else 0
         for stage in stages[reached:]:
             if stage == "lifter":
@@ -144,6 +149,8 @@ class Trainer:
             fused=True,
         )
         if self.state.get("stage") != "synthesis":
+            if settings.lifter_weights:
+                load_lifter(model, settings.lifter_weights)
             self.start_encoder(dataset)
             model.decoder.start_quiet()
         first = self.restore("synthesis", optimizer)
@@ -194,10 +201,7 @@ class Trainer:
         """From ImageNet's weights where there are some, else from random features of the training images."""
         weights = self.settings.synthesis.encoder_weights
         if weights:
-            try:
-                self.model.encoder.load_imagenet(weights)
-            except ValueError as error:
-                raise UserError(str(error)) from error
+            load_imagenet(self.model.encoder, weights)
         else:
             chosen = even_subset(dataset, START_IMAGES, self.settings.seed)
             images = torch.stack([chosen[i]["image_a"] for i in range(len(chosen))])
@@ -243,9 +247,11 @@ class Trainer:
         return dataset
 
     def check_skeleton(self, dataset: PairDataset | PoseDataset) -> None:
-        found, wanted = dataset.layout.skeleton.name, self.settings.model.skeleton
-        if found != wanted:
-            raise UserError(f"{self.root}: is a {found} capture, but the model's skeleton is {wanted}")
+        found, wanted = dataset.layout.skeleton, self.model.skeleton
+        if found.name != wanted.name:
+            raise UserError(f"{self.root}: is a {found.name} capture, but the model's skeleton is {wanted.name}")
+        if found.joints != wanted.joints:
+            raise UserError(f"{self.root}: its joints are not those of --model.joints, or in another order")
 
     def readable(self, batches: Iterable[dict[str, Any]], dataset: PairDataset) -> Iterator[dict[str, Any]]:
         """The batches, telling what had to be passed over for them."""

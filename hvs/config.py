@@ -77,6 +77,9 @@ class SynthesisSettings:
     encoder_weights: Path | None = None
     """ImageNet weights of a ResNet with group normalisation to start the encoder from. Without them it starts from
     random features that tell images apart."""
+    lifter_weights: Path | None = None
+    """Checkpoint to take the lifter from, in place of the stage "lifter", which is then left out. One of this project
+    or of the original; a lifter of the original's first stage will do."""
     weight_decay: float = 1e-2
     cosine: bool = False
     """Lower the learning rates to 5 % along a cosine, instead of keeping them."""

@@ -36,7 +36,7 @@ class VirtualViews:
         self.layout = dataset.layout
         root = self.layout.skeleton.root
         poses = []
-        for owner, frame in zip(dataset.index.owners, dataset.index.frames.tolist(), strict=True):
+        for owner, frame in zip(dataset.index.owners.tolist(), dataset.index.frames.tolist(), strict=True):
             # What cannot be read has been told by the data set.
             with suppress(DataError):
                 points, valid = dataset.sequences[owner].points(frame)

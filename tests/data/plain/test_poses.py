@@ -57,9 +57,9 @@ FAULTS = {
     "frames": ({"frames": np.zeros(3)}, "frames are not whole numbers"),
     "twice": ({"frames": np.array([1, 1, 2])}, "frames are not whole numbers, each once"),
     "confidence": ({"confidence": np.zeros(3)}, r"confidence has shape \[3\], wanted \[3, 17\]"),
-    "objects": ({"points": np.array([None, 1])}, "points.npy has dtype object, wanted numbers"),
-    "texts": ({"frames": np.array(["1", "2", "3"])}, "frames.npy has dtype <U1, wanted numbers"),
-    "records": ({"frames": np.zeros(3, [("a", "i4")])}, "wanted numbers"),
+    "objects": ({"points": np.array([None, 1])}, "points is no array of numbers"),
+    "texts": ({"frames": np.array(["1", "2", "3"])}, "frames is no array of numbers|frames.npy. is not readable"),
+    "records": ({"frames": np.zeros(3, [("a", "i4")])}, "frames is no array of numbers|frames.npy. is not readable"),
 }
 
 
@@ -83,11 +83,11 @@ def npy(shape, data=b"", dtype="<f4"):
 def test_archives_that_claim_too_much(tmp_path):
     file = tmp_path / "poses.npz"
     archive(file, frames=npy((3,), dtype="<i8", data=bytes(24)), points=npy((2**40, 17, 3), data=bytes(100)))
-    refused(file, "points.npy claims .* bytes and has ")
+    refused(file, "points.npy. is not readable as arrays")
     archive(file, frames=npy((-3,), dtype="<i8"), points=npy((1, 17, 3)))
     refused(file, "poses.npz: ")
     archive(file, frames=npy((1,), dtype="<i8", data=bytes(8)), points=bytes(300 * 2**20))
-    refused(file, "points.npy unfolds to 314572800 bytes, wanted at most")
+    refused(file, "points.npy. is not readable as arrays")
     archive(file, points=npy((1, 17, 3), data=bytes(204)))
     refused(file, "no array 'frames'")
 
