@@ -166,5 +166,5 @@ def test_two_files_and_a_large_one(tmp_path):
     with pytest.raises(DataError, match="two files of view a, a.yaml and a.yml"):
         read_yamls(tmp_path, ("a",), (".yaml", ".yml"))
     (tmp_path / "b.yaml").write_text("a: 1\n" * 2**18)
-    with pytest.raises(DataError, match="b.yaml: larger than 1048576 bytes"):
+    with pytest.raises(DataError, match="b.yaml: larger than 262144 bytes"):
         read_yamls(tmp_path, ("b",), (".yaml",))
