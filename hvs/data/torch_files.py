@@ -45,7 +45,12 @@ def is_torch_file(path: Path) -> bool:
     with open(path, "rb") as file:
         start = file.read(len(LEGACY_START))
     # Numbers at the end of a safetensors file could look like that of a zip.
-    return start == LEGACY_START or (start[8:9] != b"{" and zipfile.is_zipfile(path))
+    if start == LEGACY_START or start[8:9] == b"{":
+        return start == LEGACY_START
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return True
 
 
 def read_torch_file(path: Path, lenient: bool = False) -> Any:
