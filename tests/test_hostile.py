@@ -1,6 +1,7 @@
 """Hundreds of hostile and broken files: none runs anything, hangs or takes a GiB, and each is one clear error."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from hvs.checkpoint import save_model
 from hvs.data.stores import pack_label
 from hvs.models import HumanViewSynthesis
 from tests import hostile
-from tests.hostile.pickles import flipped
+from tests.hostile.pickles import CALLS, call, flipped, whole
 from tests.hostile.reading import GIB
 from tests.originals import SETTINGS, hyper_parameters
 
@@ -34,12 +35,12 @@ def good_checkpoint(folder):
     save_model(folder / "own.safetensors", HumanViewSynthesis(SETTINGS))
 
 
-# What is flipped: small files, in which every byte counts.
 def small_checkpoint(folder):
     content = {"state_dict": {"model.x": torch.ones(3)}, "hyper_parameters": hyper_parameters()}
     torch.save(content, folder / "small.ckpt")
 
 
+# What writes the files to be refused, one to be read, and one so small that every byte counts.
 KINDS = {
     "labels": (hostile.labels, good_label, good_label),
     "archives": (hostile.archives, good_archive, good_archive),
@@ -50,37 +51,42 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_hostile_files_are_refused_without_harm(kind, tmp_path):
     generate, good, small = KINDS[kind]
-    for name in ("good", "broken", "files", "small", "here"):
+    for name in ("good", "broken"):
         (tmp_path / name).mkdir()
     good(tmp_path / "good")
-    small(tmp_path / "small")
-    names = {}
-
-    def write(pairs):
-        for name, data in pairs:
-            file = f"{len(names):05d}"
-            names[file] = name
-            (tmp_path / "files" / file).write_bytes(data)
-
-    write(generate())
-    hostile_files = len(names)
-    (small_file,) = (tmp_path / "small").iterdir()
-    write(flipped(small_file.read_bytes(), FLIPS))
+    small(tmp_path / "broken")
+    (small_file,) = (tmp_path / "broken").iterdir()
     (tmp_path / "broken" / "text").write_bytes(b"no such thing")
-    small_file.rename(tmp_path / "broken" / small_file.name)
-    command = [sys.executable, "-m", "tests.hostile.reading", kind, str(tmp_path)]
-    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path / "here", env=environment, capture_output=True, text=True)
+    files = list(generate())
+    flips = list(flipped(small_file.read_bytes(), FLIPS))
+    outcomes, grown = read_apart(kind, tmp_path, files + flips)
+    bad = {name: found for name, found in outcomes.items() if found != ["refused"]}
+    # A changed byte may be one of a number.
+    bad = {name: found for name, found in bad.items() if found != ["read"] or not name.startswith("flip")}
+    assert not bad, "\n".join(f"{name}: {found}" for name, found in bad.items())
+    assert len({name for name, _ in files}) == len(files) >= 200
+    assert grown < GIB
+    assert not any((tmp_path / "here").iterdir())
+
+
+def read_apart(kind, folder, files):
+    """What became of each file in a process of its own, and by how many bytes that grew."""
+    for name in ("good", "broken", "files", "here"):
+        (folder / name).mkdir(exist_ok=True)
+    for number, (_, data) in enumerate(files):
+        (folder / "files" / f"{number:05d}").write_bytes(data)
+    command = [sys.executable, "-m", "tests.hostile.reading", kind, str(folder)]
+    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"]}
+    done = subprocess.run(command, cwd=folder / "here", env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found["results"]) == len(names)
-    bad = {}
-    for file, outcome in found["results"].items():
-        allowed = [["refused"]] if int(file) < hostile_files else [["refused"], ["read"]]
-        if outcome not in allowed:
-            bad[names[file]] = outcome
-    assert not bad, "\n".join(f"{n}: {o}" for n, o in bad.items())
-    refused = sum(outcome == ["refused"] for outcome in list(found["results"].values())[:hostile_files])
-    assert refused == hostile_files >= 200
-    assert found["grown"] < GIB
-    assert not any((tmp_path / "here").iterdir())
+    return dict(zip([name for name, _ in files], found["results"].values(), strict=True)), found["grown"]
+
+
+def test_a_careless_reader_would_be_caught(tmp_path):
+    names = ["os.mkdir", "os.system", "builtins.open", "builtins.exec", "builtins.bytearray", "importlib.import_module"]
+    files = [(name, whole(call(name, *CALLS[name]))) for name in names]
+    outcomes, _ = read_apart("careless", tmp_path, files)
+    assert all(found not in (["refused"], ["read"]) for found in outcomes.values()), outcomes
+    assert outcomes["builtins.bytearray"][0].startswith("MemoryError")
+    assert [file.name for file in (tmp_path / "here").iterdir()] == ["witness"]

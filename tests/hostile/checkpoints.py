@@ -29,7 +29,7 @@ def checkpoints() -> Files:
     fine = whole(lightning(tensor()))
     parts = [("a/data.pkl", fine), ("a/data/0", NUMBERS[8:])]
     yield from lying_zips(parts)
-    yield from lying_zips(parts[::-1])
+    yield from ((f"pickle last, {name}", data) for name, data in lying_zips(parts[::-1]))
     yield "two pickles", raw_zip([*parts, ("b/data.pkl", fine)])
     yield "no storage", raw_zip(parts[:1])
     yield "short storage", raw_zip([parts[0], ("a/data/0", NUMBERS[9:])])
