@@ -201,11 +201,9 @@ def test_bad_settings_end_with_one_line(command, tmp_path):
     assert code == 2 and "not a folder that can be written to" in error
 
 
-@pytest.mark.parametrize(
-    "option", ["--synthesis.perceptual-weights", "--synthesis.encoder-weights", "--synthesis.lifter-weights"]
-)
-def test_missing_weights_end_with_one_line(command, option):
-    code, error = command("--lifter.steps", "1", option, "no/where.pth")
+@pytest.mark.parametrize("weights", ["perceptual", "encoder", "lifter"])
+def test_missing_weights_end_with_one_line(command, weights):
+    code, error = command("--lifter.steps", "1", f"--synthesis.{weights}-weights", "no/where.pth")
     lines = [line for line in error.splitlines() if line.startswith("error:")]
     assert code == 2 and len(lines) == 1 and "no/where.pth" in lines[0] and "Traceback" not in error
 
@@ -236,7 +234,6 @@ def test_the_lifter_can_come_from_a_checkpoint(settings, command):
     train.Trainer(replace(settings, synthesis=synthesis)).run()
     found = hvs.load(settings.run / "model.safetensors").lifter.state_dict()
     assert all(torch.equal(found[name], value) for name, value in source.lifter.state_dict().items())
-    assert not (settings.run / "training.pt").exists() or training_state.load_state(settings)["stage"] == "synthesis"
     code, error = command("--synthesis.lifter-weights", str(path), "--stages", "lifter")
     assert code == 2 and "stages: only the lifter" in error
     code, error = command("--synthesis.lifter-weights", str(path), "--model.d-embedding", "96")
