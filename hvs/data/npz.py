@@ -42,9 +42,11 @@ def read_object_npz(path: str | Path) -> dict[str, Any]:
             found = {}
             for entry in archive.infolist():
                 name = f"entry {entry.filename[:80]!r}"
-                budget.take(entry.file_size)
+                budget.take(max(entry.file_size, entry.compress_size))
                 with archive.open(entry) as file:
                     found[entry.filename.removesuffix(".npy")] = _read_npy(Bounded(file, entry.file_size))
+            if not found:
+                raise Refusal("it is empty")
             return found
     # A damaged file can fail anywhere, with any error.
     except Exception as error:

@@ -45,7 +45,12 @@ def is_torch_file(path: Path) -> bool:
     with open(path, "rb") as file:
         start = file.read(len(LEGACY_START))
     # Numbers at the end of a safetensors file could look like that of a zip.
-    return start == LEGACY_START or (start[8:9] != b"{" and zipfile.is_zipfile(path))
+    if start == LEGACY_START or start[8:9] == b"{":
+        return start == LEGACY_START
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return True
 
 
 def read_torch_file(path: Path, lenient: bool = False) -> Any:
@@ -114,8 +119,11 @@ class _Reader:
     def share(self, storage: Tensor) -> None:
         self.shared.left += SHARED * storage.nbytes
 
-    def storage(self, pid: Any) -> Tensor:
+    def storage(self, pid: Any) -> Any:
         """The storage of a name as torch writes it: ("storage", its class, key, device, number of elements)."""
+        # The older format also has ("module", class, source) where a class is meant.
+        if type(pid) is tuple and len(pid) > 1 and pid[0] == "module":
+            return pid[1]
         view = pid[5:] if type(pid) is tuple else ()
         if type(pid) is not tuple or len(pid) < 5 or pid[0] != "storage" or any(part is not None for part in view):
             raise Refusal("it names a storage in a way that torch does not")

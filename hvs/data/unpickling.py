@@ -99,6 +99,8 @@ def unpickle(
     source = Bounded(io.BytesIO(source), len(source)) if isinstance(source, bytes) else source
     try:
         return _Machine(source, calls or {}, persistent, lenient).load()
+    except EOFError as error:
+        raise Refusal("it ends too early") from error
     # A damaged pickle can raise anything.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -183,4 +183,5 @@ def _check(name: str, tensor: Tensor, tail: tuple[int, ...]) -> None:
 def _check_number(name: str, value: object, kind: type) -> None:
     whole = type(value) is int
     if not (whole or (kind is float and type(value) is float and math.isfinite(value))):
-        raise ValueError(f"{name}: got {value!r:.40}, wanted a {'whole' if kind is int else 'finite'} number")
+        shown = repr(value) if type(value) in (int, float, str) else f"a {type(value).__name__}"
+        raise ValueError(f"{name}: got {shown:.40}, wanted a {'whole' if kind is int else 'finite'} number")
