@@ -15,7 +15,7 @@ from hvs.geometry.triangulation import triangulate
 from . import panoptic_raw as raw_files
 from .databases import Clip, labels, with_confidence
 from .run import Recording, common_length, prepare
-from .workers import Tick, run_tasks
+from .workers import Tick, Workers
 
 # The first frame of every subsequence, and the last frame of the last one.
 SUBSEQUENCES = {
@@ -93,11 +93,11 @@ def _open(folder: Path, out: Path, workers: int) -> Recording:
     )
 
 
-def _label_openpose(folder: Path, clip: Clip, cameras: dict[str, Camera], workers: int) -> None:
+def _label_openpose(folder: Path, clip: Clip, cameras: dict[str, Camera], workers: Workers) -> None:
     """2D poses as OpenPose found them, and 3D poses triangulated from its surest person in every view."""
     tasks = [partial(_store_openpose, folder, clip, view) for view in cameras]
     with _bar(clip, len(cameras)) as bar:
-        seen = torch.stack(run_tasks(tasks, workers, bar.update))  # [V, F, 135, 3]
+        seen = torch.stack(workers.run(tasks, bar.update))  # [V, F, 135, 3]
     if clip.has(clip.layout.points):
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -142,7 +142,7 @@ def _store_openpose(folder: Path, clip: Clip, view: str, tick: Tick) -> Tensor:
     return people
 
 
-def _label_official(folder: Path, clip: Clip, cameras: dict[str, Camera], workers: int) -> None:
+def _label_official(folder: Path, clip: Clip, cameras: dict[str, Camera], workers: Workers) -> None:
     """3D poses of the official reconstructions, and 2D poses by projection, where nobody else is in the scene."""
     read = []
     with _bar(clip, 1) as bar:
