@@ -9,6 +9,7 @@ from hvs.data.layouts import IMAGES
 from hvs.data.preparation import panoptic, prepare_panoptic
 from hvs.data.preparation import panoptic_raw as raw_files
 from hvs.data.preparation.databases import Clip
+from hvs.geometry import Camera
 
 
 def clip_of(out, index=0, frames=6):
@@ -88,15 +89,15 @@ def test_frames_that_nobody_reconstructed(raw_copy, tmp_path):
 
 def test_joints_out_of_an_image_are_not_seen_in_it(raw_copy, tmp_path):
     raw, out = raw_copy("panoptic-raw"), tmp_path / "out"
-    # The left shoulder so far to the side that the lens's model folds it back into the image; the right one unknown.
-    far = lambda content: content["bodies"][0]["joints19"].__setitem__(slice(12, 16), [9e3, 0, 0, 1])  # noqa: E731
+    # The left shoulder so high up that the lens's model folds it back into the image; the right one unknown.
+    far = lambda content: content["bodies"][0]["joints19"].__setitem__(slice(12, 16), [0, -9e3, 0, 1])  # noqa: E731
     unknown = lambda content: content["bodies"][0]["joints19"].__setitem__(39, -1)  # noqa: E731
     for change in (far, unknown):
         edit(raw_files.body_file(raw / "subject1_pose1", 0), change)
     prepare_panoptic(raw, out, masks=raw / "masks", workers=1)
     clip = clip_of(out)
     points = clip.label(clip.layout.points, 0)
-    assert points[5].tolist() == [90, 0, 0, 1] and not points[6].any()
+    assert points[5].tolist() == [0, -90, 0, 1] and not points[6].any()
     for view in ("00", "01", "02"):
         assert not clip.label(clip.layout.keypoints, 0, view)[5:7].any()
 
@@ -128,3 +129,15 @@ def test_images_of_another_size_than_the_cameras_are_named(raw_copy, tmp_path):
     edit(file, lambda content: content["cameras"][1].update(resolution=[1920, 1080]))
     with pytest.raises(DataError, match="hd_00_01.mp4: frame 0 is 128x72, its camera 1920x1080"):
         prepare_panoptic(raw, tmp_path / "out", masks=raw / "masks", workers=1)
+
+
+def test_points_that_the_lens_would_fold_into_the_image_are_not_seen():
+    K = torch.tensor([[1400.0, 0, 960], [0, 1400, 540], [0, 0, 1]]).double()
+    lens = torch.tensor([-0.3, 0, 0, 0, 0]).double()
+    camera = Camera(K, torch.eye(3).double(), torch.zeros(3).double(), lens, 1080, 1920)
+    points = torch.tensor([[[3.64, 0, 2, 1], [0.3, 0.2, 2, 0.7], [0.3, 0.2, -2, 1], [0.3, 0.2, 2, 0]]]).double()
+    pixels = camera.project(points[..., :3])[0]
+    assert 0 < pixels[0, 0] < 1920
+    found = panoptic._project(points, camera)[0]
+    assert not found[[0, 2, 3]].any()
+    torch.testing.assert_close(found[1], torch.cat((pixels[1], torch.tensor([0.7]).double())))
