@@ -14,6 +14,7 @@ from hvs.geometry import Camera
 from . import human36m_raw as raw_files
 from .databases import Clip, labels
 from .run import Dropped, Recording, prepare
+from .workers import Workers
 
 # Their poses do not fit their videos.
 MISALIGNED = {"S11": ("Directions",), "S9": ("Greeting", "SittingDown_1", "Waiting_1")}
@@ -104,7 +105,7 @@ def _camera(vector: Tensor, subject: int, index: int, video: Path, metadata: Pat
         raise DataError(f"{metadata}: {where} has {error}, wanted them positive") from error
 
 
-def _label(points: Tensor, seen: dict[str, Tensor], clip: Clip, cameras: dict[str, Camera], workers: int) -> None:
+def _label(points: Tensor, seen: dict[str, Tensor], clip: Clip, cameras: dict[str, Camera], workers: Workers) -> None:
     every = range(clip.frames)
     for view in cameras:
         if not clip.has(clip.layout.keypoints, view):

@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
@@ -116,14 +117,28 @@ def pack_camera(camera: Camera) -> tuple[list[float], list[float]]:
     return torch.cat((angles, centre)).tolist(), lens
 
 
+def load_cdflib() -> ModuleType:
+    """The package that reads and writes CDF files.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; says how to.
+    """
+    try:
+        import cdflib
+        import cdflib.cdfwrite
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("CDF files need cdflib: pip install 'hvs[prepare]'", name="cdflib") from error
+    return cdflib
+
+
 def read_positions(file: Path) -> Tensor:
     """The poses of a CDF file, [F, 17, 3] float64, in metres in the world.
 
     Raises:
         DataError: it is missing or broken, or has no such poses.
+        ModuleNotFoundError: cdflib is not installed.
     """
-    import cdflib
-
+    cdflib = load_cdflib()
     if not file.is_file():
         raise DataError(f"{file}: no such file of poses")
     try:

@@ -63,9 +63,7 @@ class GivenMasks:
         video = next((file for suffix in VIDEOS if (file := place.with_name(place.name + suffix)).is_file()), None)
         if video:
             if (count := count_frames(video)) < clip.first + clip.frames:
-                raise DataError(
-                    f"{video}: has {count} frames, the video of the view at least {clip.first + clip.frames}"
-                )
+                raise DataError(f"{video}: has {count} frames, its view at least {clip.first + clip.frames}")
             with closing(read_frames(video, clip.first)) as pictures:
                 for frame, picture in enumerate(islice(pictures, clip.frames)):
                     yield frame, _binary(Image.fromarray(picture), size, f"{video}: frame {clip.first + frame}")
@@ -107,7 +105,7 @@ class Segmentation:
         try:
             function = getattr(importlib.import_module(module), name)
         except Exception as error:
-            raise DataError(f"segment: cannot import {self.hook} ({type(error).__name__}: {error})") from error
+            raise DataError(f"segment: cannot import {self.hook} ({_one_line(error)})") from error
         if not callable(function):
             raise DataError(f"segment: {self.hook} is a {type(function).__name__}, wanted a function")
         return function
@@ -120,7 +118,7 @@ class Segmentation:
             try:
                 mask = torch.as_tensor(function(image)).detach().cpu().squeeze(0)
             except Exception as error:
-                raise DataError(f"{where}: {self.hook} failed ({type(error).__name__}: {error})") from error
+                raise DataError(f"{where}: {self.hook} failed ({_one_line(error)})") from error
             if mask.shape != image.shape[1:]:
                 got = f"{self.hook} gave a mask of shape {list(mask.shape)}"
                 raise DataError(f"{where}: {got}, wanted {list(image.shape[1:])}")
@@ -192,6 +190,10 @@ def _binary(picture: Image.Image, size: tuple[int, int], where: str) -> np.ndarr
     # Many tools write masks of 0 and 1.
     threshold = 1 if values.max() == 1 else 128
     return np.uint8(255) * (values >= threshold)
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def choose_source(masks: Path | None, segment: str | None) -> MaskSource:

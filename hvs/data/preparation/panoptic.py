@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from hvs.data.stores import DataError
-from hvs.geometry import Camera
-from hvs.geometry.triangulation import triangulate
+from hvs.geometry import Camera, distort
+from hvs.geometry.triangulation import triangulate, undistort_exactly
 
 from . import panoptic_raw as raw_files
 from .databases import Clip, labels, with_confidence
 from .run import Recording, common_length, prepare
-from .workers import Tick, run_tasks
+from .workers import Tick, Workers
 
 # The first frame of every subsequence, and the last frame of the last one.
 SUBSEQUENCES = {
@@ -32,6 +32,8 @@ SUBSEQUENCES = {
 DRIFTING = dict.fromkeys(("171204_pose5", "171204_pose6"), ("12", "16", "18", "27"))
 # With fewer views to agree, two wrong ones are soon believed.
 LEAST_VIEWS = 3
+# On the plane z = 1.
+FOLDED = 1e-3
 NO_FILE, NOBODY, SEVERAL = "no file of the frame", "nobody", "more than one person"
 NOT_FOUND = "no joint that enough views agree on"
 OPENPOSE, OFFICIAL = "OpenPose, triangulated", "official reconstructions"
@@ -93,11 +95,11 @@ def _open(folder: Path, out: Path, workers: int) -> Recording:
     )
 
 
-def _label_openpose(folder: Path, clip: Clip, cameras: dict[str, Camera], workers: int) -> None:
+def _label_openpose(folder: Path, clip: Clip, cameras: dict[str, Camera], workers: Workers) -> None:
     """2D poses as OpenPose found them, and 3D poses triangulated from its surest person in every view."""
     tasks = [partial(_store_openpose, folder, clip, view) for view in cameras]
     with _bar(clip, len(cameras)) as bar:
-        seen = torch.stack(run_tasks(tasks, workers, bar.update))  # [V, F, 135, 3]
+        seen = torch.stack(workers.run(tasks, bar.update))  # [V, F, 135, 3]
     if clip.has(clip.layout.points):
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -142,7 +144,7 @@ def _store_openpose(folder: Path, clip: Clip, view: str, tick: Tick) -> Tensor:
     return people
 
 
-def _label_official(folder: Path, clip: Clip, cameras: dict[str, Camera], workers: int) -> None:
+def _label_official(folder: Path, clip: Clip, cameras: dict[str, Camera], workers: Workers) -> None:
     """3D poses of the official reconstructions, and 2D poses by projection, where nobody else is in the scene."""
     read = []
     with _bar(clip, 1) as bar:
@@ -172,8 +174,13 @@ def _label_official(folder: Path, clip: Clip, cameras: dict[str, Camera], worker
 
 def _project(points: Tensor, camera: Camera) -> Tensor:
     """Pixels and confidence [F, J, 3] of points and confidence [F, J, 4]; zero what is unknown or not in the image."""
-    pixels = camera.project(points[..., :3])
+    placed = camera.to_camera(points[..., :3])
+    straight = placed[..., :2] / placed[..., 2:]
+    bent = distort(straight, camera.distortion)
+    pixels = bent @ camera.K[:2, :2].mT + camera.K[:2, 2]
     last = pixels.new_tensor((camera.width - 1, camera.height - 1))
-    inside = ((pixels >= 0) & (pixels <= last)).all(-1) & (camera.to_camera(points[..., :3])[..., 2] > 0)
-    seen = inside & (points[..., 3] > 0)
+    inside = ((pixels >= 0) & (pixels <= last)).all(-1) & (placed[..., 2] > 0)
+    # The lens's model folds what is far outside back into the image.
+    folded = (undistort_exactly(bent.flatten(0, -2), camera.distortion).view_as(bent) - straight).norm(dim=-1) > FOLDED
+    seen = inside & ~folded & (points[..., 3] > 0)
     return with_confidence(pixels, points[..., 3]).where(seen[..., None], 0.0)

@@ -19,7 +19,7 @@ from .databases import Clip, camera_entry, write_json
 from .masks import MaskSource, Silhouette, choose_source
 from .pictures import ViewJob
 from .report import Report
-from .workers import run_tasks
+from .workers import Workers
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Recording:
     videos: dict[str, Path]
     lost_views: dict[str, str]
     poses: str
-    label: Callable[[Clip, dict[str, Camera], int], None]
+    label: Callable[[Clip, dict[str, Camera], Workers], None]
 
 
 class Dropped(Exception):  # noqa: N818
@@ -71,14 +71,14 @@ def prepare(
     Raises:
         DataError: after all that could be prepared was: the first fault.
     """
-    workers = workers if workers is not None else os.cpu_count() or 1
-    if workers < 1:
-        raise DataError(f"workers: got {workers}, wanted at least 1")
+    count = workers if workers is not None else os.cpu_count() or 1
+    if count < 1:
+        raise DataError(f"workers: got {count}, wanted at least 1")
     source, report, faults = choose_source(masks, segment), Report(), []
-    with _alone(out):
+    with _alone(out), Workers(count) as workers:
         for name, opener in openers.items():
             try:
-                _prepare_one(opener(workers), source, report, workers)
+                _prepare_one(opener(count), source, report, workers)
             except Dropped as reason:
                 report.drop(name, str(reason))
             except DataError as fault:
@@ -95,7 +95,7 @@ def prepare(
     return summary
 
 
-def _prepare_one(recording: Recording, source: MaskSource, report: Report, workers: int) -> None:
+def _prepare_one(recording: Recording, source: MaskSource, report: Report, workers: Workers) -> None:
     from tqdm import tqdm
 
     views = list(recording.cameras)
@@ -113,7 +113,7 @@ def _prepare_one(recording: Recording, source: MaskSource, report: Report, worke
     ]
     jobs = [job for job in jobs if job.frames()]
     with tqdm(total=sum(job.frames() for job in jobs), desc=f"{recording.name}: pictures", unit="frame") as bar:
-        run_tasks(jobs, workers, bar.update)
+        workers.run(jobs, bar.update)
     for clip in recording.clips:
         report.add(clip, views, recording.lost_views)
 

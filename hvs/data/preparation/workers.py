@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import queue
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,59 +16,87 @@ Task = Callable[[Tick], Any]
 PATIENCE = 0.2
 
 
-def run_tasks(tasks: list[Task], workers: int, tick: Tick) -> list[Any]:
-    """What the tasks give, in their order; with one worker they run here, with more in processes of their own.
+class Workers:
+    """Processes that start with the first tasks for them, and end with the block.
 
     Args:
-        tasks: functions of `tick` that can be pickled.
-        workers: processes.
-        tick: called here for every time that a task calls its own.
-
-    Raises:
-        Exception: the first fault of any task; what others had finished stays.
+        count: of processes; a single one is this one.
     """
-    if workers <= 1 or len(tasks) <= 1:
-        return [task(tick) for task in tasks]
-    # Forked processes would share the locks of this one's threads, and could not use its GPU.
-    context = multiprocessing.get_context("spawn")
-    ticks = context.Queue()
-    with ProcessPoolExecutor(min(workers, len(tasks)), context, _start, (ticks,)) as pool:
-        futures = [pool.submit(_work, task) for task in tasks]
+
+    def __init__(self, count: int):
+        self.count = count
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if self._pool:
+            self._stop() if kind else self._pool.shutdown()
+
+    def run(self, tasks: list[Task], tick: Tick) -> list[Any]:
+        """What the tasks give, in their order.
+
+        Args:
+            tasks: functions of `tick` that can be pickled.
+            tick: called here for every time that a task calls its own.
+
+        Raises:
+            Exception: the first fault of any task; what others had finished stays.
+        """
+        if self.count <= 1 or len(tasks) <= 1:
+            return [task(tick) for task in tasks]
+        self._start()
+        futures = [self._pool.submit(_work, task) for task in tasks]
         try:
-            _wait(futures, ticks, tick)
+            self._wait(futures, tick)
         except BaseException:
-            processes = list(pool._processes.values())
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()
+            self._stop()
             raise
         return [future.result() for future in futures]
 
+    def _start(self) -> None:
+        if not self._pool:
+            # Forked processes would share the locks of this one's threads, and could not use its GPU.
+            context = multiprocessing.get_context("spawn")
+            self._ticks = context.Queue()
+            self._pool = ProcessPoolExecutor(self.count, context, _begin, (self._ticks,))
 
-def _wait(futures: list[Future], ticks: multiprocessing.Queue, tick: Tick) -> None:
-    while True:
-        finished = all(future.done() for future in futures)
-        try:
-            while True:
-                ticks.get(timeout=0 if finished else PATIENCE)
-                tick()
-        except queue.Empty:
-            pass
-        for future in futures:
-            if future.done():
-                future.result()
-        if finished:
-            return
+    def _stop(self) -> None:
+        """End the processes in the middle of their work; the next tasks start others."""
+        processes = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+            process.join()
+        self._pool = None
+
+    def _wait(self, futures: list[Future], tick: Tick) -> None:
+        while True:
+            finished = all(future.done() for future in futures)
+            try:
+                while True:
+                    self._ticks.get(timeout=0 if finished else PATIENCE)
+                    tick()
+            except queue.Empty:
+                pass
+            for future in futures:
+                if future.done():
+                    future.result()
+            if finished:
+                return
 
 
 _ticks = None
 
 
-def _start(ticks: multiprocessing.Queue) -> None:
+def _begin(ticks: multiprocessing.Queue) -> None:
     global _ticks
     import torch
 
     _ticks = ticks
+    # An interrupted run is ended by its parent.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     # A worker whose parent was killed would wait for work for ever.
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -89,8 +89,7 @@ def write_human36m(root: Path, name: str, take: Take) -> None:
 
 def _write_positions(file: Path, points: Tensor) -> None:
     """A CDF file of points [frames, 17, 3] in metres, among the 32 joints in millimetres."""
-    import cdflib.cdfwrite
-
+    cdflib = human36m_raw.load_cdflib()
     pose = torch.zeros(len(points), human36m_raw.CAPTURED, 3, dtype=torch.float64)
     pose[:, list(human36m_raw.JOINTS)] = points / human36m_raw.MILLIMETRE
     pose = pose.flatten(1)
