@@ -16,8 +16,20 @@ ALLOWED = {
     "models": {"geometry", "kernels"},
     "data": {"geometry"},
 }
-HEAVY = {"PIL", "anny", "cv2", "imageio", "lmdb", "lpips", "safetensors", "tensorboard", "torchmetrics", "torchvision"}
-HEAVY |= {"tqdm", "tyro", "viser", "warp", "matplotlib", "scipy"}
+HEAVY = {
+    "PIL",
+    "anny",
+    "cdflib",
+    "cv2",
+    "imageio",
+    "lmdb",
+    "lpips",
+    "safetensors",
+    "tensorboard",
+    "torchmetrics",
+    "torchvision",
+}
+HEAVY |= {"cdflib", "tqdm", "tyro", "viser", "warp", "matplotlib", "scipy"}
 
 
 def imported_rooms(file: Path) -> set[str]:

@@ -32,6 +32,8 @@ SUBSEQUENCES = {
 DRIFTING = dict.fromkeys(("171204_pose5", "171204_pose6"), ("12", "16", "18", "27"))
 # With fewer views to agree, two wrong ones are soon believed.
 LEAST_VIEWS = 3
+# Frames; more would only take more memory.
+TRIANGULATED_AT_ONCE = 256
 # On the plane z = 1.
 FOLDED = 1e-3
 NO_FILE, NOBODY, SEVERAL = "no file of the frame", "nobody", "more than one person"
@@ -102,24 +104,29 @@ def _label_openpose(folder: Path, clip: Clip, cameras: dict[str, Camera], worker
         seen = torch.stack(workers.run(tasks, bar.update))  # [V, F, 135, 3]
     if clip.has(clip.layout.points):
         return
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = triangulate(
-        seen[..., :2].to(device),
-        seen[..., 2].to(device),
-        list(cameras.values()),
-        least_views=min(LEAST_VIEWS, max(2, len(cameras))),
-    )
-    confidence = found.confidence.cpu()
-    known = (confidence > 0).any(-1)
+    with _bar(clip, 1, "triangulation") as bar:
+        parts = []
+        for part in seen.split(TRIANGULATED_AT_ONCE, dim=1):
+            parts.append(_triangulate(part, list(cameras.values())))
+            bar.update(part.shape[1])
+    points = torch.cat(parts)
+    known = points[..., 3].any(-1)
     dropped = Counter({NOT_FOUND: int((~known).sum())} if not known.all() else {})
-    points = with_confidence(found.points.cpu(), confidence)
     clip.write(clip.layout.points, None, labels(points, known.nonzero()[:, 0].tolist()), dropped)
 
 
-def _bar(clip: Clip, views: int):
+def _triangulate(seen: Tensor, cameras: list[Camera]) -> Tensor:
+    """World points and confidence [F, J, 4] of pixels and confidence [V, F, J, 3], found on the GPU if there is one."""
+    seen = seen.to("cuda" if torch.cuda.is_available() else "cpu")
+    least_views = min(LEAST_VIEWS, max(2, len(cameras)))
+    found = triangulate(seen[..., :2], seen[..., 2], cameras, least_views=least_views)
+    return with_confidence(found.points, found.confidence).cpu()
+
+
+def _bar(clip: Clip, views: int, what: str = "poses"):
     from tqdm import tqdm
 
-    return tqdm(total=views * clip.frames, desc=f"{clip.name}: poses", unit="frame")
+    return tqdm(total=views * clip.frames, desc=f"{clip.name}: {what}", unit="frame")
 
 
 def _store_openpose(folder: Path, clip: Clip, view: str, tick: Tick) -> Tensor:
