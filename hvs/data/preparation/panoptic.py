@@ -5,6 +5,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,7 +61,7 @@ def prepare_panoptic(
     Raises:
         DataError: something is missing or broken; what had been prepared before stays.
     """
-    found = sorted(file.parent.resolve() for file in Path(raw).glob("*/calibration_*.json"))
+    found = sorted(file.parent.absolute() for file in Path(raw).glob("*/calibration_*.json"))
     if not found:
         raise DataError(f"{raw}: no raw Panoptic sequence here, wanted <sequence>/calibration_<sequence>.json")
     folders = {folder.name: folder for folder in found}
@@ -101,7 +102,7 @@ def _label_openpose(folder: Path, clip: Clip, cameras: dict[str, Camera], worker
     """2D poses as OpenPose found them, and 3D poses triangulated from its surest person in every view."""
     tasks = [partial(_store_openpose, folder, clip, view) for view in cameras]
     with _bar(clip, len(cameras)) as bar:
-        seen = torch.stack(workers.run(tasks, bar.update))  # [V, F, 135, 3]
+        seen = torch.from_numpy(np.stack(workers.run(tasks, bar.update)))  # [V, F, 135, 3]
     if clip.has(clip.layout.points):
         return
     with _bar(clip, 1, "triangulation") as bar:
@@ -129,9 +130,9 @@ def _bar(clip: Clip, views: int, what: str = "poses"):
     return tqdm(total=views * clip.frames, desc=f"{clip.name}: {what}", unit="frame")
 
 
-def _store_openpose(folder: Path, clip: Clip, view: str, tick: Tick) -> Tensor:
+def _store_openpose(folder: Path, clip: Clip, view: str, tick: Tick) -> np.ndarray:
     """The surest person of every frame of a view [F, 135, 3]; stored where there is exactly one."""
-    people = torch.zeros(clip.frames, raw_files.JOINTS, 3)
+    people = np.zeros((clip.frames, raw_files.JOINTS, 3), np.float32)
     kept, dropped = [], Counter()
     for frame in range(clip.frames):
         tick()
@@ -147,7 +148,8 @@ def _store_openpose(folder: Path, clip: Clip, view: str, tick: Tick) -> Tensor:
         else:
             dropped[SEVERAL if len(found) else NOBODY] += 1
     if not clip.has(clip.layout.keypoints, view):
-        clip.write(clip.layout.keypoints, view, labels(people, kept), dropped)
+        clip.write(clip.layout.keypoints, view, labels(torch.from_numpy(people), kept), dropped)
+    # An array: tensors would come through shared memory, of which many containers have little.
     return people
 
 

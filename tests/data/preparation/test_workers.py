@@ -17,6 +17,10 @@ def count(number, tick):
     return number, os.getpid()
 
 
+def end(tick):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def fail(tick):
     raise DataError("file: broken")
 
@@ -30,6 +34,9 @@ def test_results_come_in_order_and_every_tick_is_counted_and_a_fault_stops_only_
         assert [number for number, _ in found] == [3, 0, 5, 1]
         assert ticks == [os.getpid()] * 9
         assert (os.getpid() in {process for _, process in found}) == (workers == 1)
+        if workers > 1:
+            with pytest.raises(DataError, match="^workers: one was killed, perhaps for want of memory"):
+                pool.run([partial(count, 1), end], lambda: None)
         with pytest.raises(DataError, match="^file: broken$"):
             pool.run([partial(count, 1), fail, partial(count, 1)], lambda: None)
         assert [number for number, _ in pool.run([partial(count, 1), partial(count, 2)], lambda: None)] == [1, 2]
