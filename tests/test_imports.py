@@ -16,19 +16,7 @@ ALLOWED = {
     "models": {"geometry", "kernels"},
     "data": {"geometry"},
 }
-HEAVY = {
-    "PIL",
-    "anny",
-    "cdflib",
-    "cv2",
-    "imageio",
-    "lmdb",
-    "lpips",
-    "safetensors",
-    "tensorboard",
-    "torchmetrics",
-    "torchvision",
-}
+HEAVY = {"PIL", "anny", "cv2", "imageio", "lmdb", "lpips", "safetensors", "tensorboard", "torchmetrics", "torchvision"}
 HEAVY |= {"cdflib", "tqdm", "tyro", "viser", "warp", "matplotlib", "scipy"}
 
 
