@@ -25,17 +25,17 @@ AGREEMENT = 0.015
 # The loss bends where residuals are so many times as large: views that are a little off are only noisy.
 LOSS_SCALE = 1.5
 # Of the views that see a joint, this part must agree.
-CONSENSUS = 1 / 3
+CONSENSUS = 1 / 4
 # Where rays are closer to parallel than this, depth is a guess.
 LEAST_ANGLE = math.radians(1.0)
-# Proposals per joint; up to 14 views that is all their pairs.
-MOST_PAIRS = 96
+# Proposals per joint; up to 11 views that is all their pairs.
+MOST_PAIRS = 64
 # Nothing nearer to a camera than this is seen by it (metres).
 NEAR = 1e-2
 # On the plane z = 1.
 NEWTON_STEPS, SLOPE_STEP, UNDISTORTED = 10, 1e-6, 1e-6
 REFINEMENT_STEPS = 15
-# Of (joint, pair, view) scored at once, some 200 MB.
+# Of (joint, pair, view) scored at once, some 300 MB.
 CHUNK = 2**20
 
 
@@ -78,7 +78,7 @@ def triangulate(
         cameras: one for each view, on any device; their images may differ in size.
         threshold: in pixels, how far off a view may see a point that it agrees with; by default 1.5 % of the shorter
             side of each image.
-        least_views: so many views must see a joint, at least 2. Of them a third must agree, and three where there
+        least_views: so many views must see a joint, at least 2. Of them a quarter must agree, and three where there
             are as many, on rays that differ by a degree or more.
 
     Returns:

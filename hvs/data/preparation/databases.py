@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import torch
 from torch import Tensor
 
@@ -65,7 +66,10 @@ class Clip:
             # Before the database takes its name, so that none is without its note.
             write_json(self._note(modality, view), dict(sorted(dropped.items())))
 
-        write_store(self.place(modality, view), noted())
+        try:
+            write_store(self.place(modality, view), noted())
+        except lmdb.Error as error:
+            raise DataError(f"{self.place(modality, view)}: cannot be written ({error})") from error
 
     def dropped(self, modality: str, view: str | None = None) -> Counter[str]:
         """Reason -> frames that a database lacks."""
@@ -88,6 +92,8 @@ class Clip:
             raise DataError(f"{file}: begun with {was}, now {settings}; remove {self.folder} to prepare it anew")
         for leftover in self.folder.glob("Databases/**/.*.lmdb.*"):
             shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in self.folder.rglob(".*.json"):
+            leftover.unlink()
         write_json(file, settings)
 
     def settings(self) -> dict[str, Any]:

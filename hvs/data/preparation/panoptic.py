@@ -5,6 +5,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,8 @@ SUBSEQUENCES = {
 DRIFTING = dict.fromkeys(("171204_pose5", "171204_pose6"), ("12", "16", "18", "27"))
 # With fewer views to agree, two wrong ones are soon believed.
 LEAST_VIEWS = 3
+# Frames; more would only take more memory.
+TRIANGULATED_AT_ONCE = 256
 # On the plane z = 1.
 FOLDED = 1e-3
 NO_FILE, NOBODY, SEVERAL = "no file of the frame", "nobody", "more than one person"
@@ -58,7 +61,7 @@ def prepare_panoptic(
     Raises:
         DataError: something is missing or broken; what had been prepared before stays.
     """
-    found = sorted(file.parent.resolve() for file in Path(raw).glob("*/calibration_*.json"))
+    found = sorted(file.parent.absolute() for file in Path(raw).glob("*/calibration_*.json"))
     if not found:
         raise DataError(f"{raw}: no raw Panoptic sequence here, wanted <sequence>/calibration_<sequence>.json")
     folders = {folder.name: folder for folder in found}
@@ -99,32 +102,37 @@ def _label_openpose(folder: Path, clip: Clip, cameras: dict[str, Camera], worker
     """2D poses as OpenPose found them, and 3D poses triangulated from its surest person in every view."""
     tasks = [partial(_store_openpose, folder, clip, view) for view in cameras]
     with _bar(clip, len(cameras)) as bar:
-        seen = torch.stack(workers.run(tasks, bar.update))  # [V, F, 135, 3]
+        seen = torch.from_numpy(np.stack(workers.run(tasks, bar.update)))  # [V, F, 135, 3]
     if clip.has(clip.layout.points):
         return
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = triangulate(
-        seen[..., :2].to(device),
-        seen[..., 2].to(device),
-        list(cameras.values()),
-        least_views=min(LEAST_VIEWS, max(2, len(cameras))),
-    )
-    confidence = found.confidence.cpu()
-    known = (confidence > 0).any(-1)
+    with _bar(clip, 1, "triangulation") as bar:
+        parts = []
+        for part in seen.split(TRIANGULATED_AT_ONCE, dim=1):
+            parts.append(_triangulate(part, list(cameras.values())))
+            bar.update(part.shape[1])
+    points = torch.cat(parts)
+    known = points[..., 3].any(-1)
     dropped = Counter({NOT_FOUND: int((~known).sum())} if not known.all() else {})
-    points = with_confidence(found.points.cpu(), confidence)
     clip.write(clip.layout.points, None, labels(points, known.nonzero()[:, 0].tolist()), dropped)
 
 
-def _bar(clip: Clip, views: int):
+def _triangulate(seen: Tensor, cameras: list[Camera]) -> Tensor:
+    """World points and confidence [F, J, 4] of pixels and confidence [V, F, J, 3], found on the GPU if there is one."""
+    seen = seen.to("cuda" if torch.cuda.is_available() else "cpu")
+    least_views = min(LEAST_VIEWS, max(2, len(cameras)))
+    found = triangulate(seen[..., :2], seen[..., 2], cameras, least_views=least_views)
+    return with_confidence(found.points, found.confidence).cpu()
+
+
+def _bar(clip: Clip, views: int, what: str = "poses"):
     from tqdm import tqdm
 
-    return tqdm(total=views * clip.frames, desc=f"{clip.name}: poses", unit="frame")
+    return tqdm(total=views * clip.frames, desc=f"{clip.name}: {what}", unit="frame")
 
 
-def _store_openpose(folder: Path, clip: Clip, view: str, tick: Tick) -> Tensor:
+def _store_openpose(folder: Path, clip: Clip, view: str, tick: Tick) -> np.ndarray:
     """The surest person of every frame of a view [F, 135, 3]; stored where there is exactly one."""
-    people = torch.zeros(clip.frames, raw_files.JOINTS, 3)
+    people = np.zeros((clip.frames, raw_files.JOINTS, 3), np.float32)
     kept, dropped = [], Counter()
     for frame in range(clip.frames):
         tick()
@@ -140,7 +148,8 @@ def _store_openpose(folder: Path, clip: Clip, view: str, tick: Tick) -> Tensor:
         else:
             dropped[SEVERAL if len(found) else NOBODY] += 1
     if not clip.has(clip.layout.keypoints, view):
-        clip.write(clip.layout.keypoints, view, labels(people, kept), dropped)
+        clip.write(clip.layout.keypoints, view, labels(torch.from_numpy(people), kept), dropped)
+    # An array: tensors would come through shared memory, of which many containers have little.
     return people
 
 

@@ -7,7 +7,10 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
+
+from hvs.data.stores import DataError
 
 # Called after each frame.
 Tick = Callable[[], Any]
@@ -50,6 +53,9 @@ class Workers:
         futures = [self._pool.submit(_work, task) for task in tasks]
         try:
             self._wait(futures, tick)
+        except BrokenProcessPool as error:
+            self._stop()
+            raise DataError("workers: one was killed, perhaps for want of memory; try fewer of them") from error
         except BaseException:
             self._stop()
             raise
