@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from hvs.geometry import Camera
+from hvs.geometry import Camera, triangulate
 from hvs.geometry.distortion import COEFFICIENT_COUNTS
-from hvs.geometry.triangulation import triangulate
 
 from ..layouts import IMAGES, LAYOUTS, MASKS, Layout, Split
 from ..sequences import Sequence
