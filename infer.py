@@ -16,7 +16,7 @@ from tqdm import tqdm
 import hvs
 from hvs import Camera, HumanViewSynthesis
 from hvs.checkpoint import read_extra
-from hvs.data import Sequence, collate, find_sequences
+from hvs.data import NoSequencesError, Sequence, collate, find_sequences
 from hvs.data.datasets import load_view, make_pair
 from hvs.evaluation import to_device
 from hvs.pictures import to_uint8
@@ -35,9 +35,9 @@ class Orbit:
     checkpoint: Path | None = None
     """Model to use. The newest one under runs/ by default."""
     root: Path | None = None
-    """Folder of a prepared capture. The one that the model was trained on by default."""
+    """Folder of a capture. The one that the model was trained on by default."""
     sequence: str | None = None
-    """Name of the sequence in the capture. The first one that was never trained on by default."""
+    """Name of the sequence in the capture. The first one that was never trained on, if there is one, by default."""
     frame: int | None = None
     """Which frame. The middle one of the test split by default."""
     view: str | None = None
@@ -105,11 +105,15 @@ def trained_on(checkpoint: Path) -> Path:
 
 def choose_image(root: Path, model: HumanViewSynthesis, settings: Orbit) -> tuple[Sequence, int, str]:
     sequences = {sequence.name: sequence for sequence in find_sequences(root, "all")}
-    name = settings.sequence or next(iter(find_sequences(root, "unknown"))).name
+    try:
+        others = find_sequences(root, "unknown")
+    except NoSequencesError:
+        others = list(sequences.values())
+    name = settings.sequence or others[0].name
     if name not in sequences:
         raise UserError(f"sequence: got {name!r}, wanted one of {', '.join(sequences)}")
     sequence = sequences[name]
-    if sequence.layout.skeleton != model.skeleton:
+    if sequence.layout.skeleton.joints != model.skeleton.joints:
         raise UserError(
             f"{root}: is a {sequence.layout.skeleton.name} capture, but the model's skeleton is {model.skeleton.name}"
         )

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
 from hvs.config import DESCRIPTIONS, PRESETS, DataSettings, TrainSettings
-from hvs.data import PairDataset, PoseDataset, collate, even_subset
+from hvs.data import NoSequencesError, PairDataset, PoseDataset, collate, even_subset
 from hvs.data.sampling import Draws, draw, step_generator
 from hvs.data.virtual import VirtualViews
 from hvs.evaluation import draw_pairs, evaluate, synthesise, to_device
@@ -43,6 +43,7 @@ from hvs.runtime import (
     write_atomically,
 )
 from hvs.training_state import load_state, restore, save_state
+from hvs.transfer import load_imagenet, load_lifter
 
 # Losses by their weight in the sum (Rochette et al. 2021).
 WEIGHTS = dict(pixel=10.0, perceptual=10.0, appearance=1e-3, pose=1.0)
@@ -75,6 +76,10 @@ class Trainer:
 
     def run(self) -> None:
         stages = self.settings.stages
+        if self.settings.synthesis.lifter_weights:
+            stages = tuple(stage for stage in stages if stage != "lifter")
+            if not stages:
+                raise UserError("stages: only the lifter, and that comes with --synthesis.lifter-weights")
         reached = stages.index(self.state["stage"]) if self.state.get("stage") in stages else 0
         for stage in stages[reached:]:
             if stage == "lifter":
@@ -144,6 +149,8 @@ class Trainer:
             fused=True,
         )
         if self.state.get("stage") != "synthesis":
+            if settings.lifter_weights:
+                load_lifter(model, settings.lifter_weights)
             self.start_encoder(dataset)
             model.decoder.start_quiet()
         first = self.restore("synthesis", optimizer)
@@ -194,10 +201,7 @@ class Trainer:
         """From ImageNet's weights where there are some, else from random features of the training images."""
         weights = self.settings.synthesis.encoder_weights
         if weights:
-            try:
-                self.model.encoder.load_imagenet(weights)
-            except ValueError as error:
-                raise UserError(str(error)) from error
+            load_imagenet(self.model.encoder, weights)
         else:
             chosen = even_subset(dataset, START_IMAGES, self.settings.seed)
             images = torch.stack([chosen[i]["image_a"] for i in range(len(chosen))])
@@ -212,7 +216,13 @@ class Trainer:
         scores: dict[str, Any] = {}
         shown = []
         for subjects in ("known", "unknown"):
-            dataset = self.pairs("test", subjects)
+            try:
+                dataset = self.pairs("test", subjects)
+            except NoSequencesError:
+                # Nobody was kept out of the training.
+                if subjects == "known":
+                    raise
+                continue
             chosen = even_subset(dataset, settings.data.evaluation_pairs, settings.seed)
             loader = DataLoader(chosen, batch_size=settings.synthesis.batch_size, collate_fn=collate)
             batches = self.readable(tqdm(loader, f"evaluate {subjects} subjects", unit="batch"), dataset)
@@ -237,9 +247,11 @@ class Trainer:
         return dataset
 
     def check_skeleton(self, dataset: PairDataset | PoseDataset) -> None:
-        found, wanted = dataset.layout.skeleton.name, self.settings.model.skeleton
-        if found != wanted:
-            raise UserError(f"{self.root}: is a {found} capture, but the model's skeleton is {wanted}")
+        found, wanted = dataset.layout.skeleton, self.model.skeleton
+        if found.name != wanted.name:
+            raise UserError(f"{self.root}: is a {found.name} capture, but the model's skeleton is {wanted.name}")
+        if found.joints != wanted.joints:
+            raise UserError(f"{self.root}: its joints are not those of --model.joints, or in another order")
 
     def readable(self, batches: Iterable[dict[str, Any]], dataset: PairDataset) -> Iterator[dict[str, Any]]:
         """The batches, telling what had to be passed over for them."""
@@ -314,10 +326,13 @@ def print_table(scores: dict[str, Any]) -> None:
         psnr_foreground_copy_baseline="  of the source image",
         mpjpe_mm="MPJPE (mm)",
     )
-    print(f"\n{'on novel views':30s}{'held-out frames':>18s}{'held-out subjects':>20s}")
+    columns = {"held-out frames": scores}
+    if "held_out_subjects" in scores:
+        columns["held-out subjects"] = scores["held_out_subjects"]
+    print(f"\n{'on novel views':30s}" + "".join(f"{title:>19s}" for title in columns))
     for name, title in rows.items():
         if name in scores:
-            print(f"{title:30s}{scores[name]:18.2f}{scores['held_out_subjects'][name]:20.2f}")
+            print(f"{title:30s}" + "".join(f"{column[name]:19.2f}" for column in columns.values()))
     print(f"\ntime        {scores['seconds']:.0f} s")
 
 

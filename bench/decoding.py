@@ -1,7 +1,8 @@
 """`python -m bench.decoding`: how many pictures one worker of a loader decodes, beside a whole decode with Pillow.
 
 Both read the same JPEGs, crop the same window of them and bring it to the size that training asks for; they take turns,
-picture by picture, in one thread. Frames of the sample at 1920×1080, or of a capture of your own.
+picture by picture, in one thread. Frames are those of the sample at 1920×1080, as they are and with a sensor's noise,
+which is what most of a real JPEG's bytes are; or those of a capture of your own.
 """
 
 import io
@@ -9,7 +10,10 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +28,8 @@ from hvs.data.layouts import IMAGES
 from hvs.data.transforms import Box, align, crop_box, crop_image, reduction_for
 
 HEIGHT = 1080
+# Standard deviation of the noise, of 255, and the quality of the JPEGs that have it.
+NOISE, QUALITY = 6.0, 90
 # Below this the two do not show the same picture, and their times are worth nothing.
 LEAST_PSNR = 35.0
 
@@ -52,36 +58,58 @@ def with_pillow(data: bytes, box: Box, resolution: int) -> Tensor:
     return torch.from_numpy(np.array(image)).movedim(-1, 0).float() / 255
 
 
-def measure(dataset: PairDataset, resolution: int, pictures: int) -> dict[str, float]:
+def decode(data: bytes, box: Box, resolution: int) -> Tensor:
+    """As training does it."""
+    return crop_image(Picture(data, ""), box, resolution)
+
+
+def add_noise(data: bytes, seed: int) -> bytes:
+    """A JPEG with noise as of a camera's sensor."""
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(np.float32)
+    pixels += NOISE * np.random.default_rng(seed).standard_normal(pixels.shape, dtype=np.float32)
+    file = io.BytesIO()
+    Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=QUALITY)
+    return file.getvalue()
+
+
+def measure(dataset: PairDataset, resolution: int, pictures: int, noisy: bool) -> dict[str, float]:
     """One row: pictures per second of each way, medians over pictures."""
-    seconds: dict[str, list[float]] = {"pillow": [], "ours": [], "view": []}
+    pillows: list[float] = []
+    ours: list[float] = []
+    views: list[float] = []
+    sizes = []
     chosen = np.linspace(0, len(dataset) - 1, pictures).round().astype(int)
     for item in chosen.tolist():
         sequence, frame, (view, _) = dataset.index.locate(item)
         data = sequence.encoded(IMAGES, view, frame)[0]
+        if noisy:
+            data = add_noise(data, item)
+        sizes.append(len(data))
         picture = Picture(data, "")
         keypoints, found = sequence.keypoints(view, frame)
         box = crop_box(keypoints, found, picture.width, picture.height, sequence.layout.crop_side)
         if box is None:
             continue
         box = align(box, reduction_for(box, resolution))
-        pillow = _timed(lambda: with_pillow(data, box, resolution), seconds["pillow"])  # noqa: B023
-        ours = _timed(lambda: crop_image(Picture(data, ""), box, resolution), seconds["ours"])  # noqa: B023
-        _timed(lambda: load_view(sequence, frame, view, resolution, "centre"), seconds["view"])  # noqa: B023
-        error = (pillow - ours).square().mean()
+        whole = _timed(partial(with_pillow, data, box, resolution), pillows)
+        reduced = _timed(partial(decode, data, box, resolution), ours)
+        if not noisy:
+            _timed(partial(load_view, sequence, frame, view, resolution, "centre"), views)
+        error = (whole - reduced).square().mean()
         if error > 10 ** (-LEAST_PSNR / 10):
             raise SystemExit(f"{sequence.folder}, view {view}, frame {frame}: the two decode to different pictures")
-    pillow, ours, view = (1 / float(np.median(values)) for values in seconds.values())
+    pillow, our, view = (1 / float(np.median(values or np.nan)) for values in (pillows, ours, views))
     return {
         "resolution": resolution,
+        "kilobytes": float(np.mean(sizes)) / 1000,
         "pillow_per_s": pillow,
-        "ours_per_s": ours,
-        "ratio": ours / pillow,
+        "hvs_per_s": our,
+        "ratio": our / pillow,
         "views_per_s": view,
     }
 
 
-def _timed(work: Callable[[], Tensor], seconds: list[float]) -> Tensor:
+def _timed(work: Callable[[], Any], seconds: list[float]) -> Any:
     started = time.perf_counter()
     result = work()
     seconds.append(time.perf_counter() - started)
@@ -98,15 +126,17 @@ def main(settings: tyro.conf.OmitArgPrefixes[Settings]) -> None:
         size = dict(height=HEIGHT, width=HEIGHT * 16 // 9)
         root = make_sample(settings=SampleSettings(subjects=2, takes=1, frames=6, views=4, **size))
     rows = []
-    print(f"{'side':>6s}{'Pillow':>14s}{'hvs':>14s}{'ratio':>8s}{'with mask and labels':>24s}")
-    for resolution in settings.resolutions:
+    print(f"{'side':>6s}{'JPEG':>10s}{'Pillow':>12s}{'hvs':>12s}{'ratio':>8s}{'with mask and labels':>24s}")
+    # A capture of one's own has the noise that it has.
+    for noisy, resolution in product((False,) if settings.root else (False, True), settings.resolutions):
         dataset = PairDataset(root, "train", "all", resolution, resolution)
-        measure(dataset, resolution, 3)
-        row = measure(dataset, resolution, settings.pictures)
+        measure(dataset, resolution, 3, noisy)
+        row = measure(dataset, resolution, settings.pictures, noisy)
         rows.append(row)
+        views = "-" if noisy else f"{row['views_per_s']:.0f}/s"
         print(
-            f"{resolution:6d}{row['pillow_per_s']:12.0f}/s{row['ours_per_s']:12.0f}/s{row['ratio']:8.2f}"
-            f"{row['views_per_s']:22.0f}/s"
+            f"{resolution:6d}{row['kilobytes']:7.0f} kB{row['pillow_per_s']:10.0f}/s{row['hvs_per_s']:10.0f}/s"
+            f"{row['ratio']:8.2f}{views:>24s}"
         )
     if settings.json:
         settings.json.write_text(json.dumps(rows, indent=1))

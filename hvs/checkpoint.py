@@ -1,10 +1,11 @@
 """Checkpoints: safetensors, with the model's settings as JSON in the header.
 
-Files of the original implementation are read too, see ``original.py``.
+Files of the original implementation are read too, see ``original.py``. ``python -m hvs.checkpoint`` has two commands,
+see ``checkpoint_commands.py``.
 """
 
 import json
-from dataclasses import asdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +14,56 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .models import HumanViewSynthesis, ModelSettings
-from .original import is_lightning, read_lightning
+from .data.torch_files import is_torch_file
+from .models import Discriminator, HumanViewSynthesis, ModelSettings
+from .original import Contents, map_discriminator, read_lightning
 from .runtime import write_atomically
 
 FORMAT = "hvs"
-VERSION = 1
+# Version 2 has a skeleton of its own, or a discriminator, which older readers would take for faults; other files are
+# still written as version 1.
+VERSIONS = (1, 2)
+DISCRIMINATOR = "discriminator."
+# Of one kind of fault; a file of something else entirely may have any number.
+MAX_NAMED = 1000
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read or does not fit; one line that names the file."""
 
+    def __init__(self, message: str) -> None:
+        # A file's own words are part of it.
+        line = " ".join(str(message).split())
+        super().__init__("".join(letter if letter.isprintable() else "?" for letter in line))
 
-def save_model(path: str | Path, model: HumanViewSynthesis, extra: dict[str, Any] | None = None) -> None:
+
+def save_model(
+    path: str | Path,
+    model: HumanViewSynthesis,
+    extra: dict[str, Any] | None = None,
+    discriminator: Discriminator | None = None,
+) -> None:
     """Write a model's weights and settings; the file is complete or not there at all.
 
     Args:
         path: ends in .safetensors by custom.
         model: unwrapped (neither compiled nor distributed).
         extra: anything JSON can hold, for :func:`read_extra`.
+        discriminator: of an adversarial training, for :func:`load_discriminator`.
     """
     path = Path(path)
+    settings = model.settings
+    state = dict(model.state_dict())
+    if discriminator:
+        state |= {DISCRIMINATOR + name: value for name, value in discriminator.state_dict().items()}
+    newer = discriminator is not None or settings.joints is not None or settings.limbs is not None
     metadata = {
         "format": FORMAT,
-        "version": str(VERSION),
-        "settings": json.dumps(asdict(model.settings)),
+        "version": str(VERSIONS[newer]),
+        "settings": settings.to_json(),
         "extra": json.dumps(extra or {}),
     }
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     write_atomically(path, lambda temporary: save_file(state, temporary, metadata))
 
 
@@ -51,72 +74,139 @@ def load(path: str | Path) -> HumanViewSynthesis:
         CheckpointError: the file is missing, unreadable, truncated, of an unknown version, or its entries are not the
             model's; the message names them.
     """
-    path = Path(path)
-    settings, state, _ = _read(path)
+    return build_model(path, read_contents(path))
+
+
+def build_model(path: str | Path, contents: Contents) -> HumanViewSynthesis:
+    """As :func:`load`, of what was read from ``path``."""
     try:
         # Without memory first: settings that ask for more than the file's entries hold must not get it.
         with torch.device("meta"):
-            wanted = HumanViewSynthesis(settings).state_dict()
-    except (TypeError, ValueError, RuntimeError) as error:
+            wanted = HumanViewSynthesis(contents.settings).state_dict()
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"{path}: settings that make no model ({_line(error)})") from error
-    faults = _faults(state, wanted)
-    if faults:
-        raise CheckpointError(f"{path}: {'; '.join(faults)}")
-    model = HumanViewSynthesis(settings)
-    model.load_state_dict(state)
+    check_entries(path, contents.state, wanted)
+    model = HumanViewSynthesis(contents.settings)
+    model.load_state_dict(contents.state)
     return model.eval()
 
 
+def load_discriminator(path: str | Path) -> Discriminator | None:
+    """The discriminator in a checkpoint of this project or of the original, on the CPU; None where there is none.
+
+    Raises:
+        CheckpointError: as :func:`load`, but for the discriminator's entries; or they are the original's and cannot be
+            told apart.
+    """
+    return build_discriminator(path, read_contents(path))
+
+
+def build_discriminator(path: str | Path, contents: Contents) -> Discriminator | None:
+    """As :func:`load_discriminator`, of what was read from ``path``."""
+    if not contents.discriminator:
+        return None
+    state = contents.discriminator
+    if contents.version is None:
+        try:
+            state = map_discriminator(state)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+    discriminator = Discriminator()
+    check_entries(path, state, discriminator.state_dict(), DISCRIMINATOR)
+    discriminator.load_state_dict(state)
+    return discriminator
+
+
 def read_extra(path: str | Path) -> dict[str, Any]:
-    """What :func:`save_model` was given as ``extra``; empty for files of the original.
+    """What :func:`save_model` was given as ``extra``.
+
+    For a file of the original: ``epoch``, ``global_step``, and the hyper-parameters that do not shape the model.
 
     Raises:
         CheckpointError: as :func:`load`, but for the entries.
     """
-    return _read(Path(path))[2]
+    return read_contents(path).extra
 
 
-def _read(path: Path) -> tuple[ModelSettings, dict[str, Tensor], dict[str, Any]]:
+def read_contents(path: str | Path) -> Contents:
+    """All that a checkpoint of this project or of the original holds.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, truncated or of an unknown version.
+    """
+    path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
-        if is_lightning(path):
-            return *read_lightning(path), {}
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            _check_version(metadata)
-            try:
-                settings = ModelSettings(**json.loads(metadata["settings"]))
-                extra = json.loads(metadata["extra"])
-            except KeyError as error:
-                raise ValueError(f"its header has no {error}") from error
-            return settings, {name: file.get_tensor(name) for name in file.keys()}, extra  # noqa: SIM118
+        return read_lightning(path) if is_torch_file(path) else _read_own(path)
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a readable checkpoint ({_line(error)})") from error
-    except (TypeError, ValueError, RuntimeError, OSError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError, OSError) as error:
         raise CheckpointError(f"{path}: {_line(error)}") from error
 
 
-def _check_version(metadata: dict[str, str]) -> None:
-    if metadata.get("format") != FORMAT:
-        raise ValueError("a safetensors file, but not a checkpoint of this project")
-    if metadata.get("version") != str(VERSION):
-        raise ValueError(f"version: got {metadata.get('version')}, wanted {VERSION}; a newer release may read it")
+def _read_own(path: Path) -> Contents:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise ValueError("a safetensors file, but not a checkpoint of this project")
+        version = metadata.get("version")
+        if version not in map(str, VERSIONS):
+            wanted = " or ".join(map(str, VERSIONS))
+            raise ValueError(f"version: got {version!s:.20}, wanted {wanted}; a newer release may read it")
+        try:
+            settings, extra = json.loads(metadata["settings"]), json.loads(metadata["extra"])
+        except KeyError as error:
+            raise ValueError(f"its header has no {error}") from error
+        if type(extra) is not dict:
+            raise ValueError("its extra is no JSON object")
+        settings = ModelSettings(**settings)
+        entries = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    state = {name: value for name, value in entries.items() if not name.startswith(DISCRIMINATOR)}
+    rest = {name.removeprefix(DISCRIMINATOR): value for name, value in entries.items() if name not in state}
+    return Contents(settings, state, rest, extra, left_out=[], version=version)
+
+
+def check_entries(path: str | Path, found: dict[str, Any], wanted: dict[str, Tensor], prefix: str = "") -> None:
+    """Refuse entries that are not those wanted, each by its name, of their shapes and kinds.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    shared = [name for name in wanted if name in found]
+    tensors = [name for name in shared if isinstance(found[name], Tensor)]
+    faults = {
+        "missing": [name for name in wanted if name not in found],
+        "unexpected": [name for name in found if name not in wanted],
+        "no tensor": [name for name in shared if name not in tensors],
+        "wrong shape": [
+            f"{name}: got {tuple(found[name].shape)}, wanted {tuple(wanted[name].shape)}"
+            for name in tensors
+            if found[name].shape != wanted[name].shape
+        ],
+        "wrong type": [
+            f"{name}: got {found[name].dtype}, wanted {wanted[name].dtype}"
+            for name in tensors
+            if found[name].is_floating_point() != wanted[name].is_floating_point()
+        ],
+    }
+    listed = [f"{fault} {_listed(prefix + name for name in names)}" for fault, names in faults.items() if names]
+    if listed:
+        raise CheckpointError(f"{path}: {'; '.join(listed)}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = [f"and {len(names) - MAX_NAMED} more"] if len(names) > MAX_NAMED else []
+    return ", ".join(names[:MAX_NAMED] + more)
 
 
 def _line(error: Exception) -> str:
     return str(error).partition("\n")[0] or repr(error)
 
 
-def _faults(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
-    shapes = [
-        f"{name}: got {tuple(found[name].shape)}, wanted {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in found and found[name].shape != wanted[name].shape
-    ]
-    lists = {
-        "missing": [name for name in wanted if name not in found],
-        "unexpected": [name for name in found if name not in wanted],
-        "wrong shape": shapes,
-    }
-    return [f"{fault} {', '.join(names)}" for fault, names in lists.items() if names]
+if __name__ == "__main__":
+    # Imported anew, so that its errors are those that the commands know.
+    from hvs.checkpoint_commands import main
+
+    main()

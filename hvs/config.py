@@ -21,7 +21,7 @@ class DataSettings:
     """Which capture to train on."""
 
     root: Path | None = None
-    """Folder of a prepared capture (Panoptic or Human3.6M layout). The sample capture, made if needed, by default."""
+    """Folder of a capture, prepared or of plain files (docs/data.md). The sample, made if needed, by default."""
     sample_height: int = 270
     """Height of the sample capture's frames in pixels."""
     sample_frames: int = 40
@@ -77,6 +77,9 @@ class SynthesisSettings:
     encoder_weights: Path | None = None
     """ImageNet weights of a ResNet with group normalisation to start the encoder from. Without them it starts from
     random features that tell images apart."""
+    lifter_weights: Path | None = None
+    """Checkpoint to take the lifter from, in place of the stage "lifter", which is then left out. One of this project
+    or of the original; a lifter of the original's first stage will do."""
     weight_decay: float = 1e-2
     cosine: bool = False
     """Lower the learning rates to 5 % along a cosine, instead of keeping them."""

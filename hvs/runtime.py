@@ -80,7 +80,11 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` make a file beside ``path`` and move it there: a reader sees the old file or the whole new one."""
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
+        # Some libraries let nobody else read what they write, whatever the user's files are otherwise.
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

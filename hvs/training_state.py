@@ -1,7 +1,5 @@
 """What a training run needs to go on where it was stopped: one file, written atomically, read without running code."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ def save_state(
         stage=stage,
         step=step,
         seconds=seconds,
-        model_settings=json.dumps(asdict(settings.model)),
+        model_settings=settings.model.to_json(),
         model=model.state_dict(),
         optimizer=optimizer.state_dict(),
         random=dict(
@@ -49,7 +47,7 @@ def load_state(settings: TrainSettings) -> dict[str, Any]:
         return {}
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        same = state["model_settings"] == json.dumps(asdict(settings.model))
+        same = state["model_settings"] == settings.model.to_json()
     # A damaged file can fail anywhere in the unpickler, with any error.
     except Exception as error:
         raise UserError(f"{file}: not a readable training state ({type(error).__name__})") from error

@@ -17,7 +17,7 @@ ALLOWED = {
     "data": {"geometry"},
 }
 HEAVY = {"PIL", "anny", "cv2", "imageio", "lmdb", "lpips", "safetensors", "tensorboard", "torchmetrics", "torchvision"}
-HEAVY |= {"simplejpeg", "tqdm", "tyro", "viser", "warp", "yaml", "matplotlib", "scipy"}
+HEAVY |= {"cdflib", "simplejpeg", "tqdm", "tyro", "viser", "warp", "yaml", "matplotlib", "scipy"}
 
 
 def imported_rooms(file: Path) -> set[str]:

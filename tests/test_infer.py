@@ -49,6 +49,13 @@ def test_orbit_makes_a_video_and_a_sheet_from_the_latest_run(checkpoint, command
         assert sheet.size == (6 * 256, 2 * 256)
 
 
+def test_a_capture_without_others_shows_its_own(checkpoint, capture):
+    capture.entry["unknown"] = []
+    capture.write_splits()
+    sequence, _, _ = infer.choose_image(capture.root, infer.hvs.load(checkpoint), infer.Orbit())
+    assert sequence.name == capture.names[0]
+
+
 def test_the_orbit_starts_where_the_image_was_taken(checkpoint, capture):
     model = infer.hvs.load(checkpoint)
     settings = infer.Orbit(elevation=0.0, frames=4)

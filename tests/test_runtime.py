@@ -76,3 +76,13 @@ def test_write_atomically_keeps_the_old_file_when_writing_fails(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
     write_atomically(path, lambda p: p.write_text("new"))
     assert path.read_text() == "new"
+
+
+def test_write_atomically_leaves_a_file_as_private_as_any_other(tmp_path):
+    def write_for_nobody_else(temporary):
+        temporary.unlink()
+        temporary.touch(mode=0o600)
+
+    (tmp_path / "any").touch()
+    write_atomically(tmp_path / "file", write_for_nobody_else)
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "any").stat().st_mode

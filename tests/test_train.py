@@ -12,6 +12,7 @@ from PIL import Image
 import hvs
 import train
 from hvs import training_state
+from hvs.checkpoint import save_model
 from hvs.config import PRESETS
 from hvs.data.stores import Store, write_store
 from hvs.runtime import run_command
@@ -29,6 +30,15 @@ def settings(tmp_path, capture):
         synthesis=replace(tiny.synthesis, steps=4),
         checkpoint_every=2,
     )
+
+
+def test_a_capture_without_others_is_scored_on_its_own(settings, capture, capsys):
+    capture.entry["unknown"] = []
+    capture.write_splits()
+    train.Trainer(settings).run()
+    scores = json.loads((settings.run / "metrics.json").read_text())
+    assert "psnr" in scores and "held_out_subjects" not in scores
+    assert "held-out frames" in (said := capsys.readouterr().out) and "held-out subjects" not in said
 
 
 @pytest.fixture
@@ -211,9 +221,9 @@ def test_bad_settings_end_with_one_line(command, tmp_path):
     assert code == 2 and "not a folder that can be written to" in error
 
 
-@pytest.mark.parametrize("option", ["--synthesis.perceptual-weights", "--synthesis.encoder-weights"])
-def test_missing_weights_end_with_one_line(command, option):
-    code, error = command("--lifter.steps", "1", option, "no/where.pth")
+@pytest.mark.parametrize("weights", ["perceptual", "encoder", "lifter"])
+def test_missing_weights_end_with_one_line(command, weights):
+    code, error = command("--lifter.steps", "1", f"--synthesis.{weights}-weights", "no/where.pth")
     lines = [line for line in error.splitlines() if line.startswith("error:")]
     assert code == 2 and len(lines) == 1 and "no/where.pth" in lines[0] and "Traceback" not in error
 
@@ -232,3 +242,25 @@ def test_a_broken_or_foreign_training_state_is_refused(settings, command):
 def test_a_capture_of_another_skeleton_is_refused(settings, command):
     code, error = command("--model.skeleton", "human36m")
     assert code == 2 and "is a panoptic capture, but the model's skeleton is human36m" in error
+
+
+def test_the_lifter_can_come_from_a_checkpoint(settings, command):
+    """In place of its stage; at a rate of 0 it stays as it came."""
+    torch.manual_seed(7)
+    source = hvs.HumanViewSynthesis(settings.model)
+    path = settings.run.parent / "lifter.safetensors"
+    save_model(path, source)
+    synthesis = replace(settings.synthesis, lifter_weights=path, lifter_rate=0.0, steps=2)
+    train.Trainer(replace(settings, synthesis=synthesis)).run()
+    found = hvs.load(settings.run / "model.safetensors").lifter.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in source.lifter.state_dict().items())
+    code, error = command("--synthesis.lifter-weights", str(path), "--stages", "lifter")
+    assert code == 2 and "stages: only the lifter" in error
+    code, error = command("--synthesis.lifter-weights", str(path), "--model.d-embedding", "96")
+    assert code == 2 and "lifter.safetensors: a lifter of 117 joints and width 64, but the model's" in error
+
+
+def test_a_capture_of_other_joints_is_refused(settings, command):
+    joints = hvs.skeletons.PANOPTIC.joints
+    code, error = command("--model.joints", *joints[::-1])
+    assert code == 2 and "its joints are not those of --model.joints, or in another order" in error

@@ -1,6 +1,6 @@
 """Readers of multi-view captures."""
 
-from .captures import find_sequences
+from .captures import NoSequencesError, find_sequences
 from .datasets import PairDataset, PoseDataset, collate, even_subset
 from .layouts import LAYOUTS, Layout
 from .sequences import Sequence
@@ -10,6 +10,7 @@ __all__ = [
     "LAYOUTS",
     "DataError",
     "Layout",
+    "NoSequencesError",
     "PairDataset",
     "PoseDataset",
     "Sequence",

@@ -1,16 +1,20 @@
-"""Look through a capture before training on it.
+"""Make and look through captures.
 
-python -m hvs.data check ROOT         what is there, and what is broken
+python -m hvs.data check ROOT                     what is there, and what is broken
+python -m hvs.data prepare panoptic RAW OUT       turn the public download into what training reads
+python -m hvs.data prepare human36m RAW OUT
 """
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from tqdm import tqdm
 
 from .checking import ViewReport, check
+from .preparation import prepare_human36m, prepare_panoptic
 from .stores import DataError
 
 MODALITIES = ("images", "masks", "2D", "3D")
@@ -22,7 +26,7 @@ LISTED = 10
 class Check:
     """Read every file of a capture and print a table per sequence and view. Faults are listed, and make exit code 2."""
 
-    root: tyro.conf.Positional[Path]
+    root: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="ROOT")]
     """Folder of a capture, prepared or of plain files."""
     workers: int | None = None
     """Processes; as many as there are CPUs by default."""
@@ -36,6 +40,51 @@ class Check:
             print(f"\n{faults} faults in {sum(bool(report.faults) for report in done)} of {count} views")
             return 2
         print(f"\n{count} views, no faults")
+        return 0
+
+
+@dataclass(frozen=True)
+class Raw:
+    raw: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RAW")]
+    """Folder of the download."""
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
+    """Folder of the prepared capture."""
+    masks: Path | None = None
+    """Folder of masks, white on the person: <view>.mp4 or <view>/*.png in folders named as the sequences are."""
+    segment: str | None = None
+    """module:function that makes a mask [H, W] of an image [3, H, W] in 0..1, where there are no masks."""
+    workers: int | None = None
+    """Processes; as many as there are CPUs by default."""
+
+
+@dataclass(frozen=True)
+class Panoptic(Raw):
+    """Prepare sequences of the Panoptic Studio: RAW/<sequence> with videos, calibration and poses."""
+
+    def run(self) -> str:
+        return prepare_panoptic(self.raw, self.out, masks=self.masks, segment=self.segment, workers=self.workers)
+
+
+@dataclass(frozen=True)
+class Human36M(Raw):
+    """Prepare Human3.6M: RAW/S<n> with videos and poses, metadata.xml, and the CPN detections."""
+
+    def run(self) -> str:
+        return prepare_human36m(self.raw, self.out, masks=self.masks, segment=self.segment, workers=self.workers)
+
+
+def _named(name: str) -> object:
+    return tyro.conf.subcommand(name, prefix_name=False)
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Turn a public download into the prepared layout. What was interrupted goes on where it was."""
+
+    source: Annotated[Panoptic, _named("panoptic")] | Annotated[Human36M, _named("human36m")]
+
+    def run(self) -> int:
+        print(self.source.run())
         return 0
 
 
@@ -60,9 +109,12 @@ def print_table(reports: list[ViewReport]) -> None:
 
 def main() -> int:
     try:
-        settings = tyro.extras.subcommand_cli_from_dict({"check": Check}, description=__doc__)
+        commands = {"check": Check, "prepare": Prepare}
+        settings = tyro.extras.subcommand_cli_from_dict(
+            commands, prog="python -m hvs.data", description=__doc__, config=(tyro.conf.OmitArgPrefixes,)
+        )
         return settings.run()
-    except (DataError, OSError, ValueError) as error:
+    except (DataError, ModuleNotFoundError, OSError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

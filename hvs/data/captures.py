@@ -21,6 +21,10 @@ MOST_FRAMES = 10_000_000
 Intervals = dict[Split, list[tuple[int, int]]]
 
 
+class NoSequencesError(DataError):
+    """The capture has nobody of the wanted subjects."""
+
+
 def find_sequences(root: str | Path, subjects: Subjects = "known", layout: str | None = None) -> list[Sequence]:
     """The sequences of a capture that its splits list, in their order.
 
@@ -31,6 +35,7 @@ def find_sequences(root: str | Path, subjects: Subjects = "known", layout: str |
         layout: "panoptic", "human36m" or "plain"; by default told from the folders.
 
     Raises:
+        NoSequencesError: nobody of these subjects is there.
         DataError: no such folder, no sequence in it, or a broken splits.json or cameras.
     """
     return _alike([open_sequence() for _, open_sequence in list_sequences(root, subjects, layout)])
@@ -60,7 +65,7 @@ def list_sequences(
     # Few people have all of a published data set, but a capture that brings its own splits should be whole.
     present = [(name, intervals) for name, intervals in listed if own or (root / name).is_dir()]
     if not present:
-        raise DataError(f"{root}: none of the {len(listed)} {subjects} sequences of the splits is here")
+        raise NoSequencesError(f"{root}: none of the {len(listed)} {subjects} sequences of the splits is here")
     return [(name, partial(_open, root, kind, name, views, intervals, stride)) for name, intervals in present]
 
 
@@ -109,7 +114,7 @@ def _whole(root: Path, subjects: Subjects) -> list[tuple[str, Callable[[], Seque
     if not names:
         raise DataError(f"{root}: no sequences here, wanted <name>/images/<view>")
     if subjects == "unknown":
-        raise DataError(f"{root}: no unknown sequences, as there is no splits.json that names any")
+        raise NoSequencesError(f"{root}: no unknown sequences, as there is no splits.json that names any")
     return [(name, partial(PlainSequence, root / name, name)) for name in names]
 
 

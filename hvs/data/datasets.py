@@ -43,13 +43,13 @@ class PairDataset(Dataset):
         faults: what was wrong with pairs that were passed over because a file of theirs is broken, a line each.
 
     Args:
-        root: folder of a prepared capture.
+        root: folder of a capture.
         split: "train", "val" or "test".
         subjects: "known", "unknown" or "all".
         input_resolution, target_resolution: side of image a and of image b, in pixels.
         resize: convention of `Camera.resize`.
         same_view: whether a view is paired with itself too.
-        layout: "panoptic" or "human36m"; by default told from the folders.
+        layout: "panoptic", "human36m" or "plain"; by default told from the folders.
 
     Raises:
         DataError: the capture is missing or broken; an item raises it where no pair, or too many in a row, can be read.

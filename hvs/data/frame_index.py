@@ -41,7 +41,8 @@ class FrameIndex:
         self.sizes = np.prod(self.bases, axis=0).clip(min=0)  # [R]
         self.ends = np.cumsum(self.sizes)  # [R]
         if not len(self):
-            needed = ", ".join((*modalities, sequences[0].layout.points))
+            called = sequences[0].called
+            needed = ", ".join(called.get(place, place) for place in (*modalities, sequences[0].layout.points))
             others = f" (nor in {len(sequences) - 1} more sequences)" if len(sequences) > 1 else ""
             raise DataError(f"{sequences[0].folder}{others}: no frame of split {split!r} is in all of {needed}")
 

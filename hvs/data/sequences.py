@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ class Sequence(ABC):
     views: tuple[str, ...]
     intervals: dict[Split, list[tuple[int, int]]]
     stride: int
+    # What places are called in this kind of files, where it is not their name.
+    called: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self):
         self.camera_file: Path = self.folder / "cameras.json"
@@ -119,7 +121,8 @@ class Sequence(ABC):
     def points(self, frame: int) -> tuple[Tensor, Tensor]:
         """World points in metres [J, 3], and which of them count [J]."""
         points, confidence, _ = self.label(self.layout.points, None, frame)
-        if self.layout.skeleton is PANOPTIC:
+        # Not the same object in a process that got a copy.
+        if self.layout.skeleton.name == PANOPTIC.name:
             points, confidence = points.clone(), confidence.clone()
             # The skeleton's root and head are no joints of BODY_135 in 3D, where detections of 17 and 18 are poor.
             for joint, parts in ((17, [5, 6]), (18, [1, 2, 3, 4])):

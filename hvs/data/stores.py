@@ -1,10 +1,9 @@
 """LMDB databases of one prepared sequence: `frame number -> bytes`, and the tensors pickled in them.
 
 The files are those people already have on disk, so keys and labels are pickles. Keys are only ever written, and
-compared as bytes; values are read by an unpickler that knows nothing but tensors, so that no file can run code.
+compared as bytes; values are read by an unpickler that knows nothing but tensors, see ``unpickling.py``.
 """
 
-import io
 import os
 import pickle
 import shutil
@@ -18,13 +17,15 @@ import lmdb
 import torch
 from torch import Tensor
 
+from .torch_files import read_pickled_tensor
+from .unpickling import unpickle
+
 # A real sequence has about a hundred databases and there are dozens of sequences: all open at once would pass the
 # usual limit of 1024 open files.
 MAX_OPEN = 256
 # A label that was pickled as a slice carries its whole storage along, so the cap is far above one pose's 3 kB.
 MAX_LABEL_BYTES = 64 * 2**20
 BATCH_BYTES = 16 * 2**20
-STORAGE_START = pickle.dumps(torch.serialization.MAGIC_NUMBER, 2)
 
 
 class DataError(ValueError):
@@ -117,14 +118,16 @@ class Store:
         """The pickle protocol of the keys: look-up compares bytes, so it must be the writer's."""
         protocol = self._unpickled(b"protocol", "protocol")
         if type(protocol) is not int or not 0 <= protocol <= pickle.HIGHEST_PROTOCOL:
-            raise DataError(f"{self.path}: entry 'protocol' is {protocol!r:.40}, wanted a pickle protocol number")
+            shown = repr(protocol) if type(protocol) is int else f"a {type(protocol).__name__}"
+            raise DataError(f"{self.path}: entry 'protocol' is {shown:.40}, wanted a pickle protocol number")
         return protocol
 
     @property
     def frames(self) -> list[int]:
         """All frame numbers, ascending. Read anew at each call, so that a store stays small."""
         frames = self._unpickled(pickle.dumps("keys", self.protocol), "keys")
-        if type(frames) is not list or any(type(frame) is not int for frame in frames):
+        # Integers of any size could be made to collide in a set.
+        if type(frames) is not list or any(type(frame) is not int or abs(frame) >= 2**63 for frame in frames):
             raise DataError(f"{self.path}: entry 'keys' is not a list of frame numbers")
         return sorted(set(frames))
 
@@ -144,7 +147,7 @@ class Store:
         value = self._get(key)
         if value is None:
             raise DataError(f"{self.path}: no entry {name!r}, not a database of frames")
-        return _unpickle(value, f"{self.path}: entry {name!r}", allowed={})
+        return _read(unpickle, value, f"{self.path}: entry {name!r}")
 
 
 def write_store(path: str | Path, items: Iterable[tuple[int, bytes]], protocol: int = 4) -> None:
@@ -238,48 +241,16 @@ def read_label(data: bytes, where: str) -> Tensor:
     """
     if len(data) > MAX_LABEL_BYTES:
         raise DataError(f"{where}: label of {len(data)} bytes, wanted at most {MAX_LABEL_BYTES}")
-    tensor = _unpickle(data, where, _tensor_globals())
+    tensor = _read(read_pickled_tensor, data, where)
     if not isinstance(tensor, Tensor):
         raise DataError(f"{where}: label is a {type(tensor).__name__}, wanted a tensor")
-    # A stride of zero lets a few bytes pretend to be any number of elements.
-    if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > len(data):
-        raise DataError(f"{where}: label of shape {list(tensor.shape)} does not fit its {len(data)} bytes")
     if not tensor.is_floating_point():
         raise DataError(f"{where}: label has dtype {tensor.dtype}, wanted a floating point tensor")
     return tensor.detach().to(torch.float32, copy=True)
 
 
-def _tensor_globals() -> dict[tuple[str, str], object]:
-    # Made anew for each label: a pickle can set attributes on what it is given, and must not change it for the next.
-    return {
-        ("torch._utils", "_rebuild_tensor_v2"): lambda *args: torch._utils._rebuild_tensor_v2(*args),
-        ("torch.storage", "_load_from_bytes"): lambda data: _load_storage(data),
-        ("collections", "OrderedDict"): OrderedDict,
-    }
-
-
-def _load_storage(data: bytes):
-    # Storages are pickled in torch's older format. The zip that torch.load reads too could unfold to any size.
-    if not data.startswith(STORAGE_START):
-        raise pickle.UnpicklingError("its storage is not one that torch pickled")
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, data: bytes, allowed: dict[tuple[str, str], object]):
-        super().__init__(io.BytesIO(data))
-        self.allowed = allowed
-
-    def find_class(self, module: str, name: str):
-        if (module, name) not in self.allowed:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not allowed")
-        return self.allowed[module, name]
-
-
-def _unpickle(data: bytes, where: str, allowed: dict[tuple[str, str], object]):
+def _read(reader: Callable, data: bytes, where: str):
     try:
-        return _Unpickler(data, allowed).load()
-    except Exception as error:
-        # A damaged pickle can raise anything.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{where}: unreadable pickle ({reason:.120})") from error
+        return reader(data)
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{where}: unreadable pickle ({error})") from error

@@ -36,20 +36,25 @@ class VirtualViews:
         self.layout = dataset.layout
         root = self.layout.skeleton.root
         poses = []
-        for owner, frame in zip(dataset.index.owners, dataset.index.frames.tolist(), strict=True):
+        for owner, frame in zip(dataset.index.owners.tolist(), dataset.index.frames.tolist(), strict=True):
             # What cannot be read has been told by the data set.
             with suppress(DataError):
                 points, valid = dataset.sequences[owner].points(frame)
                 if valid[root]:
-                    poses.append((points, valid))
+                    poses.append((owner, points, valid))
         if not poses:
             raise DataError(f"{dataset.sequences[0].folder}: no pose with a root joint can be read")
-        self.points = torch.stack([points for points, _ in poses])  # [F, J, 3]
-        self.valid = torch.stack([valid for _, valid in poses])  # [F, J]
+        self.owners = torch.tensor([owner for owner, _, _ in poses])  # [F]
+        self.points = torch.stack([points for _, points, _ in poses])  # [F, J, 3]
+        self.valid = torch.stack([valid for _, _, valid in poses])  # [F, J]
         self.whole = self.valid.all(1)  # [F]
         self.bones = Bones(self.points[self.whole], self.layout.skeleton) if self.whole.any() else None
         cameras = [sequence.camera(view) for sequence in dataset.sequences for view in sequence.views]
         self.resolution = torch.tensor([(camera.width, camera.height) for camera in cameras], dtype=torch.float32)
+        # Every sequence may have a world of its own, in which alone its cameras stand and its up is up.
+        self.up = torch.tensor([sequence.layout.up for sequence in dataset.sequences])  # [S, 3]
+        self.views = torch.tensor([len(sequence.views) for sequence in dataset.sequences])  # [S]
+        self.first_view = self.views.cumsum(0) - self.views
         # Image sizes may differ, and projecting does not ask for them.
         tensors = (torch.stack([getattr(c, name) for c in cameras]) for name in ("K", "R", "t", "distortion"))
         self.cameras = Camera(*tensors, height=1, width=1)
@@ -57,17 +62,19 @@ class VirtualViews:
     def draw(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
         """A batch of ``count`` items of the data set's kind."""
         which = torch.randint(len(self.points), (count,), generator=generator)
+        owner = self.owners[which]
         where = torch.randint(len(self.resolution), (count,), generator=generator)
+        where = self.first_view[owner] + where % self.views[owner]
         points, valid, camera = self.points[which], self.valid[which], self.cameras[where]
         root = points[:, self.layout.skeleton.root, None]
         if self.bones:
             points = torch.where(self.whole[which, None, None], self.bones.bend(points, generator), points)
-        up = torch.tensor(self.layout.up)
+        up = self.up[owner]
         angle = 2 * math.pi * torch.rand(count, generator=generator)
         size = 1 + GROW * torch.randn(count, 1, 1, generator=generator)
-        turned = size * rotate(rotation_about_axis(up.expand(count, 3), angle), points - root)
+        turned = size * rotate(rotation_about_axis(up, angle), points - root)
         move = MOVE * torch.randn(count, 1, 3, generator=generator)
-        world = turned + root + move - (move * up).sum(-1, keepdim=True) * up
+        world = turned + root + move - (move * up[:, None]).sum(-1, keepdim=True) * up[:, None]
 
         keypoints = camera.project(world)
         resolution = self.resolution[where]

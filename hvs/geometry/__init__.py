@@ -6,14 +6,17 @@ from .distortion import distort, undistort
 from .limbs import limb_gaussians
 from .rotations import frame_from_direction, rotation_about_axis
 from .skeletons import Skeleton
+from .triangulation import Triangulation, triangulate
 
 __all__ = [
     "Camera",
     "Skeleton",
+    "Triangulation",
     "distort",
     "frame_from_direction",
     "limb_gaussians",
     "rotation_about_axis",
     "skeletons",
+    "triangulate",
     "undistort",
 ]

@@ -5,7 +5,9 @@ Rendering", Rochette et al. 2021) and stand in ``skeletons.json`` beside this fi
 """
 
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -53,3 +55,48 @@ PANOPTIC = _read("panoptic")
 HUMAN36M = _read("human36m")
 
 BY_NAME = {skeleton.name: skeleton for skeleton in (PANOPTIC, HUMAN36M)}
+
+
+def customise(
+    skeleton: Skeleton, joints: Sequence[str] | None = None, limbs: Sequence[tuple[int, int, float]] | None = None
+) -> Skeleton:
+    """A published skeleton with other joints, or other edges and widths.
+
+    Args:
+        skeleton: gives what the other arguments do not: root, background, and, where the joints are its own, parts.
+        joints: names of all joints. The root is the joint named as the published one, or that in its place.
+        limbs: (joint, joint, width in metres) of all edges.
+
+    Raises:
+        ValueError: joints or limbs make no skeleton.
+    """
+    if joints is not None and tuple(joints) != skeleton.joints:
+        _check_joints(joints)
+        name = skeleton.joints[skeleton.root]
+        root = joints.index(name) if name in joints else skeleton.root
+        if root >= len(joints):
+            raise ValueError(f"joints: got {len(joints)} and none is {name}, the root")
+        skeleton = replace(skeleton, joints=tuple(joints), root=root, parts={"body": (0, len(joints))})
+    if limbs is not None:
+        _check_limbs(limbs, len(skeleton.joints))
+        edges = tuple((i, j) for i, j, _ in limbs)
+        skeleton = replace(skeleton, edges=edges, widths=tuple(float(width) for *_, width in limbs))
+    if max(max(edge) for edge in skeleton.edges) >= len(skeleton.joints):
+        raise ValueError(f"joints: got {len(skeleton.joints)}, fewer than the limbs name")
+    return skeleton
+
+
+def _check_joints(joints: Sequence[str]) -> None:
+    if not joints or any(type(name) is not str or not name for name in joints) or len(set(joints)) != len(joints):
+        raise ValueError("joints: wanted a name for each joint, each name once")
+
+
+def _check_limbs(limbs: Sequence[tuple[int, int, float]], joints: int) -> None:
+    if not limbs:
+        raise ValueError("limbs: got none, wanted one or more")
+    for limb in limbs:
+        if len(limb) != 3 or any(type(end) is not int or not 0 <= end < joints for end in limb[:2]):
+            raise ValueError(f"limbs: got {limb}, wanted two joints below {joints} and a width")
+        width = limb[2]
+        if type(width) not in (int, float) or not (width > 0 and math.isfinite(width)):
+            raise ValueError(f"limbs: got {limb}, wanted a positive width in metres")

@@ -1,26 +1,51 @@
-"""Points in space from where calibrated cameras see them: linear least squares over all views that count."""
+"""Points in space from where calibrated cameras see them, whatever some of the cameras claim.
 
+Each joint is found on its own: pairs of views propose a point (the middle of the shortest line between their rays),
+the proposal that most views agree with wins (RANSAC with the truncated squares of MSAC: Torr and Zisserman, CVIU 78,
+2000), and Levenberg-Marquardt refines it over all views with a loss that distant views hardly move (Geman and
+McClure, 1987). No random number is drawn, and the order of the views does not matter.
+"""
+
+import math
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .cameras import Camera
-from .distortion import undistort
+from .distortion import distort, undistort
 
 # A view counts where the detector's confidence is above this.
 CONFIDENT = 0.25
-STEPS = 50
+# A view agrees with a point that it sees within this part of its image's shorter side.
+AGREEMENT = 0.015
+# The loss bends where residuals are so many times as large: views that are a little off are only noisy.
+LOSS_SCALE = 1.5
+# Of the views that see a joint, this part must agree.
+CONSENSUS = 1 / 4
+# Where rays are closer to parallel than this, depth is a guess.
+LEAST_ANGLE = math.radians(1.0)
+# Proposals per joint; up to 11 views that is all their pairs.
+MOST_PAIRS = 64
+# Nothing nearer to a camera than this is seen by it (metres).
+NEAR = 1e-2
+# On the plane z = 1.
+NEWTON_STEPS, SLOPE_STEP, UNDISTORTED = 10, 1e-6, 1e-6
+REFINEMENT_STEPS = 15
+# Of (joint, pair, view) scored at once, some 300 MB.
+CHUNK = 2**20
 
 
 class Triangulation(NamedTuple):
     """
     Attributes:
         points: world, in metres, [..., 3] float64; zero where nothing was found.
-        confidence: mean of the views that were used, [...] float64; zero where nothing was found.
-        inliers: the views that were used, [V, ...] bool.
-        error: mean distance in pixels between point and keypoint over these views, [...].
+        confidence: mean of the views that agree, [...] float64; zero where nothing was found.
+        inliers: the views that agree, [V, ...] bool.
+        error: mean distance in pixels between point and keypoint over these views, lens distortion removed, [...].
     """
 
     points: Tensor
@@ -29,33 +54,222 @@ class Triangulation(NamedTuple):
     error: Tensor
 
 
-def triangulate(keypoints: Tensor, confidence: Tensor, cameras: Sequence[Camera]) -> Triangulation:
+class _Views(NamedTuple):
+    """Cameras without lenses: matrices [V, 3, 4] from the world to ideal pixels, centres [V, 3], thresholds [V]."""
+
+    matrices: Tensor
+    centres: Tensor
+    thresholds: Tensor
+
+
+def triangulate(
+    keypoints: Tensor,
+    confidence: Tensor,
+    cameras: Sequence[Camera],
+    *,
+    threshold: float | None = None,
+    least_views: int = 2,
+) -> Triangulation:
     """Points that several cameras see.
 
     Args:
-        keypoints: pixels, lens distortion included, [V, ..., 2].
-        confidence: of each, [V, ...]; above 0.25 it counts.
-        cameras: one for each view.
+        keypoints: pixels, lens distortion included, [V, ..., 2] on any device; what is not finite is not seen.
+        confidence: of each, [V, ...]; above 0.25 it counts, and weighs the view (1 at most).
+        cameras: one for each view, on any device; their images may differ in size.
+        threshold: in pixels, how far off a view may see a point that it agrees with; by default 1.5 % of the shorter
+            side of each image.
+        least_views: so many views must see a joint, at least 2. Of them a quarter must agree, and three where there
+            are as many, on rays that differ by a degree or more.
+
+    Returns:
+        Points, their confidence, the views behind them, and their error in pixels.
+
+    Raises:
+        ValueError: shapes do not agree, or `least_views` is below 2.
     """
-    cameras = [camera.to(torch.float64) for camera in cameras]
-    shape = keypoints.shape[1:-1]
-    pixels = keypoints.double().reshape(len(cameras), -1, 2)
-    confidence = confidence.double().reshape(len(cameras), -1)
-    used = (confidence > CONFIDENT) & pixels.isfinite().all(-1)
-    used &= used.sum(0) >= 2
-    rows, sides = [], []
-    for camera, seen, here in zip(cameras, pixels, used, strict=True):
-        plane = undistort(camera._to_plane(seen.where(here[:, None], 0.0)), camera.distortion, STEPS)
-        for axis in range(2):
-            row = plane[:, axis, None] * camera.R[2] - camera.R[axis]
-            rows.append(row * here[:, None])
-            sides.append((camera.t[axis] - plane[:, axis] * camera.t[2]) * here)
-    A, b = torch.stack(rows, 1), torch.stack(sides, 1)
-    found = used.any(0)
-    normal = A.mT @ A + torch.eye(3).double() * ~found[:, None, None]
-    points = torch.linalg.solve(normal, (A.mT @ b[..., None]))[..., 0].where(found[:, None], 0.0)
-    off = torch.stack([(c.project(points) - p).norm(dim=-1) for c, p in zip(cameras, pixels, strict=True)])
-    count = used.sum(0).clamp(min=1)
-    mean = confidence.where(used, 0.0).sum(0) / count
-    error = off.where(used, 0.0).sum(0) / count
-    return Triangulation(points.reshape(*shape, 3), mean.reshape(shape), used.reshape(-1, *shape), error.reshape(shape))
+    views = len(cameras)
+    if keypoints.ndim < 2 or keypoints.shape[0] != views or keypoints.shape[-1] != 2:
+        raise ValueError(f"keypoints: got shape {tuple(keypoints.shape)}, wanted [{views}, ..., 2], one per camera")
+    if confidence.shape != keypoints.shape[:-1]:
+        raise ValueError(f"confidence: got shape {tuple(confidence.shape)}, wanted {tuple(keypoints.shape[:-1])}")
+    if least_views < 2:
+        raise ValueError(f"least_views: got {least_views}, wanted at least 2")
+    shape, device = keypoints.shape[1:-1], keypoints.device
+    cameras = [camera.to(device, torch.float64) for camera in cameras]
+    # In an order of their own, so that whoever lists them otherwise gets the same bits.
+    order = sorted(range(views), key=lambda view: torch.cat((cameras[view].t, cameras[view].R.flatten())).tolist())
+    count = math.prod(shape)
+    ideal, seen = _ideal_pixels(keypoints.double().reshape(views, count, 2), cameras)
+    confidence = confidence.double().reshape(views, count)
+    seen &= confidence > CONFIDENT
+    ideal, seen, confidence = (tensor[order].transpose(0, 1) for tensor in (ideal, seen, confidence))  # [P, V, ...]
+    found = _solve([cameras[view] for view in order], ideal, confidence.where(seen, 0.0), threshold, least_views)
+    points, agreed, error = found
+    mean = confidence.where(agreed, 0.0).sum(1) / agreed.sum(1).clamp(min=1)
+    inliers = torch.empty_like(agreed)
+    inliers[:, order] = agreed
+    return Triangulation(
+        points.reshape(*shape, 3), mean.reshape(shape), inliers.T.reshape(views, *shape), error.reshape(shape)
+    )
+
+
+def _solve(
+    cameras: list[Camera], ideal: Tensor, confidence: Tensor, threshold: float | None, least_views: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Points [P, 3], who agrees [P, V], and errors [P], from ideal pixels [P, V, 2] and confidence [P, V]."""
+    count, device = len(ideal), ideal.device
+    points = torch.zeros(count, 3, dtype=torch.float64, device=device)
+    agreed = torch.zeros(ideal.shape[:2], dtype=torch.bool, device=device)
+    error = torch.zeros(count, dtype=torch.float64, device=device)
+    if len(cameras) < 2:
+        return points, agreed, error
+    K, R, t = (torch.stack([getattr(camera, name) for camera in cameras]) for name in ("K", "R", "t"))
+    limits = [AGREEMENT * min(c.width, c.height) if threshold is None else threshold for c in cameras]
+    views = _Views(K @ torch.cat((R, t[..., None]), -1), -(R.mT @ t[..., None])[..., 0], t.new_tensor(limits))
+    directions = F.normalize(torch.einsum("vij,pvj->pvi", (K @ R).inverse(), F.pad(ideal, (0, 1), value=1.0)), dim=-1)
+    worth = (confidence > 0).sum(1) >= least_views
+    for rows in worth.nonzero()[:, 0].split(max(1, CHUNK // (MOST_PAIRS * len(cameras)))):
+        weights = confidence[rows].clamp(max=1.0)
+        start, known = _best_proposal(ideal[rows], directions[rows], weights, views)
+        found = _refine(start, ideal[rows], weights, views)
+        points[rows], agreed[rows], error[rows] = _judge(found, known, ideal[rows], weights, views)
+    return points, agreed, error
+
+
+def _ideal_pixels(pixels: Tensor, cameras: list[Camera]) -> tuple[Tensor, Tensor]:
+    """Where lenses without distortion would show pixels [V, P, 2], and which of them can be told [V, P]."""
+    ideal, known = torch.zeros_like(pixels), torch.zeros_like(pixels[..., 0], dtype=torch.bool)
+    for view, camera in enumerate(cameras):
+        finite = pixels[view].isfinite().all(-1)
+        seen = pixels[view].where(finite[:, None], 0.0)
+        y = (seen[:, 1] - camera.K[1, 2]) / camera.K[1, 1]
+        x = (seen[:, 0] - camera.K[0, 2] - camera.K[0, 1] * y) / camera.K[0, 0]
+        bent = torch.stack((x, y), -1)
+        straight = undistort_exactly(bent, camera.distortion)
+        off = (distort(straight, camera.distortion) - bent).norm(dim=-1)
+        # Far outside of the image a lens model may have no inverse.
+        known[view] = finite & (off < UNDISTORTED)
+        straight = straight.where(known[view, :, None], 0.0)
+        ideal[view] = straight @ camera.K[:2, :2].mT + camera.K[:2, 2]
+    return ideal, known
+
+
+def undistort_exactly(bent: Tensor, distortion: Tensor) -> Tensor:
+    """`undistort` [P, 2], polished by Newton's method."""
+    straight = undistort(bent, distortion)
+    if distortion.shape[-1] == 0:
+        return straight
+    sideways = SLOPE_STEP * torch.eye(2, dtype=bent.dtype, device=bent.device)
+    for _ in range(NEWTON_STEPS):
+        off = distort(straight, distortion) - bent
+        d_x, d_y = ((distort(straight + aside, distortion) - bent - off) / SLOPE_STEP for aside in sideways)
+        step = torch.stack((_cross(off, d_y), _cross(d_x, off)), -1) / _cross(d_x, d_y)[:, None]
+        straight = torch.where(step.isfinite().all(-1, keepdim=True), straight - step, straight)
+    return straight
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
+@cache
+def _pairs(views: int) -> list[tuple[int, int]]:
+    """All pairs of so many views; where they are too many, some in which every view is met equally often."""
+    if views * (views - 1) // 2 <= MOST_PAIRS:
+        return [(i, j) for i in range(views) for j in range(i + 1, views)]
+    gaps = torch.linspace(1, (views - 1) // 2, max(1, MOST_PAIRS // views)).round().int().tolist()
+    return [(i, (i + gap) % views) for gap in gaps for i in range(views)][:MOST_PAIRS]
+
+
+def _best_proposal(ideal: Tensor, directions: Tensor, weights: Tensor, views: _Views) -> tuple[Tensor, Tensor]:
+    """The point [P, 3] of the pair that fits all views best, and whether there was any [P]."""
+    seen = weights > 0
+    # Views that see a joint come first, so that one table of pairs per number of views serves all joints.
+    ranked = torch.argsort(seen.int(), dim=1, descending=True, stable=True)  # [P, V]
+    counts = seen.sum(1)  # [P]
+    tables = [_pairs(n) for n in range(seen.shape[1] + 1)]
+    most = max(1, max(map(len, tables)))
+    table = torch.tensor([pairs + [(0, 0)] * (most - len(pairs)) for pairs in tables], device=ideal.device)[counts]
+    i, j = (torch.gather(ranked, 1, table[..., side]) for side in (0, 1))  # [P, M]
+    used = i != j
+    a, b = (torch.gather(directions, 1, k[..., None].expand(-1, -1, 3)) for k in (i, j))  # [P, M, 3]
+    from_a, from_b = views.centres[i], views.centres[j]
+    # Where along each ray the two come closest.
+    cosine, between = (a * b).sum(-1), from_b - from_a
+    sine2 = 1 - cosine**2
+    along_a, along_b = (between * a).sum(-1), (between * b).sum(-1)
+    used &= sine2 > math.sin(LEAST_ANGLE) ** 2
+    sine2 = sine2.where(used, 1.0)
+    depth_a, depth_b = (along_a - cosine * along_b) / sine2, (cosine * along_a - along_b) / sine2
+    used &= (depth_a > NEAR) & (depth_b > NEAR)
+    middle = (from_a + depth_a[..., None] * a + from_b + depth_b[..., None] * b) / 2
+    middle = middle.where(used[..., None], 0.0)
+    off = _residuals(middle[:, :, None], ideal[:, None], views)[0]  # [P, M, V, 2]
+    squares = (off.square().sum(-1) / views.thresholds**2).clamp(max=1.0).nan_to_num(nan=1.0)
+    score = (squares * weights[:, None]).sum(-1).where(used, torch.inf)  # [P, M]
+    best = score.argmin(1, keepdim=True)
+    start = torch.gather(middle, 1, best[..., None].expand(-1, -1, 3))[:, 0]
+    return start, torch.gather(used, 1, best)[:, 0]
+
+
+def _residuals(points: Tensor, ideal: Tensor, views: _Views) -> tuple[Tensor, Tensor]:
+    """Ideal pixels of points [..., 1, 3] less the seen ones [..., V, 2], NaN behind a camera; and homogeneous ones."""
+    x = (points[..., None, :] * views.matrices[:, :, :3]).sum(-1) + views.matrices[:, :, 3]  # [..., V, 3]
+    # The last row of K is (0, 0, 1): the third coordinate is the depth in metres.
+    depth = x[..., 2:].where(x[..., 2:] > NEAR, torch.nan)
+    return x[..., :2] / depth - ideal, x
+
+
+def _refine(points: Tensor, ideal: Tensor, weights: Tensor, views: _Views) -> Tensor:
+    """Points [P, 3] moved to where the sum over views of weight · s/(1 + s), s = (residual/scale)², is least."""
+    scales = LOSS_SCALE * views.thresholds
+
+    def cost(points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        off, x = _residuals(points[:, None], ideal, views)
+        square = off.square().sum(-1) / scales**2
+        # Behind a camera the loss is at its bound and pulls nowhere.
+        square = square.nan_to_num(nan=torch.inf)
+        return (weights * (1 - 1 / (1 + square))).sum(1), square, off.nan_to_num(nan=0.0), x
+
+    damping = torch.full_like(points[:, 0], 1e-3)
+    value, square, off, x = cost(points)
+    eye = torch.eye(3, dtype=points.dtype, device=points.device)
+    for _ in range(REFINEMENT_STEPS):
+        pull = weights / (1 + square) ** 2 / scales**2  # [P, V]
+        depth = x[..., 2:].clamp(min=NEAR)
+        # d(x/z) = (dx - (x/z) dz) / z
+        slope = views.matrices[:, :2, :3] - (x[..., :2] / depth)[..., None] * views.matrices[:, 2:, :3]
+        slope = slope / depth[..., None]  # [P, V, 2, 3]
+        gradient = (pull[..., None] * (slope * off[..., None]).sum(-2)).sum(1)  # [P, 3]
+        curvature = torch.einsum("pv,pvik,pvil->pkl", pull, slope, slope)
+        size = curvature.diagonal(dim1=-2, dim2=-1).mean(-1) * damping + torch.finfo(points.dtype).tiny
+        step = torch.linalg.solve_ex(curvature + size[:, None, None] * eye, gradient)[0]
+        tried = points - step
+        found = cost(tried.nan_to_num())
+        better = (found[0] < value) & step.isfinite().all(-1)
+        points = tried.where(better[:, None], points)
+        old = (value, square, off, x)
+        value, square, off, x = (
+            new.where(better.reshape(-1, *[1] * (new.ndim - 1)), was) for new, was in zip(found, old, strict=True)
+        )
+        damping = torch.where(better, damping * 0.1, damping * 10).clamp(1e-12, 1e6)
+    return points
+
+
+def _judge(
+    points: Tensor, known: Tensor, ideal: Tensor, weights: Tensor, views: _Views
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Points [P, 3], who agrees [P, V], and errors [P]; all zero where too few views agree, or from too close by."""
+    distance = _residuals(points[:, None], ideal, views)[0].norm(dim=-1)
+    seen = weights > 0
+    # NaN, behind a camera, is not below anything.
+    agreed = seen & (distance <= views.thresholds)
+    counts, seeing = agreed.sum(1), seen.sum(1)
+    enough = (counts >= seeing.clamp(max=3)) & (counts >= CONSENSUS * seeing)
+    towards = F.normalize(points[:, None] - views.centres, dim=-1) * agreed[..., None]
+    # Two rays at an angle have a mean as long as the cosine of its half.
+    spread = towards.sum(1).norm(dim=-1) / counts.clamp(min=1)
+    found = known & enough & (spread < math.cos(LEAST_ANGLE / 2)) & points.isfinite().all(-1)
+    agreed &= found[:, None]
+    error = distance.where(agreed, 0.0).sum(1) / agreed.sum(1).clamp(min=1)
+    return points.where(found[:, None], 0.0), agreed, error

@@ -1,7 +1,6 @@
 """Appearance encoder: image of a person -> one feature vector per limb."""
 
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -63,28 +62,3 @@ class AppearanceEncoder(nn.Module):
         mixture = VARIATION * torch.randn(len(head.weight), count, device=features.device) / count**0.5
         head.weight.copy_(mixture @ whiten)
         head.bias.normal_().sub_(head.weight @ mean)
-
-    def load_imagenet(self, path: str | Path) -> None:
-        """Start from ImageNet weights; the last layer, which is not about ImageNet's classes, stays as it is.
-
-        Args:
-            path: a state dict of torchvision's names, bare or as training scripts wrap it ("state_dict", "module."):
-                ``ImageNet-ResNet50-GN.pth`` of the release v0.1 of github.com/ppwwyyxx/GroupNorm-reproduce, for one.
-
-        Raises:
-            ValueError: the file cannot be read or does not hold the weights of this network.
-        """
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        # A damaged file can fail anywhere in the unpickler, with any error.
-        except Exception as error:
-            reason = str(error).partition("\n")[0] or repr(error)
-            raise ValueError(f"{path}: not readable as PyTorch weights ({reason:.200})") from error
-        state = content.get("state_dict", content) if isinstance(content, dict) else {}
-        state = {str(name).removeprefix("module."): value for name, value in state.items()}
-        head = {f"fc.{name}": value for name, value in self.backbone.fc.state_dict().items()}
-        try:
-            self.backbone.load_state_dict(state | head)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{path}: not the weights of this encoder: {reason:.500}") from error

@@ -1,12 +1,15 @@
 """The model: lift a pose, encode an appearance, render both for any camera."""
 
-from dataclasses import dataclass
+import json
+import math
+from dataclasses import asdict, dataclass, fields
 
 import torch
 from torch import Tensor, nn
 
 from ..geometry import Camera, limb_gaussians, skeletons
 from ..geometry.cameras import ResizeConvention
+from ..geometry.skeletons import Skeleton
 from ..kernels import rasterize
 from .decoder import LEVELS, WIDEST, Decoder
 from .encoder import DEPTHS, AppearanceEncoder
@@ -19,6 +22,8 @@ class ModelSettings:
 
     Attributes:
         skeleton: "panoptic" or "human36m".
+        joints: names of the joints, where they are not the published ones.
+        limbs: edges and widths, (joint, joint, metres), where they are not the published ones.
         d_embedding: width of the lifter's hidden layers.
         dropout: of the lifter.
         input_resolution: side of the images that are encoded, in pixels.
@@ -34,6 +39,8 @@ class ModelSettings:
     """
 
     skeleton: str = "panoptic"
+    joints: tuple[str, ...] | None = None
+    limbs: tuple[tuple[int, int, float], ...] | None = None
     d_embedding: int = 2048
     dropout: float = 0.1
     input_resolution: int = 256
@@ -50,6 +57,9 @@ class ModelSettings:
             if not holds:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, wanted {wanted}")
 
+        for field in fields(self):
+            if type(field.default) in (int, float):
+                _check_number(field.name, getattr(self, field.name), type(field.default))
         require("skeleton", self.skeleton in skeletons.BY_NAME, f"one of {', '.join(skeletons.BY_NAME)}")
         require("encoder_depth", self.encoder_depth in DEPTHS, f"one of {DEPTHS}")
         require("resize", self.resize in ("centre", "original"), '"centre" or "original"')
@@ -67,6 +77,20 @@ class ModelSettings:
         unit = 2 ** min(self.doublings, WIDEST)
         wanted = f"a positive multiple of {unit}" if unit > 1 else "a positive number"
         require("base_channels", self.base_channels > 0 and self.base_channels % unit == 0, wanted)
+        # JSON has lists where settings have tuples.
+        if self.joints is not None:
+            object.__setattr__(self, "joints", tuple(self.joints))
+        if self.limbs is not None:
+            object.__setattr__(self, "limbs", tuple(tuple(limb) for limb in self.limbs))
+        self.make_skeleton()
+
+    def to_json(self) -> str:
+        """As a checkpoint stores them; what is not customised is left out, so that older versions can read it."""
+        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
+
+    def make_skeleton(self) -> Skeleton:
+        """The published skeleton of that name, with the joints and limbs of these settings."""
+        return skeletons.customise(skeletons.BY_NAME[self.skeleton], self.joints, self.limbs)
 
     @property
     def doublings(self) -> int:
@@ -84,7 +108,7 @@ class HumanViewSynthesis(nn.Module):
     def __init__(self, settings: ModelSettings | None = None) -> None:
         super().__init__()
         self.settings = settings = settings or ModelSettings()
-        self.skeleton = skeletons.BY_NAME[settings.skeleton]
+        self.skeleton = settings.make_skeleton()
         limbs, features = len(self.skeleton.edges), settings.appearance_features
         self.lifter = Lifter(len(self.skeleton.joints), settings.d_embedding, settings.dropout)
         self.encoder = AppearanceEncoder(limbs, features, settings.encoder_depth)
@@ -154,3 +178,10 @@ class HumanViewSynthesis(nn.Module):
 def _check(name: str, tensor: Tensor, tail: tuple[int, ...]) -> None:
     if tensor.ndim != len(tail) + 1 or tensor.shape[1:] != tail:
         raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, wanted [B, {', '.join(map(str, tail))}]")
+
+
+def _check_number(name: str, value: object, kind: type) -> None:
+    whole = type(value) is int
+    if not (whole or (kind is float and type(value) is float and math.isfinite(value))):
+        shown = repr(value) if type(value) in (int, float, str) else f"a {type(value).__name__}"
+        raise ValueError(f"{name}: got {shown:.40}, wanted a {'whole' if kind is int else 'finite'} number")

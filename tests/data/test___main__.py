@@ -1,5 +1,6 @@
 """`python -m hvs.data`: tables, exit codes, errors of one line."""
 
+import subprocess
 import sys
 
 import pytest
@@ -41,3 +42,25 @@ def test_check_lists_faults_and_ends_with_2(capture, run):
 def test_errors_are_one_line(tmp_path, run):
     code, _, err = run("check", tmp_path / "nowhere")
     assert code == 2 and err == f"error: {tmp_path / 'nowhere'}: no such folder\n"
+    for dataset, message in (("panoptic", "no raw Panoptic sequence here"), ("human36m", "no raw Human3.6M here")):
+        code, out, err = run("prepare", dataset, tmp_path, tmp_path / "out")
+        assert (code, out) == (2, "") and err.startswith(f"error: {tmp_path}: {message}") and err.count("\n") == 1
+
+
+def test_a_download_is_prepared_and_checked(tmp_path):
+    """As a user runs it: processes of its own, and what comes out has no faults."""
+    pytest.importorskip("anny", reason="the sample capture's bodies come from anny (pip install hvs[sample])")
+    from hvs.data.sample import SampleSettings, make_sample
+
+    def python(*arguments):
+        command = [sys.executable, "-m", "hvs.data", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    settings = SampleSettings(subjects=2, takes=1, frames=6, views=2, height=36, width=64)
+    raw = make_sample(tmp_path / "raw", settings, "panoptic-raw")
+    found = python("prepare", "panoptic", raw, tmp_path / "out", "--masks", raw / "masks", "--workers", "1")
+    assert found.returncode == 0, found.stderr
+    assert "subject2_pose1/Subsequences/0      2       6   6      12  12     12" in found.stdout
+    assert "subject1_pose1: pictures" in found.stderr
+    found = python("check", tmp_path / "out")
+    assert found.returncode == 0 and found.stdout.endswith("4 views, no faults\n")

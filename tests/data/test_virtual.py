@@ -35,6 +35,7 @@ def test_an_unbent_pose_keeps_its_shape(dataset, monkeypatch):
 def test_whole_poses_are_bent_and_others_are_not(dataset):
     views = VirtualViews(dataset)
     views.points, views.valid = views.points[:1].expand(20, -1, -1), views.valid[:1].expand(20, -1).clone()
+    views.owners = views.owners[:1].expand(20)
     views.whole = torch.arange(20) % 2 == 0
     batch = views.draw(200, torch.Generator().manual_seed(4))
     found = torch.nn.functional.normalize(batch["relative"].norm(dim=-1), dim=-1)

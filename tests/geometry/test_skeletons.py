@@ -1,5 +1,6 @@
 import pytest
 
+from hvs.geometry import skeletons
 from hvs.geometry.skeletons import BY_NAME, HUMAN36M, PANOPTIC
 
 
@@ -19,3 +20,37 @@ def test_parts_cover_the_panoptic_skeleton():
     assert covered == list(range(117))
     assert BY_NAME == {"panoptic": PANOPTIC, "human36m": HUMAN36M}
     assert len({PANOPTIC, HUMAN36M}) == 2
+
+
+def test_customised_skeletons():
+    base = skeletons.HUMAN36M
+    assert skeletons.customise(base) is base and skeletons.customise(base, base.joints) is base
+    limbs = ((0, 1, 0.5), (3, 2, 1))
+    custom = skeletons.customise(base, limbs=limbs)
+    assert (custom.edges, custom.widths, custom.parts) == (((0, 1), (3, 2)), (0.5, 1.0), base.parts)
+    turned = skeletons.customise(base, base.joints[::-1], limbs)
+    assert turned.joints[turned.root] == base.joints[base.root] and turned.parts == {"body": (0, 17)}
+    renamed = skeletons.customise(base, [f"joint {i}" for i in range(17)])
+    assert renamed.root == base.root and renamed.edges == base.edges
+
+
+@pytest.mark.parametrize(
+    ("joints", "limbs", "message"),
+    [
+        ((), None, "joints: wanted a name"),
+        (("a", "a"), None, "each name once"),
+        (("a", 7), None, "joints: wanted a name"),
+        (("a", "b"), None, "fewer than the limbs name"),
+        (None, (), "limbs: got none"),
+        (None, ((0, 17, 0.1),), "two joints below 17"),
+        (None, ((0, -1, 0.1),), "two joints below 17"),
+        (None, ((0, 1),), "two joints below 17"),
+        (None, ((0, True, 0.1),), "two joints below 17"),
+        (None, ((0, 1, 0.0),), "a positive width"),
+        (None, ((0, 1, float("nan")),), "a positive width"),
+        (None, ((0, 1, "a"),), "a positive width"),
+    ],
+)
+def test_no_skeleton_is_made_of_faults(joints, limbs, message):
+    with pytest.raises(ValueError, match=message):
+        skeletons.customise(skeletons.HUMAN36M, joints, limbs)

@@ -22,37 +22,6 @@ def test_images_are_normalised_by_imagenet():
     torch.testing.assert_close(seen[0].mean((0, 2, 3)), torch.tensor([0.0, 1, 0]), rtol=0, atol=1e-6)
 
 
-class TestImagenetWeights:
-    @pytest.mark.parametrize("wrapped", [False, True], ids=["bare", "wrapped"])
-    def test_everything_but_the_last_layer_is_taken(self, tmp_path, wrapped):
-        source, target = AppearanceEncoder(2, 500, depth=18), AppearanceEncoder(3, 4, depth=18)
-        state = source.backbone.state_dict()
-        if wrapped:
-            state = {"epoch": 1, "state_dict": {f"module.{name}": value for name, value in state.items()}}
-        torch.save(state, tmp_path / "weights.pth")
-        head = target.backbone.fc.weight.clone()
-        target.load_imagenet(tmp_path / "weights.pth")
-        for name, value in target.backbone.state_dict().items():
-            if not name.startswith("fc."):
-                torch.testing.assert_close(value, source.backbone.state_dict()[name])
-        torch.testing.assert_close(target.backbone.fc.weight, head)
-
-    def test_weights_of_another_depth_are_refused_and_nothing_changes_hands(self, tmp_path):
-        torch.save(AppearanceEncoder(2, 2, depth=34).backbone.state_dict(), tmp_path / "weights.pth")
-        with pytest.raises(ValueError, match=r"weights\.pth: not the weights of this encoder.*layer1\.2") as error:
-            AppearanceEncoder(2, 2, depth=18).load_imagenet(tmp_path / "weights.pth")
-        assert "\n" not in str(error.value)
-
-    @pytest.mark.parametrize("content", [b"", b"not a file of torch", None], ids=["empty", "text", "missing"])
-    def test_unreadable_files_are_named(self, tmp_path, content):
-        path = tmp_path / "weights.pth"
-        if content is not None:
-            path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"weights\.pth") as error:
-            AppearanceEncoder(2, 2, depth=18).load_imagenet(path)
-        assert "\n" not in str(error.value)
-
-
 @pytest.mark.parametrize("count", [2, 5, 40])
 def test_start_apart_makes_limbs_and_images_differ_in_appearance(count):
     torch.manual_seed(0)

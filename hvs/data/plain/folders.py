@@ -41,6 +41,11 @@ def subfolders(folder: Path) -> tuple[str, ...]:
     return tuple(name for name in _names(folder) if (folder / name).is_dir())
 
 
+def files(folder: Path, ending: str) -> tuple[str, ...]:
+    """Names, without the ending, of the files in a folder that have it, but the hidden ones, sorted."""
+    return tuple(name.removesuffix(ending) for name in _names(folder) if name.endswith(ending))
+
+
 def _names(folder: Path) -> list[str]:
     try:
         return sorted(name for name in os.listdir(folder) if not name.startswith("."))

@@ -61,9 +61,10 @@ def read_frames(value: Any, where: str) -> dict[int, np.ndarray | None]:
 
 def _by_frame(value: Any, where: str) -> Iterator[tuple[Any, Any]]:
     if isinstance(value, dict) and "images" in value and "annotations" in value:
-        names = {_get(image, "id", where): _get(image, "file_name", where) for image in _listed(value["images"], where)}
+        images = _listed(value["images"], where)
+        names = {str(_get(image, "id", where)): _get(image, "file_name", where) for image in images}
         for entry in _listed(value["annotations"], where):
-            name = names.get(_get(entry, "image_id", where))
+            name = names.get(str(_get(entry, "image_id", where)))
             if name is None:
                 raise DataError(f"{where}: an annotation of an image that is not listed")
             yield frame_number(PurePosixPath(str(name)).stem, f"{where}: image {name!r:.80}"), [entry]

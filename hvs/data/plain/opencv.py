@@ -16,7 +16,8 @@ from hvs.geometry import rotation_about_axis
 from ..files import read_bounded
 from ..stores import DataError
 
-MAX_BYTES = 2**20
+# A file for thirty cameras has some 50 kB; PyYAML takes two seconds for the largest.
+MAX_BYTES = 2**18
 # Names in calibration files, and what they are here.
 NAMES = {
     "K": ("K", "camera_matrix", "cameraMatrix", "intrinsics", "intrinsic", "M"),

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..files import read_json
 from ..stores import DataError, MissingFrameError
-from .folders import numbered
+from .folders import files, numbered, subfolders
 from .keypoints import read_frame, read_frames
 
 MAX_FRAME_BYTES = 16 * 2**20
@@ -28,6 +28,10 @@ class People:
     def __reduce__(self):
         # A copy, such as a worker process gets, reads for itself.
         return People, (self.folder,)
+
+    def views(self) -> set[str]:
+        """Views that there are keypoints of."""
+        return set(subfolders(self.folder)) | set(files(self.folder, ".json")) if self.folder.is_dir() else set()
 
     def frames(self, view: str) -> list[int]:
         """Frames, ascending, that there are keypoints of."""

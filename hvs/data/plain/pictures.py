@@ -7,7 +7,7 @@ from PIL import Image
 
 from ..files import read_bounded
 from ..stores import DataError, MissingFrameError
-from .folders import numbered
+from .folders import numbered, subfolders
 
 ENDINGS = (".jpg", ".jpeg", ".png")
 MAX_BYTES = 128 * 2**20
@@ -32,6 +32,10 @@ class Pictures:
     def __reduce__(self):
         # A copy, such as a worker process gets, lists for itself.
         return Pictures, (self.folder, self.masks)
+
+    def views(self) -> set[str]:
+        """Views that there are pictures of."""
+        return set(subfolders(self.folder)) if self.folder.is_dir() else set()
 
     def files(self, view: str) -> dict[int, str]:
         """Frame -> name of its file.

@@ -1,19 +1,14 @@
 """3D poses that come with plain files: `poses.npz` or `poses.json`, nothing but numbers."""
 
-import io
-import math
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..files import read_bounded, read_json
+from ..files import read_json
+from ..npz import read_object_npz
 from ..stores import DataError
 from .folders import frame_number
-
-# 100,000 frames of 135 joints with confidence, float32, are 216 MB.
-MAX_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ def read_poses(file: Path, joints: int) -> Poses:
         joints: the number L.
 
     Raises:
-        DataError: no such file, not these arrays, or more than 256 MB of them.
+        DataError: no such file, not these arrays, or one that unfolds to far more than its size.
     """
     arrays = _from_npz(file) if file.suffix == ".npz" else _from_json(file)
     frames, points = arrays["frames"], arrays["points"]
@@ -79,36 +74,12 @@ def _from_json(file: Path) -> dict[str, np.ndarray]:
 
 
 def _from_npz(file: Path) -> dict[str, np.ndarray]:
-    arrays = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(read_bounded(file, MAX_BYTES))) as archive:
-            names = set(archive.namelist())
-            for name in ("frames", "points", "confidence"):
-                if f"{name}.npy" in names:
-                    arrays[name] = _array(archive, f"{name}.npy", file)
-    except DataError:
-        raise
-    except Exception as error:
-        # A damaged archive can raise anything.
-        raise DataError(f"{file}: not a readable npz file ({type(error).__name__}: {error!s:.120})") from error
-    missing = [name for name in ("frames", "points") if name not in arrays]
-    if missing:
-        raise DataError(f"{file}: no array {missing[0]!r}, wanted frames, points and perhaps confidence")
-    return arrays
-
-
-def _array(archive: zipfile.ZipFile, name: str, file: Path) -> np.ndarray:
-    info = archive.getinfo(name)
-    if info.file_size > MAX_BYTES:
-        raise DataError(f"{file}: {name} unfolds to {info.file_size} bytes, wanted at most {MAX_BYTES}")
-    with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read_header(member)
-        if dtype.kind not in "iuf":
-            raise DataError(f"{file}: {name} has dtype {dtype}, wanted numbers")
-        # The header may claim any shape; what it claims must be there.
-        size = math.prod(shape) * dtype.itemsize
-        if size > info.file_size:
-            raise DataError(f"{file}: {name} claims {size} bytes and has {info.file_size}")
-        return np.frombuffer(member.read(size), dtype).reshape(shape, order="F" if fortran else "C")
+    arrays = read_object_npz(file)
+    for name in ("frames", "points"):
+        if name not in arrays:
+            raise DataError(f"{file}: no array {name!r}, wanted frames, points and perhaps confidence")
+    wanted = {name: arrays[name] for name in ("frames", "points", "confidence") if name in arrays}
+    for name, array in wanted.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
+            raise DataError(f"{file}: {name} is no array of numbers")
+    return wanted

@@ -1,16 +1,16 @@
 """A sequence of plain files: `images/<view>/`, `masks/<view>/`, `keypoints/<view>/`, and a file of cameras."""
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from hvs.geometry import Camera
+from hvs.geometry import Camera, triangulate
 from hvs.geometry.distortion import COEFFICIENT_COUNTS
-from hvs.geometry.triangulation import triangulate
 
 from ..layouts import IMAGES, LAYOUTS, MASKS, Layout, Split
 from ..sequences import Sequence
@@ -26,8 +26,10 @@ from .splits import blocks
 
 KEYPOINTS, POSES = "keypoints", "poses"
 POSE_FILES = ("poses.npz", "poses.json")
-# Of three unit vectors' mean: where cameras agree less than this on which way is up, somebody must say it.
+# Cosine between the world's up and the cameras' mean one: below it, somebody must say which way is up.
 LEAST_AGREEMENT = 0.2
+# Weight of the cameras' mean up beside how level they stand.
+CHOICE = 1e-3
 # Of a rotation matrix times itself transposed, from the identity.
 ROTATION_TOLERANCE = 1e-3
 # Frames next to each other are triangulated together, which takes a third of the time.
@@ -47,6 +49,8 @@ class PlainSequence(Sequence):
     Raises:
         DataError: no images or keypoints, or cameras that cannot be read.
     """
+
+    called: ClassVar[dict[str, str]] = {IMAGES: "images", MASKS: "masks"}
 
     def __init__(
         self,
@@ -102,8 +106,7 @@ class PlainSequence(Sequence):
         return sorted(self.pictures[place].files(view))
 
     def views_of(self, place: str) -> set[str]:
-        folder = self.people.folder if place == KEYPOINTS else self.pictures[place].folder
-        return {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+        return self.people.views() if place == KEYPOINTS else self.pictures[place].views()
 
     def encoded(self, place: str, view: str, frame: int) -> tuple[bytes, str]:
         return self.pictures[place].read(view, frame)
@@ -159,11 +162,16 @@ class PlainSequence(Sequence):
         )
 
     def _upright(self) -> tuple[float, float, float]:
-        """What the cameras, which stand upright, take for up on average."""
-        up = -torch.stack([self.camera(view).R[1].double() for view in self.views]).mean(0)
-        if up.norm() < LEAST_AGREEMENT:
+        """The world's up: cameras that stand upright have their x axes level, and their y axes downwards."""
+        R = torch.stack([self.camera(view).R.double() for view in self.views])  # [V, 3, 3]
+        level, upwards = R[:, 0], -R[:, 1].mean(0)
+        # Cameras side by side leave a choice, which the upwards direction then makes.
+        slope = level.mT @ level / len(R) - CHOICE * torch.outer(upwards, upwards)
+        up = torch.linalg.eigh(slope)[1][:, 0]
+        up = up * torch.sign(up @ upwards)
+        if up @ upwards < LEAST_AGREEMENT:
             raise DataError(f"{self.camera_file}: cameras do not agree which way is up, wanted an up in capture.json")
-        return tuple((up / up.norm()).tolist())
+        return tuple(up.tolist())
 
     @cached_property
     def _present(self) -> list[int]:
@@ -224,8 +232,10 @@ class PlainSequence(Sequence):
         for column, view in enumerate(self.views):
             there = set(self.people.frames(view))
             for row, other in enumerate(block):
-                if other in there:
-                    keypoints[column, row], confidence[column, row], _ = self._person(view, other)
+                # A view whose keypoints cannot be read says so when they are asked for; the others do without it.
+                with suppress(DataError):
+                    if other in there:
+                        keypoints[column, row], confidence[column, row], _ = self._person(view, other)
         cameras = [self.camera(view) for view in self.views]
         found = triangulate(keypoints, confidence.nan_to_num(nan=0.0), cameras)
         poses = zip(found.points.float(), found.confidence.float(), strict=True)

@@ -1,35 +1,28 @@
-"""A multi-view capture of people, made up from a seed and written in the layouts that `hvs.data` reads."""
+"""A multi-view capture of people, made up from a seed and written in any of the layouts that `hvs.data` knows."""
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain, product
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from hvs.data.layouts import IMAGES, LAYOUTS, MASKS
-from hvs.data.stores import pack_label, write_store
-from hvs.geometry import Camera
+from hvs.data.preparation.human36m_raw import VIEWS as HUMAN36M_VIEWS
 
-from . import plain
+from .layouts import PREPARED, Take
 from .once import cache_folder, make_once
+from .plain import PLAIN
+from .raw import RAW
 
-LayoutName = Literal["panoptic", "human36m", "plain"]
+LayoutName = Literal["panoptic", "human36m", "plain", "panoptic-raw", "panoptic-raw-openpose", "human36m-raw"]
+WRITERS = {**PREPARED, **PLAIN, **RAW}
+assert set(WRITERS) == set(get_args(LayoutName))
 # Part of the cache's key: raise it when the same settings would make another capture.
 VERSION = 2
 NOTE = "sample.json"
-HUMAN36M_VIEWS = ("54138969", "55011271", "58860488", "60457274")
-# Rows are the written world's axes in the package's own (x left, y back, z up): Panoptic's y points down.
-AXES = {"panoptic": ((1, 0, 0), (0, 0, -1), (0, 1, 0)), "human36m": ((1, 0, 0), (0, 1, 0), (0, 0, 1))}
-AXES["plain"] = AXES["human36m"]
-# Whose joints a layout's labels are.
-JOINTS = {"panoptic": "panoptic", "human36m": "human36m", "plain": "panoptic"}
 
 
 @dataclass(frozen=True)
@@ -76,15 +69,18 @@ def make_sample(
     Args:
         root: where it lies or shall lie; by default in the user's cache.
         settings: what to make; the same settings always give the same bytes.
-        layout: which data set's folders and labels.
+        layout: which data set, and whether prepared as readers want it or raw as it is downloaded.
 
     Raises:
         ValueError: an unknown layout, or `root` holds something else.
         ModuleNotFoundError: the body model is not installed; says how to.
     """
     settings = settings or SampleSettings()
-    if layout not in AXES:
-        raise ValueError(f"layout: got {layout!r}, wanted one of {', '.join(AXES)}")
+    if layout not in WRITERS:
+        raise ValueError(f"layout: got {layout!r}, wanted one of {', '.join(WRITERS)}")
+    most = WRITERS[layout].subjects
+    if most is not None and settings.subjects > most:
+        raise ValueError(f"subjects: got {settings.subjects}, wanted at most {most} in the layout {layout}")
     note = json.dumps({"version": VERSION, "layout": layout, **asdict(settings)})
     if root is None:
         root = cache_folder() / f"sample-{hashlib.sha256(note.encode()).hexdigest()[:16]}"
@@ -102,7 +98,8 @@ def _make(root: Path, settings: SampleSettings, layout: LayoutName, note: str) -
 
     # Before the progress bar starts: it takes a while the first time, and fails where the package is missing.
     body_model()
-    views, sizes = _views(settings, layout)
+    writer = WRITERS[layout]
+    views, sizes = _views(settings, writer.dataset)
     cameras = ring(sizes, np.random.default_rng([settings.seed, 0]))
     rigs = make_rigs(cameras)
     takes = list(product(range(settings.subjects), range(settings.takes)))
@@ -113,31 +110,21 @@ def _make(root: Path, settings: SampleSettings, layout: LayoutName, note: str) -
             for shot in film(person, cameras, rigs):
                 shots.append(shot)
                 bar.update()
-            folder = root / _name(layout, subject, take)
-            _write(
-                folder, layout, dict(zip(views, cameras, strict=True)), person.joints[JOINTS[layout]].double(), shots
-            )
+            by_view = dict(zip(views, cameras, strict=True))
+            filmed = Take.of(writer.dataset, by_view, person.joints[writer.dataset].double(), shots)
+            writer.write(root, writer.name(subject, take), filmed)
     (root / "splits.json").write_text(json.dumps(_splits(settings, views, layout)))
     (root / NOTE).write_text(note)
 
 
-def _views(settings: SampleSettings, layout: LayoutName) -> tuple[list[str], list[tuple[int, int]]]:
+def _views(settings: SampleSettings, dataset: str) -> tuple[list[str], list[tuple[int, int]]]:
     """Names of the views, and (width, height) of each."""
-    if layout != "human36m":
+    if dataset == "panoptic":
         return [f"{view:02d}" for view in range(settings.views)], [(settings.width, settings.height)] * settings.views
     views = list(HUMAN36M_VIEWS[: settings.views])
     # Two of the real cameras have 1002 rows instead of 1000.
     taller = round(settings.height * 1.002)
     return views, [(settings.height, taller if view in ("54138969", "60457274") else settings.height) for view in views]
-
-
-def _name(layout: LayoutName, subject: int, take: int) -> str:
-    if layout == "panoptic":
-        return f"subject{subject + 1}/Subsequences/{take}"
-    if layout == "plain":
-        return f"subject{subject + 1}_take{take + 1}"
-    # As the real data set counts the repetitions of an action.
-    return f"S{subject + 1}/Sequences/Walking" + (f" {take}" if take else "")
 
 
 def _splits(settings: SampleSettings, views: list[str], layout: LayoutName) -> dict:
@@ -150,67 +137,11 @@ def _splits(settings: SampleSettings, views: list[str], layout: LayoutName) -> d
     known = {"train": [[0, a - 1], [c, n - 1]], "val": [[a, b - 1]], "test": [[b, c - 1]]}
     unknown = {"train": [], "val": [[0, half - 1]], "test": [[half, n - 1]]}
     *names, last = (
-        [_name(layout, subject, take) for take in range(settings.takes)] for subject in range(settings.subjects)
+        [WRITERS[layout].name(subject, take) for take in range(settings.takes)] for subject in range(settings.subjects)
     )
     return {
         "views": views,
         "stride": 1,
         "known": [{"sequence": name, **known} for name in chain(*names)],
         "unknown": [{"sequence": name, **unknown} for name in last],
-    }
-
-
-def _write(
-    folder: Path,
-    layout: LayoutName,
-    cameras: dict[str, Camera],
-    points: Tensor,
-    shots: list[list[tuple[bytes, bytes]]],
-) -> None:
-    """One sequence: points [frames, J, 3] in the package's world, and image and mask of each frame and view."""
-    from .stage import to_world
-
-    axes = torch.tensor(AXES[layout]).double()
-    if layout == "plain":
-        written = {view: to_world(camera, axes) for view, camera in cameras.items()}
-        keypoints = {view: _seen(camera, points, with_confidence=True) for view, camera in cameras.items()}
-        plain.write(folder, written, keypoints, shots)
-        return
-    places, databases = LAYOUTS[layout], folder / "Databases"
-    for index, (view, camera) in enumerate(cameras.items()):
-        for place, which in ((IMAGES, 0), (MASKS, 1)):
-            write_store(databases / place / f"{view}.lmdb", enumerate(shot[index][which] for shot in shots))
-        keypoints = _seen(camera, points, places.with_confidence)
-        write_store(databases / places.keypoints / f"{view}.lmdb", _labels(keypoints))
-    world = points @ axes.mT
-    write_store(databases / places.points, _labels(_with_confidence(world) if places.with_confidence else world))
-    entries = {view: _entry(to_world(camera, axes)) for view, camera in cameras.items()}
-    (folder / "cameras.json").write_text(json.dumps(entries))
-
-
-def _seen(camera: Camera, points: Tensor, with_confidence: bool) -> Tensor:
-    """Pixels of points [frames, J, 3], with a confidence where the layout has one: joints out of the frame are zero."""
-    pixels = camera.project(points)
-    if not with_confidence:
-        return pixels
-    last = pixels.new_tensor((camera.width - 1, camera.height - 1))
-    inside = ((pixels >= 0) & (pixels <= last)).all(-1, keepdim=True)
-    return _with_confidence(pixels) * inside
-
-
-def _with_confidence(points: Tensor) -> Tensor:
-    return torch.cat((points, torch.ones_like(points[..., :1])), -1)
-
-
-def _labels(labels: Tensor) -> Iterator[tuple[int, bytes]]:
-    return ((frame, pack_label(label[..., None].float())) for frame, label in enumerate(labels))
-
-
-def _entry(camera: Camera) -> dict:
-    return {
-        "R": camera.R.tolist(),
-        "t": camera.t[:, None].tolist(),
-        "K": camera.K.tolist(),
-        "dist_coef": camera.distortion.tolist(),
-        "resolution": [camera.width, camera.height],
     }

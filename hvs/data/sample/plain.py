@@ -13,6 +13,8 @@ from torch import Tensor
 
 from hvs.geometry import Camera
 
+from .layouts import Take, Writer
+
 CameraKind = Literal["json", "colmap", "opencv"]
 KeypointKind = Literal["openpose", "body_25", "mmpose", "coco", "rows"]
 # Of the written keypoints: detectors do not write more.
@@ -150,7 +152,7 @@ def _write_colmap(folder: Path, cameras: dict[str, Camera]) -> None:
 
 
 def _quaternion(R: Tensor) -> Tensor:
-    """(w, x, y, z) of a rotation matrix: the eigenvector of Bar-Itzhack's matrix to its largest eigenvalue."""
+    """(w, x, y, z) of a rotation matrix, as an eigenvector (Bar-Itzhack, 2000)."""
     (a, b, c), (d, e, f), (g, h, i) = R.double().tolist()
     K = torch.tensor(
         (
@@ -192,3 +194,14 @@ KEYPOINTS: dict[str, Callable[[Path, str, np.ndarray], None]] = {
     "coco": _write_coco,
     "rows": _write_rows,
 }
+
+
+def plain_name(subject: int, take: int) -> str:
+    return f"subject{subject + 1}_take{take + 1}"
+
+
+def write_plain(root: Path, name: str, take: Take) -> None:
+    write(root / name, take.cameras, take.seen, take.shots)
+
+
+PLAIN = {"plain": Writer("panoptic", plain_name, write_plain)}

@@ -63,15 +63,15 @@ def test_human36ms_world_has_z_up_and_its_own_cameras(human36m):
 
 
 def test_joints_out_of_the_frame_are_zero():
-    from hvs.data.sample.capture import _seen
+    from hvs.data.sample.layouts import see
     from hvs.geometry import Camera
 
     K = torch.tensor([[50.0, 0, 31.5], [0, 50, 17.5], [0, 0, 1]]).double()
     camera = Camera(K, torch.eye(3).double(), torch.zeros(3).double(), torch.zeros(5).double(), 36, 64)
     points = torch.tensor([[[0.0, 0, 2], [5, 0, 2], [0, -3, 2]]]).double()
-    seen = _seen(camera, points, with_confidence=True)
+    seen = see(camera, points, confident=True)
     assert seen[0].tolist() == [[31.5, 17.5, 1], [0, 0, 0], [0, 0, 0]]
-    assert _seen(camera, points, with_confidence=False)[0, 1].tolist() == [156.5, 17.5]
+    assert see(camera, points, confident=False)[0, 1].tolist() == [156.5, 17.5]
 
 
 def test_the_same_settings_give_the_same_capture(panoptic, small, tmp_path):

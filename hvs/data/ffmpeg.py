@@ -1,0 +1,123 @@
+"""Videos in and out through the ffmpeg of imageio-ffmpeg, frame by frame, so that none is ever whole in memory."""
+
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from .stores import DataError
+
+# A file that only claims to be a video must not make ffmpeg open others, or the network.
+SAFE_INPUT = ("-format_whitelist", "mov,matroska,avi", "-protocol_whitelist", "file", "-max_pixels", str(2**27))
+HEADER_BYTES = 32
+
+
+def count_frames(path: Path) -> int:
+    """Frames in a video, counted without decoding them.
+
+    Raises:
+        DataError: it is missing, no video, or has no frame.
+    """
+    command = [*_open(path), "-c", "copy", "-f", "null", "-progress", "-", "-nostats", "-"]
+    with _ffmpeg(command, path, stdout=subprocess.PIPE) as process:
+        lines = process.stdout.read().decode(errors="replace").splitlines()
+    counts = [line.removeprefix("frame=").strip() for line in lines if line.startswith("frame=")]
+    if not counts or not counts[-1].isdigit() or int(counts[-1]) == 0:
+        raise DataError(f"{path}: a video without frames")
+    return int(counts[-1])
+
+
+def read_frames(path: Path, first: int = 0) -> Iterator[np.ndarray]:
+    """The frames of a video, [H, W, 3] uint8, as they were recorded: none is dropped or repeated to keep a rate.
+
+    Args:
+        path: of the video.
+        first: the number of the frame to begin with.
+
+    Raises:
+        DataError: it is missing or no video, or breaks off in the middle of a frame.
+    """
+    # Portable pixmaps, as each says how large it is.
+    command = [*_open(path), "-vf", f"select=gte(n\\,{int(first)})", "-fps_mode", "passthrough"]
+    command += ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"]
+    with _ffmpeg(command, path, stdout=subprocess.PIPE) as process:
+        while (frame := _read_pixmap(process.stdout, path)) is not None:
+            yield frame
+
+
+def write_frames(path: Path, frames: Iterable[np.ndarray], fps: str) -> None:
+    """An H.264 video that looks like its frames [H, W, 3] uint8, nearly without loss; its folder is made too.
+
+    Args:
+        path: of the video.
+        frames: at least one, all of one size.
+        fps: as ffmpeg takes it, "50" or "30000/1001".
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = iter(frames)
+    first = next(frames)
+    height, width = first.shape[:2]
+    command = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", fps, "-i", "-"]
+    # Full colour resolution also allows an odd width or height. One thread gives the same bytes everywhere.
+    command += ["-c:v", "libx264", "-crf", "3", "-pix_fmt", "yuv444p", "-threads", "1", "-fflags", "+bitexact"]
+    with _ffmpeg([*command, "-f", "mp4", f"file:{path}"], path, stdin=subprocess.PIPE) as process:
+        process.stdin.write(first.tobytes())
+        for frame in frames:
+            process.stdin.write(frame.tobytes())
+
+
+def _open(path: Path) -> list[str]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such video")
+    return [*SAFE_INPUT, "-i", f"file:{path}", "-map", "0:v:0"]
+
+
+@contextmanager
+def _ffmpeg(arguments: list[str], path: Path, **pipes: int) -> Iterator[subprocess.Popen]:
+    """A running ffmpeg, ended with the block; a DataError names the file where ffmpeg itself fails."""
+    import imageio_ffmpeg
+
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y"]
+    # A pipe for its complaints could fill up while nobody reads it.
+    with tempfile.TemporaryFile() as complaints:
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL} | pipes
+        process = subprocess.Popen([*command, *arguments], stderr=complaints, **options)
+        try:
+            yield process
+            if process.stdin:
+                process.stdin.close()
+            code = process.wait()
+        except BrokenPipeError:
+            code = process.wait()
+        finally:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                _close(pipe)
+        complaints.seek(0)
+        lines = complaints.read().decode(errors="replace").split("\n")
+    if code:
+        reason = next((line.strip() for line in lines if line.strip()), f"exit code {code}")
+        raise DataError(f"{path}: ffmpeg cannot work with this video ({reason:.120})")
+
+
+def _close(pipe) -> None:
+    if pipe:
+        with suppress(BrokenPipeError):
+            pipe.close()
+
+
+def _read_pixmap(stream, path: Path) -> np.ndarray | None:
+    if not (kind := stream.readline(HEADER_BYTES)):
+        return None
+    width, _, height = stream.readline(HEADER_BYTES).strip().partition(b" ")
+    depth = stream.readline(HEADER_BYTES)
+    if kind != b"P6\n" or depth != b"255\n" or not (width.isdigit() and height.isdigit()):
+        raise DataError(f"{path}: ffmpeg gave something else than a picture")
+    data = stream.read(3 * int(width) * int(height))
+    if len(data) < 3 * int(width) * int(height):
+        raise DataError(f"{path}: the video breaks off in the middle of a frame")
+    return np.frombuffer(data, np.uint8).reshape(int(height), int(width), 3)

@@ -1,0 +1,134 @@
+"""The files of a prepared sequence: each is written whole and only once, beside a note of what it lacks and why."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import torch
+from torch import Tensor
+
+from hvs.data.files import read_json
+from hvs.data.layouts import LAYOUTS, Layout
+from hvs.data.stores import DataError, Store, pack_label, read_label, write_store
+from hvs.geometry import Camera
+
+# Beside Databases/: how each was made, and what was dropped.
+NOTES, SETTINGS = "Preparation", "settings.json"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A prepared sequence to be written.
+
+    Attributes:
+        root: of the prepared capture.
+        name: folder of the sequence under it, as the splits name it.
+        dataset: "panoptic" or "human36m".
+        first: the frame of its videos that is its frame 0.
+        frames: how many it has.
+    """
+
+    root: Path
+    name: str
+    dataset: str
+    first: int
+    frames: int
+
+    @property
+    def layout(self) -> Layout:
+        return LAYOUTS[self.dataset]
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.name
+
+    def place(self, modality: str, view: str | None = None) -> Path:
+        return self.folder / "Databases" / (modality if view is None else f"{modality}/{view}.lmdb")
+
+    def store(self, modality: str, view: str | None = None) -> Store:
+        return Store(self.place(modality, view))
+
+    def has(self, modality: str, view: str | None = None) -> bool:
+        """Whether the database is there; what is there is whole."""
+        return self.place(modality, view).is_dir()
+
+    def write(self, modality: str, view: str | None, items: Iterable[tuple[int, bytes]], dropped: Counter[str]) -> None:
+        """Write a database and the note of `dropped`, reason -> frames, which may grow while `items` are made."""
+
+        def noted() -> Iterator[tuple[int, bytes]]:
+            yield from items
+            # Before the database takes its name, so that none is without its note.
+            write_json(self._note(modality, view), dict(sorted(dropped.items())))
+
+        try:
+            write_store(self.place(modality, view), noted())
+        except lmdb.Error as error:
+            raise DataError(f"{self.place(modality, view)}: cannot be written ({error})") from error
+
+    def dropped(self, modality: str, view: str | None = None) -> Counter[str]:
+        """Reason -> frames that a database lacks."""
+        note = self._note(modality, view)
+        return Counter(read_json(note)) if note.exists() else Counter()
+
+    def label(self, modality: str, frame: int, view: str | None = None) -> Tensor | None:
+        """A label [J, n], or None where the database has no such frame."""
+        store = self.store(modality, view)
+        return read_label(store[frame], f"{store.path}: frame {frame}")[..., 0] if frame in store else None
+
+    def begin(self, settings: dict[str, Any]) -> None:
+        """Note how the sequence is prepared, and clear away what a killed run left behind.
+
+        Raises:
+            DataError: another run has begun to prepare it otherwise.
+        """
+        file = self.folder / NOTES / SETTINGS
+        if file.exists() and (was := read_json(file)) != settings:
+            raise DataError(f"{file}: begun with {was}, now {settings}; remove {self.folder} to prepare it anew")
+        for leftover in self.folder.glob("Databases/**/.*.lmdb.*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in self.folder.rglob(".*.json"):
+            leftover.unlink()
+        write_json(file, settings)
+
+    def settings(self) -> dict[str, Any]:
+        return read_json(self.folder / NOTES / SETTINGS)
+
+    def _note(self, modality: str, view: str | None) -> Path:
+        return self.folder / NOTES / f"{modality.removesuffix('.lmdb') if view is None else f'{modality}/{view}'}.json"
+
+
+def labels(tensor: Tensor, kept: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    """Labels of the kept frames of [F, J, n] as the databases hold them: float32 [J, n, 1]."""
+    return ((frame, pack_label(tensor[frame][..., None].float())) for frame in kept)
+
+
+def with_confidence(points: Tensor, confidence: Tensor) -> Tensor:
+    return torch.cat((points, confidence[..., None].to(points)), -1)
+
+
+def camera_entry(camera: Camera) -> dict[str, Any]:
+    """A camera as cameras.json has it."""
+    return {
+        "R": camera.R.tolist(),
+        "t": camera.t[:, None].tolist(),
+        "K": camera.K.tolist(),
+        "dist_coef": camera.distortion.tolist(),
+        "resolution": [camera.width, camera.height],
+    }
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Write a JSON file as a whole or not at all; its folder is made too."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_name(f".{os.getpid()}.{file.name}")
+    try:
+        fresh.write_text(json.dumps(content))
+        fresh.replace(file)
+    finally:
+        fresh.unlink(missing_ok=True)

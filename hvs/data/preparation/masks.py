@@ -1,0 +1,215 @@
+"""Where masks come from: the user's files, a segmentation of the user's, or, for want of both, the limbs' outline.
+
+A source gives, for frames of a view, a mask [H, W] uint8 of 0 and 255, or the reason why there is none.
+"""
+
+import importlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from hvs.data.decoding import Picture
+from hvs.data.ffmpeg import count_frames, read_frames
+from hvs.data.layouts import CONFIDENT, IMAGES
+from hvs.data.stores import DataError
+from hvs.geometry import Camera
+
+from .databases import Clip
+
+VIDEOS, PICTURES = (".mp4", ".mkv", ".mov", ".avi"), (".png", ".jpg", ".jpeg")
+NO_MASK, EMPTY, NO_POSE = "no mask", "empty mask", "no pose to draw a mask from"
+# Of the trunk, whose edges leave holes: shoulders and hips.
+TRUNK = {"panoptic": (5, 6, 12, 11), "human36m": (11, 14, 1, 4)}
+# Clothes and flesh reach beyond the widths of the Gaussians.
+THICKER = 1.5
+
+
+# A frame of the clip, and its mask or the reason why there is none.
+Mask = tuple[int, np.ndarray | str]
+
+
+class MaskSource(Protocol):
+    """`describe` says in words where the masks come from; `frames` gives them, frame by frame."""
+
+    def describe(self) -> str: ...
+
+    def frames(self, clip: Clip, recording: str, view: str, camera: Camera) -> Iterator[Mask]: ...
+
+
+@dataclass(frozen=True)
+class GivenMasks:
+    """Files of the user: `<folder>/<recording>/<view>.mp4`, or pictures `<folder>/<recording>/<view>/*<number>.png`.
+
+    The number is that of the video's frame, from 0.
+    """
+
+    folder: Path
+
+    def describe(self) -> str:
+        return f"given: {self.folder}"
+
+    def frames(self, clip: Clip, recording: str, view: str, camera: Camera) -> Iterator[Mask]:
+        place = self.folder / recording / view
+        size = camera.width, camera.height
+        video = next((file for suffix in VIDEOS if (file := place.with_name(place.name + suffix)).is_file()), None)
+        if video:
+            if (count := count_frames(video)) < clip.first + clip.frames:
+                raise DataError(f"{video}: has {count} frames, its view at least {clip.first + clip.frames}")
+            with closing(read_frames(video, clip.first)) as pictures:
+                for frame, picture in enumerate(islice(pictures, clip.frames)):
+                    yield frame, _binary(Image.fromarray(picture), size, f"{video}: frame {clip.first + frame}")
+            return
+        if not place.is_dir():
+            raise DataError(f"{place}: no masks of this view, wanted a folder of pictures or a video")
+        files = {
+            int(numbers[-1]): file
+            for file in sorted(place.iterdir())
+            if file.suffix.lower() in PICTURES and (numbers := re.findall(r"[0-9]{1,18}", file.stem))
+        }
+        for frame in range(clip.frames):
+            file = files.get(clip.first + frame)
+            yield frame, NO_MASK if file is None else _binary(_open(file), size, str(file))
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A function of the user's: image [3, H, W] float32 in 0..1 -> mask [H, W] or [1, H, W], bool, or above 0.5.
+
+    Attributes:
+        hook: "module:function"; the module is only imported when masks are made.
+    """
+
+    hook: str
+
+    def describe(self) -> str:
+        return f"segmentation: {self.hook}"
+
+    def load(self) -> Callable[[Tensor], Tensor]:
+        """The function.
+
+        Raises:
+            DataError: there is none of that name.
+        """
+        module, _, name = self.hook.partition(":")
+        if not module or not name:
+            raise DataError(f"segment: got {self.hook!r}, wanted module:function")
+        try:
+            function = getattr(importlib.import_module(module), name)
+        except Exception as error:
+            raise DataError(f"segment: cannot import {self.hook} ({_one_line(error)})") from error
+        if not callable(function):
+            raise DataError(f"segment: {self.hook} is a {type(function).__name__}, wanted a function")
+        return function
+
+    def frames(self, clip: Clip, recording: str, view: str, camera: Camera) -> Iterator[Mask]:
+        function, store = self.load(), clip.store(IMAGES, view)
+        for frame in range(clip.frames):
+            where = f"{store.path}: frame {frame}"
+            image = Picture(store[frame], where).rgb().float() / 255
+            try:
+                mask = torch.as_tensor(function(image)).detach().cpu().squeeze(0)
+            except Exception as error:
+                raise DataError(f"{where}: {self.hook} failed ({_one_line(error)})") from error
+            if mask.shape != image.shape[1:]:
+                got = f"{self.hook} gave a mask of shape {list(mask.shape)}"
+                raise DataError(f"{where}: {got}, wanted {list(image.shape[1:])}")
+            yield frame, ((mask > 0.5) * 255).byte().numpy()
+
+
+@dataclass(frozen=True)
+class Silhouette:
+    """The limbs of the 3D pose, drawn as thick as their Gaussians: a coarse stand-in for a mask."""
+
+    def describe(self) -> str:
+        return "limbs' outline"
+
+    def frames(self, clip: Clip, recording: str, view: str, camera: Camera) -> Iterator[Mask]:
+        for frame in range(clip.frames):
+            label = clip.label(clip.layout.points, frame)
+            yield frame, NO_POSE if label is None else _draw(clip, label.double(), camera)
+
+
+def _draw(clip: Clip, label: Tensor, camera: Camera) -> np.ndarray:
+    skeleton = clip.layout.skeleton
+    valid = label[:, 3] > CONFIDENT if clip.layout.with_confidence else torch.ones(len(label), dtype=torch.bool)
+    points = label[:, :3]
+    if clip.dataset == "panoptic":
+        for joint, parts in ((17, [5, 6]), (18, [1, 2, 3, 4])):
+            points[joint], valid[joint] = points[parts].mean(0), valid[parts].all()
+    joints = list(clip.layout.joints)
+    points, valid = points[joints], valid[joints]
+    depth = camera.to_camera(points)[:, 2]
+    valid = valid & (depth > 0.1)
+    pixels = camera.project(points)
+    # A radius of a metre at each joint, in pixels.
+    metre = camera.K[0, 0] / depth.clamp(min=0.1)
+    image = Image.new("L", (camera.width, camera.height))
+    pen = ImageDraw.Draw(image)
+    for (i, j), width in zip(skeleton.edges, skeleton.widths, strict=True):
+        if valid[i] and valid[j]:
+            _limb(pen, pixels[[i, j]].numpy(), THICKER * width * metre[[i, j]].numpy())
+    trunk = list(TRUNK[clip.dataset])
+    if valid[trunk].all():
+        pen.polygon([tuple(pixel) for pixel in pixels[trunk].tolist()], fill=255)
+    return np.asarray(image)
+
+
+def _limb(pen: ImageDraw.ImageDraw, ends: np.ndarray, radii: np.ndarray) -> None:
+    """A disc at each of two ends [2, 2] with radii [2], and what lies between."""
+    for (x, y), radius in zip(ends, radii, strict=True):
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+    along = ends[1] - ends[0]
+    if length := np.hypot(*along):
+        side = np.array((-along[1], along[0])) / length
+        corners = [ends[0] + radii[0] * side, ends[1] + radii[1] * side, ends[1] - radii[1] * side]
+        pen.polygon([tuple(corner) for corner in (*corners, ends[0] - radii[0] * side)], fill=255)
+
+
+def _open(file: Path) -> Image.Image:
+    try:
+        with Image.open(file, formats=("PNG", "JPEG")) as picture:
+            picture.load()
+            return picture
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{file}: not a readable PNG or JPEG") from error
+
+
+def _binary(picture: Image.Image, size: tuple[int, int], where: str) -> np.ndarray:
+    if picture.size != size:
+        raise DataError(f"{where}: is {picture.width}x{picture.height}, its view {size[0]}x{size[1]}")
+    values = np.asarray(picture.convert("L"))
+    # Many tools write masks of 0 and 1.
+    threshold = 1 if values.max() == 1 else 128
+    return np.uint8(255) * (values >= threshold)
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def choose_source(masks: Path | None, segment: str | None) -> MaskSource:
+    """The source that the user asks for; the limbs' outline where they ask for none.
+
+    Raises:
+        DataError: both are given, the folder is missing, or the function cannot be imported.
+    """
+    if masks is not None and segment is not None:
+        raise DataError("masks, segment: got both, wanted one of them")
+    if masks is not None:
+        if not masks.is_dir():
+            raise DataError(f"{masks}: no such folder of masks")
+        return GivenMasks(masks.resolve())
+    if segment is None:
+        return Silhouette()
+    source = Segmentation(segment)
+    source.load()
+    return source

@@ -1,0 +1,162 @@
+"""The files of a raw Panoptic sequence: calibration, the official reconstructions, OpenPose's detections."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvs.data.files import read_json
+from hvs.data.stores import DataError
+from hvs.geometry import Camera
+
+CENTIMETRE = 0.01
+JOINTS = 135
+# Larger JSON files are not poses of a frame, nor a calibration.
+MAX_JSON_BYTES = 64 * 2**20
+# Of COCO19, in the order of the first 17 of BODY_135; its neck is joint 17.
+COCO19 = (1, 15, 17, 16, 18, 3, 9, 4, 10, 5, 11, 6, 12, 7, 13, 8, 14)
+NECK = 17
+LEFT_HAND, RIGHT_HAND, FACE = slice(25, 45), slice(45, 65), slice(65, 135)
+# How far R·Rᵀ may be from the identity.
+ORTHONORMAL = 1e-3
+
+
+def video_file(folder: Path, view: str) -> Path:
+    return folder / "hdVideos" / f"hd_00_{view}.mp4"
+
+
+def openpose_file(folder: Path, view: str, frame: int) -> Path:
+    """As OpenPose names what it writes for a video."""
+    return folder / "openpose" / f"hd_00_{view}" / f"hd_00_{view}_{frame:012d}_keypoints.json"
+
+
+def body_file(folder: Path, frame: int) -> Path:
+    return folder / "hdPose3d_stage1_coco19" / f"body3DScene_{frame:08d}.json"
+
+
+def hand_file(folder: Path, frame: int) -> Path:
+    return folder / "hdHand3d" / f"handRecon3D_hd{frame:08d}.json"
+
+
+def face_file(folder: Path, frame: int) -> Path:
+    return folder / "hdFace3d" / f"faceRecon3D_hd{frame:08d}.json"
+
+
+def read_calibration(folder: Path) -> dict[str, Camera]:
+    """The HD cameras of a sequence by view, "00" to "30", float64, in metres.
+
+    Raises:
+        DataError: calibration_<sequence>.json is missing, or something in it is no camera.
+    """
+    file = folder / f"calibration_{folder.name}.json"
+    cameras = {}
+    for entry in _entries(_read(file), "cameras", file):
+        if entry.get("type") != "hd":
+            continue
+        name = entry.get("name")
+        # The name becomes part of files' names.
+        if not isinstance(name, str) or not re.fullmatch(r"00_[0-9]{2}", name):
+            raise DataError(f"{file}: an HD camera is named {name!r:.40}, wanted 00_NN")
+        view, where = name.removeprefix("00_"), f"{file}: camera {name}"
+        K, R, t = (_numbers(entry.get(key), shape, f"{where}: {key}") for key, shape in _SHAPES.items())
+        distortion = _numbers(entry.get("distCoef"), (5,), f"{where}: distCoef")
+        width, height = _numbers(entry.get("resolution"), (2,), f"{where}: resolution").tolist()
+        if not (width.is_integer() and height.is_integer() and 1 <= min(width, height) <= max(width, height) < 2**15):
+            raise DataError(f"{where}: resolution is {width:g}x{height:g}, wanted whole pixels")
+        if min(K[0, 0], K[1, 1]) <= 0:
+            raise DataError(f"{where}: K has a focal length that is not positive")
+        if (R @ R.mT - torch.eye(3)).abs().max() > ORTHONORMAL or torch.linalg.det(R) < 0:
+            raise DataError(f"{where}: R is not a rotation")
+        cameras[view] = Camera(K, R, t * CENTIMETRE, distortion, int(height), int(width))
+    if not cameras:
+        raise DataError(f"{file}: no camera of type hd")
+    return dict(sorted(cameras.items()))
+
+
+_SHAPES = {"K": (3, 3), "R": (3, 3), "t": (3,)}
+
+
+def read_openpose(file: Path) -> Tensor:
+    """The people of a frame in OpenPose's BODY_135, [people, 135, 3]: pixels and confidence, float64."""
+    people = _entries(_read(file), "people", file)
+    where = f"{file}: pose_keypoints_2d"
+    found = [_numbers(person.get("pose_keypoints_2d"), (JOINTS, 3), where) for person in people]
+    return torch.stack(found) if found else torch.zeros(0, JOINTS, 3, dtype=torch.float64)
+
+
+def read_reconstruction(folder: Path, frame: int) -> tuple[Tensor | None, int]:
+    """The official reconstruction of a frame as BODY_135.
+
+    Returns:
+        The person with the largest sum of confidences, [135, 4] float64: metres and confidence, zero where there is no
+        such joint; None where there is nobody. And how many people there are.
+    """
+    if not (file := body_file(folder, frame)).exists():
+        return None, 0
+    bodies = _entries(_read(file), "bodies", file)
+    poses = [_numbers(body.get("joints19"), (19, 4), f"{file}: joints19") for body in bodies]
+    if not poses:
+        return None, 0
+    chosen = max(range(len(poses)), key=lambda i: poses[i][:, 3].clamp(min=0).sum().item())
+    label = torch.zeros(JOINTS, 4, dtype=torch.float64)
+    label[:17], label[NECK] = poses[chosen][list(COCO19)], poses[chosen][0]
+    person = bodies[chosen].get("id")
+    hands, face = (_person(file, person) for file in (hand_file(folder, frame), face_file(folder, frame)))
+    for name, part in (("left_hand", LEFT_HAND), ("right_hand", RIGHT_HAND)):
+        if (found := _landmarks(hands, name, 21, hand_file(folder, frame))) is not None:
+            label[part] = found[1:]
+    if (found := _landmarks(face, "face70", 70, face_file(folder, frame))) is not None:
+        label[FACE] = found
+    seen = label[:, 3] > 0
+    label[~seen] = 0
+    label[:, :3] *= CENTIMETRE
+    return label, len(poses)
+
+
+def _person(file: Path, person: Any) -> dict | None:
+    """The entry of this person; the only one where they have no numbers."""
+    people = _entries(_read(file), "people", file) if file.exists() else []
+    same = [entry for entry in people if entry.get("id") == person and person is not None]
+    return same[0] if same else people[0] if len(people) == 1 and person is None else None
+
+
+def _landmarks(person: dict | None, name: str, count: int, file: Path) -> Tensor | None:
+    """Landmarks [count, 4] in centimetres, with their average score, 1 where the file has none."""
+    part = (person or {}).get(name)
+    if not part:
+        return None
+    if not isinstance(part, dict):
+        raise DataError(f"{file}: {name} is a {type(part).__name__}, wanted an object")
+    points = _numbers(part.get("landmarks"), (count, 3), f"{file}: landmarks of {name}")
+    score = part.get("averageScore")
+    score = torch.ones(count) if score is None else _numbers(score, (count,), f"{file}: averageScore of {name}")
+    return torch.cat((points, score[:, None]), 1)
+
+
+def _read(file: Path) -> dict:
+    if file.exists() and file.stat().st_size > MAX_JSON_BYTES:
+        raise DataError(f"{file}: has {file.stat().st_size} bytes, wanted at most {MAX_JSON_BYTES}")
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: holds a {type(content).__name__}, wanted an object")
+    return content
+
+
+def _entries(content: dict, name: str, file: Path) -> list[dict]:
+    entries = content.get(name)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise DataError(f"{file}: {name} is missing or not a list of objects")
+    return entries
+
+
+def _numbers(value: Any, shape: tuple[int, ...], where: str) -> Tensor:
+    try:
+        found = torch.tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise DataError(f"{where} is missing or not a table of numbers") from error
+    if found.numel() != math.prod(shape) or not found.isfinite().all():
+        raise DataError(f"{where} has shape {list(found.shape)}, wanted {list(shape)} finite numbers")
+    return found.reshape(shape)

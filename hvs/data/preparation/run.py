@@ -1,0 +1,179 @@
+"""What both data sets' preparations do with their recordings: labels, then pictures, then a summary."""
+
+import fcntl
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hvs.data.captures import PUBLISHED_SPLITS
+from hvs.data.ffmpeg import count_frames
+from hvs.data.files import read_json
+from hvs.data.stores import DataError
+from hvs.geometry import Camera
+
+from .databases import Clip, camera_entry, write_json
+from .masks import MaskSource, Silhouette, choose_source
+from .pictures import ViewJob
+from .report import Report
+from .workers import Workers
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Videos taken at the same time, with all that is known of them.
+
+    Attributes:
+        name: of the folder of its masks.
+        clips: the prepared sequences to cut it into; ascending and apart.
+        cameras, videos: of the views that are kept.
+        lost_views: of those that are not: view -> why.
+        poses: in words, where poses come from.
+        label: (clip, cameras, workers) -> None writes the databases of poses that are missing.
+    """
+
+    name: str
+    clips: tuple[Clip, ...]
+    cameras: dict[str, Camera]
+    videos: dict[str, Path]
+    lost_views: dict[str, str]
+    poses: str
+    label: Callable[[Clip, dict[str, Camera], Workers], None]
+
+
+class Dropped(Exception):  # noqa: N818
+    """A recording that is left out on purpose; the message says why."""
+
+
+def prepare(
+    dataset: str,
+    raw: Path,
+    out: Path,
+    openers: dict[str, Callable[[int], Recording]],
+    masks: Path | None,
+    segment: str | None,
+    workers: int | None,
+) -> str:
+    """Prepare recordings one after the other; one that is broken does not stop the others.
+
+    Args:
+        dataset: "panoptic" or "human36m".
+        raw, out: folders of the raw and of the prepared capture.
+        openers: name -> a function of the number of workers that reads what is known of the recording.
+        masks, segment, workers: as for `prepare_panoptic`.
+
+    Returns:
+        The summary.
+
+    Raises:
+        DataError: after all that could be prepared was: the first fault.
+    """
+    count = workers if workers is not None else os.cpu_count() or 1
+    if count < 1:
+        raise DataError(f"workers: got {count}, wanted at least 1")
+    source, report, faults = choose_source(masks, segment), Report(), []
+    with _alone(out), Workers(count) as workers:
+        for name, opener in openers.items():
+            try:
+                _prepare_one(opener(count), source, report, workers)
+            except Dropped as reason:
+                report.drop(name, str(reason))
+            except DataError as fault:
+                report.drop(name, str(fault))
+                faults.append(fault)
+        notes = _splits(dataset, raw, out, [row[0] for row in report.rows])
+    notes.insert(0, f"masks: {source.describe()}")
+    if isinstance(source, Silhouette):
+        notes.insert(1, "Such masks are coarse and only good for trying things out: give --masks or --segment.")
+    summary = "\n".join((str(report), "", *notes))
+    if faults:
+        print(summary)
+        raise DataError(f"{faults[0]}" + (f" (and {len(faults) - 1} more, see above)" if len(faults) > 1 else ""))
+    return summary
+
+
+def _prepare_one(recording: Recording, source: MaskSource, report: Report, workers: Workers) -> None:
+    from tqdm import tqdm
+
+    views = list(recording.cameras)
+    settings = {"views": views, "poses": recording.poses, "masks": source.describe()}
+    for clip in recording.clips:
+        clip.begin(settings)
+        cameras = {view: camera_entry(camera) for view, camera in recording.cameras.items()}
+        write_json(clip.folder / "cameras.json", cameras)
+        layout = clip.layout
+        if not (clip.has(layout.points) and all(clip.has(layout.keypoints, view) for view in views)):
+            recording.label(clip, recording.cameras, workers)
+    jobs = [
+        ViewJob(recording.name, view, recording.videos[view], camera, recording.clips, source)
+        for view, camera in recording.cameras.items()
+    ]
+    jobs = [job for job in jobs if job.frames()]
+    with tqdm(total=sum(job.frames() for job in jobs), desc=f"{recording.name}: pictures", unit="frame") as bar:
+        workers.run(jobs, bar.update)
+    for clip in recording.clips:
+        report.add(clip, views, recording.lost_views)
+
+
+def common_length(
+    videos: dict[str, Path], lost: dict[str, str], workers: int, wanted: int | None = None
+) -> tuple[dict[str, Path], int]:
+    """The videos that agree on the number of frames, and that number; the others are added to `lost`.
+
+    Args:
+        videos: view -> file.
+        lost: view -> why it is left out; grows.
+        workers: how many videos to count at a time.
+        wanted: so many frames are used, and a video may have more; by default as many as most videos have.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        counts = dict(zip(videos, pool.map(count_frames, videos.values()), strict=True))
+    length = wanted
+    if length is None:
+        votes = Counter(counts.values())
+        length = max(votes, key=lambda count: (votes[count], count))
+    kept = {}
+    for view, count in counts.items():
+        if count == length or (wanted is not None and count > wanted):
+            kept[view] = videos[view]
+        else:
+            lost[view] = f"its video has {count} frames, wanted {length}"
+    if not kept:
+        raise DataError(f"{next(iter(videos.values())).parent}: no video has the {length} frames that are wanted")
+    return kept, length
+
+
+def _splits(dataset: str, raw: Path, out: Path, names: Iterable[str]) -> list[str]:
+    """Take over the splits of a capture that brings its own; what to say of sequences that are in no split."""
+    own = raw / "splits.json"
+    if own.is_file():
+        write_json(out / "splits.json", read_json(own))
+        return []
+    if (out / "splits.json").exists():
+        return []
+    published = read_json(PUBLISHED_SPLITS)[dataset]
+    listed = {entry["sequence"] for group in ("known", "unknown") for entry in published[group]}
+    others = [name for name in names if name not in listed]
+    if not others:
+        return []
+    return [f"In no published split, so read only with a splits.json of your own in {out}: {', '.join(others)}"]
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """No second run may write to the same folder; the system ends the lock with its process."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = os.open(out, os.O_RDONLY)
+    except OSError as error:
+        raise DataError(f"{out}: not a folder that can be written to ({error.strerror})") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise DataError(f"{out}: another run is preparing it") from error
+    finally:
+        os.close(lock)

@@ -1,0 +1,117 @@
+"""Tasks in several processes, that report their progress to this one."""
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from hvs.data.stores import DataError
+
+# Called after each frame.
+Tick = Callable[[], Any]
+Task = Callable[[Tick], Any]
+# Seconds between looks at workers that report nothing.
+PATIENCE = 0.2
+
+
+class Workers:
+    """Processes that start with the first tasks for them, and end with the block.
+
+    Args:
+        count: of processes; a single one is this one.
+    """
+
+    def __init__(self, count: int):
+        self.count = count
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if self._pool:
+            self._stop() if kind else self._pool.shutdown()
+
+    def run(self, tasks: list[Task], tick: Tick) -> list[Any]:
+        """What the tasks give, in their order.
+
+        Args:
+            tasks: functions of `tick` that can be pickled.
+            tick: called here for every time that a task calls its own.
+
+        Raises:
+            Exception: the first fault of any task; what others had finished stays.
+        """
+        if self.count <= 1 or len(tasks) <= 1:
+            return [task(tick) for task in tasks]
+        self._start()
+        futures = [self._pool.submit(_work, task) for task in tasks]
+        try:
+            self._wait(futures, tick)
+        except BrokenProcessPool as error:
+            self._stop()
+            raise DataError("workers: one was killed, perhaps for want of memory; try fewer of them") from error
+        except BaseException:
+            self._stop()
+            raise
+        return [future.result() for future in futures]
+
+    def _start(self) -> None:
+        if not self._pool:
+            # Forked processes would share the locks of this one's threads, and could not use its GPU.
+            context = multiprocessing.get_context("spawn")
+            self._ticks = context.Queue()
+            self._pool = ProcessPoolExecutor(self.count, context, _begin, (self._ticks,))
+
+    def _stop(self) -> None:
+        """End the processes in the middle of their work; the next tasks start others."""
+        processes = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+            process.join()
+        self._pool = None
+
+    def _wait(self, futures: list[Future], tick: Tick) -> None:
+        while True:
+            finished = all(future.done() for future in futures)
+            try:
+                while True:
+                    self._ticks.get(timeout=0 if finished else PATIENCE)
+                    tick()
+            except queue.Empty:
+                pass
+            for future in futures:
+                if future.done():
+                    future.result()
+            if finished:
+                return
+
+
+_ticks = None
+
+
+def _begin(ticks: multiprocessing.Queue) -> None:
+    global _ticks
+    import torch
+
+    _ticks = ticks
+    # An interrupted run is ended by its parent.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    # A worker whose parent was killed would wait for work for ever.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _work(task: Task) -> Any:
+    return task(lambda: _ticks.put(None))
