@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,35 +20,39 @@ import numpy as np
 import torch
 import tyro
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from hvs import HumanViewSynthesis
-from hvs.checkpoint import save_model
+from hvs import HumanViewSynthesis, load
+from hvs.checkpoint import load_discriminator, save_model
 from hvs.config import DESCRIPTIONS, PRESETS, DataSettings, TrainSettings
 from hvs.data import NoSequencesError, PairDataset, PoseDataset, collate, even_subset
 from hvs.data.sampling import Draws, draw, step_generator
 from hvs.data.virtual import VirtualViews
-from hvs.evaluation import draw_pairs, evaluate, synthesise, to_device
-from hvs.losses import load_perceptual, pixel_loss, pose_loss
-from hvs.metrics import MILLIMETRES, lpips_alex, mpjpe
+from hvs.evaluation import draw_pairs, evaluate, to_device
+from hvs.losses import R1_INTERVAL, TERMS, WEIGHTS, AdaptiveAugmentation, PerceptualLoss, load_perceptual
+from hvs.metrics import lpips_alex
+from hvs.models import Discriminator
 from hvs.pictures import mosaic
 from hvs.runtime import (
     UserError,
     autocast,
+    choose_precision,
     make_folder,
     run_command,
     seed_everything,
     select_device,
     write_atomically,
 )
+from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, total
+from hvs.training.stepper import Stepper
 from hvs.training_state import load_state, restore, save_state
 from hvs.transfer import load_imagenet, load_lifter
 
-# Losses by their weight in the sum (Rochette et al. 2021).
-WEIGHTS = dict(pixel=10.0, perceptual=10.0, appearance=1e-3, pose=1.0)
 CLIP_NORM = 1.0
+LIFTER_LOG_EVERY = 50
 # Images that an untrained encoder learns to tell apart before the training.
 START_IMAGES = 64
 # Of a cosine schedule: the part of the steps that warm up, and the last learning rate as a part of the first.
@@ -65,11 +70,17 @@ class Trainer:
         seed_everything(settings.seed)
         self.root = settings.data.root or make_sample_capture(settings.data)
         self.faults: set[str] = set()
+        self.precision = choose_precision(settings.precision, self.device)
+        model = load(settings.start_from) if settings.start_from else HumanViewSynthesis(settings.model)
+        # A checkpoint brings its own settings of the model.
+        self.settings = settings = replace(settings, model=model.settings)
         self.state = load_state(settings) if settings.resume else {}
         self.started -= self.state.get("seconds", 0.0)
-        self.model = HumanViewSynthesis(settings.model).to(self.device)
+        self.model = model.to(self.device)
+        self.average: AveragedModel | None = None
+        self.critic: Critic | None = None
         if self.state:
-            self.model.load_state_dict(self.state["model"])
+            self.model.load_state_dict(self.state["parts"]["model"])
         # The decoder's convolutions are faster with the channels last, on tensor cores and on CPUs.
         self.model.decoder.to(memory_format=torch.channels_last)
         self.writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.state.get("step"))
@@ -97,8 +108,12 @@ class Trainer:
         poses, faults = dataset.tensors()
         self.note_faults(faults, dataset)
         poses = to_device(poses, self.device)
+        steps = settings.steps
+        if settings.epochs is not None:
+            steps = math.ceil(settings.epochs * len(poses["valid"]) / settings.batch_size)
         turned = round(settings.virtual_views * settings.batch_size)
         virtual = VirtualViews(dataset) if turned else None
+        objective = LifterObjective(model, settings.weigh_parts)
         optimizer = torch.optim.AdamW(
             model.lifter.parameters(),
             settings.learning_rate,
@@ -106,96 +121,134 @@ class Trainer:
             amsgrad=True,
             fused=True,
         )
-        first = self.restore("lifter", optimizer)
+        stepper = Stepper("lifter", optimizer)
+        first = self.restore("lifter", {"lifter": stepper})
         model.train()
-        bar = self.bar("lifter", range(first, settings.steps), settings.steps)
-        for step in bar:
-            set_rates(optimizer, step, settings.steps)
-            items = draw(len(poses["valid"]), settings.batch_size - turned, self.settings.seed, step).to(self.device)
-            batch = {name: value[items] for name, value in poses.items()}
-            if virtual:
-                more = to_device(virtual.draw(turned, step_generator(self.settings.seed, step)), self.device)
-                batch = {name: torch.cat((value, more[name])) for name, value in batch.items()}
-            lifted = model.lift(batch["keypoints"], batch["confidence"], batch["resolution"])
-            loss = self.pose_loss(lifted, batch["relative"], batch["valid"])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if step % 50 == 0 or step + 1 == settings.steps:
-                self.log("lifter", step, dict(pose=loss), bar)
-            self.save_now_and_then("lifter", step + 1, settings.steps, optimizer)
+        with self.bar("lifter", range(first, steps), steps) as bar:
+            for step in bar:
+                set_rates(optimizer, step, steps)
+                items = draw(len(poses["valid"]), settings.batch_size - turned, self.settings.seed, step).to(
+                    self.device
+                )
+                batch = {name: value[items] for name, value in poses.items()}
+                if virtual:
+                    more = to_device(virtual.draw(turned, step_generator(self.settings.seed, step)), self.device)
+                    batch = {name: torch.cat((value, more[name])) for name, value in batch.items()}
+                losses = objective(batch)
+                stepper.backward(losses["pose"])
+                stepper.step(step, losses)
+                if step % LIFTER_LOG_EVERY == 0 or step + 1 == steps:
+                    self.log("lifter", step, losses, bar, stepper)
+                self.save_now_and_then("lifter", step + 1, steps, {"lifter": stepper})
 
     def train_synthesis(self) -> None:
-        """The whole model, end to end, on pairs of views."""
+        """The whole model, end to end, on pairs of views; against a discriminator, if the loss is adversarial."""
         settings, model = self.settings.synthesis, self.model
         dataset = self.pairs("train", "known")
+        self.critic = critic = self.make_critic()
+        objective = SynthesisObjective(model, self.settings.lifter.weigh_parts, self.load_perceptual(), critic)
+        if self.settings.compile:
+            for part in (model.encoder, model.decoder, objective.perceptual, critic and critic.discriminator):
+                if part:
+                    part.compile()
+        rates = [(model.decoder, 1.0), (model.encoder, settings.encoder_rate), (model.lifter, settings.lifter_rate)]
+        for part, rate in rates:
+            part.requires_grad_(rate > 0)
+        groups = [dict(params=part.parameters(), lr=rate * settings.learning_rate) for part, rate in rates if rate > 0]
+        scaled = self.precision is torch.float16
+        steppers = {"synthesis": Stepper("synthesis", self.make_optimizer(groups), CLIP_NORM, scaled)}
+        if critic:
+            weights = [dict(params=critic.discriminator.parameters(), lr=settings.learning_rate)]
+            steppers["critic"] = Stepper("discriminator", self.make_optimizer(weights), CLIP_NORM, scaled)
+        if self.state.get("stage") != "synthesis" and not self.settings.start_from:
+            if settings.lifter_weights:
+                load_lifter(model, settings.lifter_weights)
+            self.start_encoder(dataset)
+            model.decoder.start_quiet()
+        if settings.average:
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.average))
+        parts = {**steppers, "discriminator": critic, "average": self.average}
+        first = self.restore("synthesis", parts)
+        draws = Draws(
+            dataset.index,
+            settings.batch_size,
+            self.settings.seed,
+            range(first, settings.steps),
+            self.settings.data.balance,
+            settings.most_at_once,
+        )
+        loader = DataLoader(
+            dataset,
+            batch_sampler=draws,
+            num_workers=self.settings.data.workers,
+            collate_fn=collate,
+            pin_memory=self.device.type == "cuda",
+            # Its own random numbers: it would take one from those of the training, at a resume once more.
+            generator=torch.Generator(),
+        )
+        batches = self.readable(loader, dataset)
+        model.train()
+        with self.bar("synthesis", range(first, settings.steps), settings.steps) as bar:
+            for step in bar:
+                if settings.cosine:
+                    set_rates(steppers["synthesis"].optimizer, step, settings.steps)
+                shown, samples = [], []
+                for _ in range(draws.passes):
+                    batch = to_device(next(batches), self.device)
+                    with autocast(self.device, self.precision):
+                        losses, found = objective(batch)
+                    steppers["synthesis"].backward(total(losses) / draws.passes)
+                    shown.append((found["image"].detach().float(), batch["image_b"]))
+                    samples += batch["name"]
+                steppers["synthesis"].step(step, losses, samples)
+                if critic:
+                    for image, target in shown:
+                        with autocast(self.device, self.precision):
+                            judged = critic(image, target, penalise=step % R1_INTERVAL == 0)
+                        steppers["critic"].backward(total(judged) / draws.passes)
+                    steppers["critic"].step(step, judged, samples)
+                    losses |= judged
+                if self.average:
+                    self.average.update_parameters(model)
+                if step % settings.log_every == 0 or step + 1 == settings.steps:
+                    self.log("synthesis", step, losses, bar, *steppers.values())
+                    # Pairs without a person in them, and broken files, for which others were taken.
+                    self.writer.add_scalar("synthesis/skipped", batch["skipped"].float().mean(), step)
+                    self.writer.add_scalar("synthesis/faults", len(self.faults), step)
+                    if critic and critic.augmentation:
+                        self.writer.add_scalar("synthesis/augmentation", critic.augmentation.probability, step)
+                if step % (10 * settings.log_every) == 0:
+                    rows = [list(images[:8]) for images in (batch["image_a"], *shown[-1])]
+                    self.writer.add_image("source, output, target", np.array(mosaic(rows)), step, dataformats="HWC")
+                self.save_now_and_then("synthesis", step + 1, settings.steps, parts)
+
+    def make_critic(self) -> Critic | None:
+        """The other side of an adversarial training, from the checkpoint that is gone on from if that has one."""
+        settings = self.settings.synthesis
+        if "adversarial" not in TERMS[settings.image_loss]:
+            return None
+        found = load_discriminator(self.settings.start_from) if self.settings.start_from else None
+        augmentation = AdaptiveAugmentation() if settings.image_loss == "adaptive" else None
+        return Critic(found or Discriminator(), augmentation).to(self.device)
+
+    def load_perceptual(self) -> PerceptualLoss | None:
+        settings = self.settings.synthesis
+        kinds = [term for term in TERMS[settings.image_loss] if term in ("vgg", "lpips")]
         try:
-            perceptual = load_perceptual(settings.perceptual_weights)
+            found = load_perceptual(settings.perceptual_weights, *kinds) if kinds else None
         except ValueError as error:
             raise UserError(str(error)) from error
-        if perceptual:
-            perceptual = perceptual.to(self.device)
-        if self.settings.compile:
-            model.encoder.compile()
-            model.decoder.compile()
-        parts = [(model.decoder, 1.0), (model.encoder, settings.encoder_rate), (model.lifter, settings.lifter_rate)]
-        for part, rate in parts:
-            part.requires_grad_(rate > 0)
-        optimizer = torch.optim.AdamW(
-            [dict(params=part.parameters(), lr=rate * settings.learning_rate) for part, rate in parts if rate > 0],
+        return found.to(self.device) if found else None
+
+    def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        settings = self.settings.synthesis
+        return torch.optim.AdamW(
+            groups,
             betas=(settings.momentum, 0.99),
             weight_decay=settings.weight_decay,
             amsgrad=settings.amsgrad,
             fused=True,
         )
-        if self.state.get("stage") != "synthesis":
-            if settings.lifter_weights:
-                load_lifter(model, settings.lifter_weights)
-            self.start_encoder(dataset)
-            model.decoder.start_quiet()
-        first = self.restore("synthesis", optimizer)
-        steps = range(first, settings.steps)
-        workers = self.settings.data.workers
-        loader = DataLoader(
-            dataset,
-            batch_sampler=Draws(
-                dataset.index, settings.batch_size, self.settings.seed, steps, self.settings.data.balance
-            ),
-            num_workers=workers,
-            collate_fn=collate,
-            # Its own random numbers: it would take one from those of the training, at a resume once more.
-            generator=torch.Generator(),
-        )
-        model.train()
-        bar = self.bar("synthesis", loader, settings.steps, first)
-        for step, batch in enumerate(self.readable(bar, dataset), first):
-            if settings.cosine:
-                set_rates(optimizer, step, settings.steps)
-            batch = to_device(batch, self.device)
-            with autocast(self.device):
-                found = synthesise(model, batch)
-            image, target = found["image"].float(), batch["image_b"]
-            losses = dict(
-                pixel=pixel_loss(image, target),
-                appearance=found["appearance"].float().square().mean(),
-                pose=self.pose_loss(found["lifted"], found["relative"], batch["valid"]),
-            )
-            if perceptual:
-                losses["perceptual"] = perceptual(image, target)
-            loss = torch.stack([WEIGHTS[name] * value for name, value in losses.items()]).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-            optimizer.step()
-            if step % settings.log_every == 0 or step + 1 == settings.steps:
-                self.log("synthesis", step, dict(losses, total=loss), bar)
-                # Pairs without a person in them, and broken files, for which others were taken.
-                self.writer.add_scalar("synthesis/skipped", batch["skipped"].float().mean(), step)
-                self.writer.add_scalar("synthesis/faults", len(self.faults), step)
-            if step % (10 * settings.log_every) == 0:
-                rows = [list(images[:8]) for images in (batch["image_a"], image, target)]
-                self.writer.add_image("source, output, target", np.array(mosaic(rows)), step, dataformats="HWC")
-            self.save_now_and_then("synthesis", step + 1, settings.steps, optimizer)
 
     def start_encoder(self, dataset: PairDataset) -> None:
         """From ImageNet's weights where there are some, else from random features of the training images."""
@@ -210,6 +263,7 @@ class Trainer:
     def finish(self) -> None:
         """Evaluate on held-out frames and held-out subjects, write the results and say where they are."""
         settings, folder = self.settings, self.folder
+        model = self.average.module if self.average else self.model
         lpips = lpips_alex()
         if lpips:
             lpips = lpips.to(self.device)
@@ -226,14 +280,15 @@ class Trainer:
             chosen = even_subset(dataset, settings.data.evaluation_pairs, settings.seed)
             loader = DataLoader(chosen, batch_size=settings.synthesis.batch_size, collate_fn=collate)
             batches = self.readable(tqdm(loader, f"evaluate {subjects} subjects", unit="batch"), dataset)
-            found = evaluate(self.model, batches, lpips)
+            found = evaluate(model, batches, lpips)
             scores |= found if subjects == "known" else {"held_out_subjects": found}
             shown += [chosen[i] for i in torch.linspace(0, len(chosen) - 1, 4).round().int().tolist()]
         scores["seconds"] = time.monotonic() - self.started
-        preview = draw_pairs(self.model, collate(shown))
+        preview = draw_pairs(model, collate(shown))
         write_atomically(folder / "preview.png", lambda path: preview.save(path, "PNG"))
         write_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(scores, indent=1)))
-        save_model(folder / "model.safetensors", self.model, dict(root=str(Path(self.root).absolute()), metrics=scores))
+        extra = dict(root=str(Path(self.root).absolute()), metrics=scores)
+        save_model(folder / "model.safetensors", model, extra, self.critic and self.critic.discriminator)
         print_table(scores)
         print(f"preview     {folder / 'preview.png'}")
         print(f"checkpoint  {folder / 'model.safetensors'}")
@@ -271,28 +326,28 @@ class Trainer:
                 f"python -m hvs.data check {self.root} lists them all"
             )
 
-    def pose_loss(self, lifted: Tensor, relative: Tensor, valid: Tensor) -> Tensor:
-        """In metres; over all joints alike, or part by part as in the paper."""
-        if self.settings.lifter.weigh_parts:
-            return pose_loss(lifted, relative, valid, self.model.skeleton)
-        return mpjpe(lifted, relative, valid).nanmean() / MILLIMETRES
+    def restore(self, stage: str, parts: dict[str, Any]) -> int:
+        return restore(self.state if self.state.get("stage") == stage else {}, parts)
 
-    def restore(self, stage: str, optimizer: torch.optim.Optimizer) -> int:
-        return restore(self.state if self.state.get("stage") == stage else {}, optimizer)
-
-    def save_now_and_then(self, stage: str, done: int, steps: int, optimizer: torch.optim.Optimizer) -> None:
+    def save_now_and_then(self, stage: str, done: int, steps: int, parts: dict[str, Any]) -> None:
         if done % self.settings.checkpoint_every == 0 or done == steps:
-            save_state(self.settings, stage, done, time.monotonic() - self.started, self.model, optimizer)
+            save_state(self.settings, stage, done, time.monotonic() - self.started, parts | {"model": self.model})
 
-    def log(self, stage: str, step: int, losses: dict[str, Tensor], bar: tqdm) -> None:
+    def log(self, stage: str, step: int, losses: dict[str, Tensor], bar: tqdm, *steppers: Stepper) -> None:
+        """Losses of a step, and how many steps were left out; waits for the device."""
         values = {name: value.item() for name, value in losses.items()}
+        for stepper in steppers:
+            if count := stepper.check():
+                tqdm.write(f"note: {stepper.name}: {count} steps were not finite and left out", file=sys.stderr)
+        values["total"] = sum(WEIGHTS[name] * value for name, value in values.items())
         for name, value in values.items():
             self.writer.add_scalar(f"{stage}/{name}", value, step)
-        bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
+        self.writer.add_scalar(f"{stage}/left_out", sum(stepper.skipped for stepper in steppers), step)
+        bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
 
     @staticmethod
-    def bar(name: str, steps: Any, total: int, first: int | None = None) -> tqdm:
-        return tqdm(steps, name, initial=steps.start if first is None else first, total=total, mininterval=1)
+    def bar(name: str, steps: range, total: int) -> tqdm:
+        return tqdm(steps, name, initial=steps.start, total=total, mininterval=1)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:

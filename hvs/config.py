@@ -1,13 +1,25 @@
-"""Typed settings of training, and the presets that name good ones."""
+"""Typed settings of training, and the presets that name good ones: the sample's, and the original's experiments."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
 from .data.sampling import Balance
+from .losses.terms import ImageLoss
 from .models import ModelSettings
 
 Stage = Literal["lifter", "synthesis"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+
+
+# The original's: width of the lifter, and pairs that fit on one of its GPUs.
+D_EMBEDDING = {"human36m": 1024, "panoptic": 2048}
+AT_ONCE = {("human36m", 256): 16, ("panoptic", 256): 8, ("panoptic", 512): 4}
+EPOCHS, EPOCH_STEPS, LIFTER_EPOCHS = 400, 2048, 200
+SEED = 42069
+AVERAGE = 0.999
 
 
 def _require_positive(settings: object, *names: str) -> None:
@@ -43,6 +55,8 @@ class LifterSettings:
     """Stage "lifter": 2D keypoints to 3D pose."""
 
     steps: int = 2000
+    epochs: int | None = None
+    """How often every pose comes up on average, in place of the number of steps."""
     batch_size: int = 1024
     learning_rate: float = 1e-4
     """Of AdamW with AMSGrad; cosine down to 5 % after a warm-up."""
@@ -62,10 +76,17 @@ class LifterSettings:
 class SynthesisSettings:
     """Stage "synthesis": the whole model, end to end."""
 
+    image_loss: ImageLoss = "lpips"
+    """What pictures are compared by: their pixels, and by "vgg" and "lpips" also a classifier's features. "adversarial"
+    trains against a discriminator, "adaptive" does so with augmentation; the lifter then stays as it is. Without the
+    classifier's weights, "vgg" and "lpips" are "pixel"."""
     steps: int = 100_000
     batch_size: int = 32
+    """Pairs of a step, on all GPUs together."""
+    most_at_once: int | None = None
+    """Pairs that one GPU takes at once; a step's are shared out over as many passes as that needs. All by default."""
     learning_rate: float = 2e-3
-    """Of the decoder."""
+    """Of the decoder, and of the discriminator."""
     encoder_rate: float = 0.1
     """The encoder's learning rate as a part of the decoder's; 0 leaves it as it starts."""
     lifter_rate: float = 2.5e-3
@@ -83,6 +104,8 @@ class SynthesisSettings:
     weight_decay: float = 1e-2
     cosine: bool = False
     """Lower the learning rates to 5 % along a cosine, instead of keeping them."""
+    average: float = 0.0
+    """Decay of a running average of the weights, which is then what is evaluated and saved; 0 has none."""
     perceptual_weights: Path | None = None
     """torchvision's vgg16-397923af.pth; looked for in torch's download cache by default."""
     log_every: int = 50
@@ -90,6 +113,10 @@ class SynthesisSettings:
 
     def __post_init__(self) -> None:
         _require_positive(self, "steps", "batch_size", "learning_rate", "log_every")
+        if self.most_at_once is not None:
+            _require_positive(self, "most_at_once")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average: got {self.average}, wanted 0 or more and less than 1")
         for name in ("encoder_rate", "lifter_rate"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
@@ -105,8 +132,13 @@ class TrainSettings:
     """What to train, in this order."""
     resume: bool = False
     """Go on from the run folder's last checkpoint."""
+    start_from: Path | None = None
+    """Checkpoint of this project or of the original to go on from: its weights and settings of the model."""
     device: str = "auto"
     """"cpu", "cuda", "cuda:1", ...; "auto" takes the GPU if there is one."""
+    precision: Precision = "auto"
+    """Of the networks; geometry and rasteriser always compute in float32. "auto" is bf16 where the GPU has it, and fp32
+    elsewhere; "fp16" scales its gradients."""
     compile: bool = False
     """Compile encoder and decoder with torch.compile."""
     seed: int = 0
@@ -183,5 +215,47 @@ def tiny() -> TrainSettings:
     )
 
 
-PRESETS = {"sample": sample(), "sample-512": sample_512(), "tiny": tiny()}
-DESCRIPTIONS = {"sample": sample.__doc__, "sample-512": sample_512.__doc__, "tiny": tiny.__doc__}
+def experiment(skeleton: str, resolution: int, image_loss: str) -> TrainSettings:
+    """The whole model on a data set, as in the paper; needs --data.root and --synthesis.lifter-weights."""
+    adversarial = image_loss in ("adversarial", "adaptive")
+    return TrainSettings(
+        run=Path(f"runs/{skeleton}-{resolution}-{image_loss}"),
+        stages=("synthesis",),
+        compile=True,
+        seed=SEED,
+        checkpoint_every=EPOCH_STEPS,
+        data=DataSettings(workers=8),
+        model=ModelSettings(skeleton=skeleton, d_embedding=D_EMBEDDING[skeleton], target_resolution=resolution),
+        synthesis=SynthesisSettings(
+            image_loss=image_loss,
+            steps=EPOCHS * EPOCH_STEPS,
+            most_at_once=AT_ONCE[skeleton, resolution],
+            # The discriminator must not be able to move the pose.
+            lifter_rate=0.0 if adversarial else 2.5e-3,
+            average=AVERAGE if adversarial else 0.0,
+        ),
+    )
+
+
+def lifter_experiment(skeleton: str) -> TrainSettings:
+    """The lifter alone on a data set, as in the paper; needs --data.root."""
+    return TrainSettings(
+        run=Path(f"runs/{skeleton}-lifter"),
+        stages=("lifter",),
+        seed=SEED,
+        checkpoint_every=EPOCH_STEPS,
+        model=ModelSettings(skeleton=skeleton, d_embedding=D_EMBEDDING[skeleton]),
+        lifter=LifterSettings(epochs=LIFTER_EPOCHS),
+    )
+
+
+_EXPERIMENTS = {
+    f"{skeleton}-{resolution}-{image_loss}": partial(experiment, skeleton, resolution, image_loss)
+    for (skeleton, resolution), image_loss in product(AT_ONCE, ("adaptive", "lpips", "pixel", "vgg"))
+    # The original has none of these.
+    if (skeleton, image_loss) != ("human36m", "adaptive")
+}
+_EXPERIMENTS |= {f"{skeleton}-lifter": partial(lifter_experiment, skeleton) for skeleton in D_EMBEDDING}
+_MAKERS = {"sample": sample, "sample-512": sample_512, "tiny": tiny} | _EXPERIMENTS
+PRESETS = {name: make() for name, make in _MAKERS.items()}
+DESCRIPTIONS = {name: (make.func if isinstance(make, partial) else make).__doc__ for name, make in _MAKERS.items()}

@@ -54,10 +54,19 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 where a GPU has it, float32 elsewhere."""
-    usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, torch.bfloat16, enabled=usable)
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """The type that a precision's name stands for; "auto" is bfloat16 where a GPU has it, and float32 elsewhere."""
+    if name == "auto":
+        usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if usable else torch.float32
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[name]
+
+
+def autocast(device: torch.device, precision: torch.dtype | None = None) -> torch.autocast:
+    """The networks in a precision; by default the one that `choose_precision` finds best."""
+    precision = precision or choose_precision("auto", device)
+    half = precision is not torch.float32
+    return torch.autocast(device.type, precision if half else torch.bfloat16, enabled=half)
 
 
 def make_folder(path: Path) -> Path:

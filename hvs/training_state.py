@@ -6,28 +6,23 @@ from typing import Any
 import torch
 
 from .config import TrainSettings
-from .models import HumanViewSynthesis
 from .runtime import UserError, write_atomically
 
 FILE = "training.pt"
 
 
-def save_state(
-    settings: TrainSettings,
-    stage: str,
-    step: int,
-    seconds: float,
-    model: HumanViewSynthesis,
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    """Save after ``step`` steps of a stage and ``seconds`` of work in all."""
+def save_state(settings: TrainSettings, stage: str, step: int, seconds: float, parts: dict[str, Any]) -> None:
+    """Save after ``step`` steps of a stage and ``seconds`` of work in all.
+
+    Args:
+        parts: "model", and whatever else has a state: optimisers, averages; what is None is left out.
+    """
     state = dict(
         stage=stage,
         step=step,
         seconds=seconds,
         model_settings=settings.model.to_json(),
-        model=model.state_dict(),
-        optimizer=optimizer.state_dict(),
+        parts={name: part.state_dict() for name, part in parts.items() if part is not None},
         random=dict(
             cpu=torch.get_rng_state(),
             cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -47,7 +42,7 @@ def load_state(settings: TrainSettings) -> dict[str, Any]:
         return {}
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        same = state["model_settings"] == settings.model.to_json()
+        same = state["model_settings"] == settings.model.to_json() and "model" in state["parts"]
     # A damaged file can fail anywhere in the unpickler, with any error.
     except Exception as error:
         raise UserError(f"{file}: not a readable training state ({type(error).__name__})") from error
@@ -56,11 +51,19 @@ def load_state(settings: TrainSettings) -> dict[str, Any]:
     return state
 
 
-def restore(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> int:
-    """Bring optimiser and random numbers to where the state was saved; returns the number of steps done."""
+def restore(state: dict[str, Any], parts: dict[str, Any]) -> int:
+    """Bring parts and random numbers to where the state was saved; returns the number of steps done.
+
+    Raises:
+        UserError: the state lacks one of the parts, as it is of a training with other losses.
+    """
     if not state:
         return 0
-    optimizer.load_state_dict(state["optimizer"])
+    for name, part in parts.items():
+        if part is not None:
+            if name not in state["parts"]:
+                raise UserError(f"{FILE}: has no state of the {name}; it is of other settings, use another --run")
+            part.load_state_dict(state["parts"][name])
     torch.set_rng_state(state["random"]["cpu"])
     if state["random"]["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["random"]["cuda"])

@@ -31,16 +31,37 @@ class Draws(Sampler[list[int]]):
 
     Args:
         index: of the data set.
-        size: of a batch.
+        size: of a step.
         seed: of all draws; a step's depend on it and the step alone, as with :func:`draw`.
         steps: to draw for.
         balance: what comes up equally often. "pairs": every item, so that frames seen by many views count more, and
             long sequences too; "frames": every frame, whatever the number of its views; "sequences": every
             sequence, and in it every frame.
+        most: items at once; a step's are then yielded in `passes` equal parts, one after the other.
+        part: which of how many processes this one is; each draws the same and takes its own part.
+
+    Raises:
+        ValueError: a batch does not come out even.
     """
 
-    def __init__(self, index: FrameIndex, size: int, seed: int, steps: range, balance: Balance = "pairs") -> None:
+    def __init__(
+        self,
+        index: FrameIndex,
+        size: int,
+        seed: int,
+        steps: range,
+        balance: Balance = "pairs",
+        most: int | None = None,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
         self.index, self.size, self.seed, self.steps, self.balance = index, size, seed, steps, balance
+        self.rank, self.world = part
+        own = size // self.world
+        if own * self.world != size:
+            raise ValueError(f"batch_size: got {size}, wanted a multiple of the {self.world} processes")
+        self.passes = -(-own // (most or own))
+        if own % self.passes:
+            raise ValueError(f"most_at_once: {own} pairs of a process do not come out even in passes of {most}")
         rows = np.flatnonzero(index.sizes)
         weights = np.ones(len(rows))
         if balance == "sequences":
@@ -51,13 +72,14 @@ class Draws(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self.steps:
-            yield self.batch(step).tolist()
+            own = self.batch(step).chunk(self.world)[self.rank]
+            yield from (items.tolist() for items in own.chunk(self.passes))
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.steps) * self.passes
 
     def batch(self, step: int) -> Tensor:
-        """The items [size] of one step."""
+        """The items [size] of one step, of all processes together."""
         if self.balance == "pairs":
             return draw(len(self.index), self.size, self.seed, step)
         where, which = torch.rand(2, self.size, dtype=torch.float64, generator=step_generator(self.seed, step))

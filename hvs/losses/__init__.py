@@ -1,6 +1,24 @@
 """What training minimises."""
 
+from .adversarial import R1_INTERVAL, discriminator_loss, feature_matching_loss, generator_loss, r1_penalty
+from .augmentation import AdaptiveAugmentation
 from .perceptual import PerceptualLoss, load_lpips, load_perceptual, pixel_loss
 from .pose import pose_loss
+from .terms import TERMS, WEIGHTS, ImageLoss
 
-__all__ = ["PerceptualLoss", "load_lpips", "load_perceptual", "pixel_loss", "pose_loss"]
+__all__ = [
+    "R1_INTERVAL",
+    "TERMS",
+    "WEIGHTS",
+    "AdaptiveAugmentation",
+    "ImageLoss",
+    "PerceptualLoss",
+    "discriminator_loss",
+    "feature_matching_loss",
+    "generator_loss",
+    "load_lpips",
+    "load_perceptual",
+    "pixel_loss",
+    "pose_loss",
+    "r1_penalty",
+]

@@ -1,6 +1,7 @@
-"""Losses between pictures: L1, and LPIPS when its weights are at hand."""
+"""Losses between pictures: L1, and distances between the features of a classifier, when its weights are at hand."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -9,6 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SCALES = 3
+# Of the five groups of VGG's features, from fine to coarse: "High-resolution image synthesis and semantic manipulation
+# with conditional GANs" (Wang et al. 2018).
+VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
+# Added to the length of a pixel's features before they are divided by it.
+LENGTH_EPS = 1e-10
 
 
 class _Weights(NamedTuple):
@@ -39,21 +45,53 @@ def pixel_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 class PerceptualLoss(nn.Module):
-    """LPIPS (Zhang et al. 2018) of pictures [B, 3, H, W] in 0..1, summed over three scales (scalar)."""
+    """Distance of pictures [B, 3, H, W] in 0..1 in the features of VGG-16, summed over three scales (scalar).
 
-    def __init__(self, distance: nn.Module) -> None:
+    The target's features are computed once per scale and without a gradient.
+
+    Args:
+        lpips: from :func:`load_lpips`, on VGG.
+        kind: "lpips", the learned distance (Zhang et al. 2018), or "vgg", the mean absolute difference of the features
+            of five groups of layers, weighted 1/32, 1/16, 1/8, 1/4 and 1.
+    """
+
+    def __init__(self, lpips: nn.Module, kind: Literal["lpips", "vgg"] = "lpips") -> None:
         super().__init__()
-        self.distance = distance
+        if kind not in ("lpips", "vgg"):
+            raise ValueError(f'kind: got {kind!r}, wanted "lpips" or "vgg"')
+        self.distance, self.kind = lpips, kind
 
     def forward(self, predicted: Tensor, target: Tensor) -> Tensor:
-        pairs = zip(pyramid(predicted), pyramid(target), strict=True)
-        return torch.stack([self.distance(a, b, normalize=True).mean() for a, b in pairs]).sum()
+        total = predicted.new_zeros(())
+        for image, wanted in zip(pyramid(predicted), pyramid(target.detach()), strict=True):
+            with torch.no_grad():
+                features = self._features(wanted)
+            total = total + self._compare(self._features(image), features)
+        return total
+
+    def _features(self, image: Tensor) -> Sequence[Tensor]:
+        # LPIPS was trained on pictures in -1..1.
+        return self.distance.net(self.distance.scaling_layer(2 * image - 1))
+
+    def _compare(self, found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+        if self.kind == "vgg":
+            pairs = zip(VGG_WEIGHTS, found, wanted, strict=True)
+            return torch.stack([weight * F.l1_loss(a.float(), b.float()) for weight, a, b in pairs]).sum()
+        layers = zip(self.distance.lins, found, wanted, strict=True)
+        return torch.stack([lin((_unit(a) - _unit(b)).square()).mean() for lin, a, b in layers]).sum()
 
 
-def load_perceptual(path: str | Path | None = None) -> PerceptualLoss | None:
-    """The perceptual loss, LPIPS on VGG; see :func:`load_lpips`."""
+def _unit(features: Tensor) -> Tensor:
+    """Features [B, C, H, W] scaled to length 1 in every pixel, in float32 at least."""
+    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    # Unlike a square root, the norm has a finite gradient where a pixel has no features.
+    return features / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + LENGTH_EPS)
+
+
+def load_perceptual(path: str | Path | None = None, kind: Literal["lpips", "vgg"] = "lpips") -> PerceptualLoss | None:
+    """A perceptual loss on VGG; arguments and errors are those of :class:`PerceptualLoss` and :func:`load_lpips`."""
     distance = load_lpips("vgg", path)
-    return PerceptualLoss(distance) if distance else None
+    return PerceptualLoss(distance, kind) if distance else None
 
 
 def load_lpips(net: Literal["vgg", "alex"], path: str | Path | None = None) -> nn.Module | None:

@@ -89,6 +89,46 @@ class TestWithWeights:
         found.backward()
         assert predicted.grad.abs().sum() > 0
 
+    def test_the_target_takes_no_gradient_and_one_pass_per_scale(self, offline, file):
+        distance = load_lpips("alex", file)
+        passes = []
+        distance.net.register_forward_hook(lambda _, inputs, __: passes.append(torch.is_grad_enabled()))
+        predicted, target = (torch.rand(1, 3, 128, 128, requires_grad=True) for _ in range(2))
+        PerceptualLoss(distance)(predicted, target).backward()
+        assert target.grad is None
+        assert passes == [False, True] * 3
+
+    def test_gradients_are_those_of_the_package(self, offline, file):
+        distance = load_lpips("alex", file).double()
+        target = torch.rand(1, 3, 128, 128, dtype=torch.float64)
+        predicted = torch.rand(1, 3, 128, 128, dtype=torch.float64, requires_grad=True)
+        (found,) = torch.autograd.grad(PerceptualLoss(distance)(predicted, target), predicted)
+        pairs = zip(pyramid(predicted), pyramid(target), strict=True)
+        (wanted,) = torch.autograd.grad(sum(distance(a, b, normalize=True).mean() for a, b in pairs), predicted)
+        assert (found - wanted).norm() < 1e-4 * wanted.norm()
+
+    def test_gradients_are_finite_where_there_are_no_features(self, offline, file):
+        distance = load_lpips("alex", file)
+        with torch.no_grad():
+            for parameter in distance.net.parameters():
+                parameter.zero_()
+        predicted = torch.rand(1, 3, 128, 128, requires_grad=True)
+        PerceptualLoss(distance)(predicted, torch.rand(1, 3, 128, 128)).backward()
+        assert predicted.grad.isfinite().all()
+
+    def test_features_of_vgg_are_weighted_from_fine_to_coarse(self, offline, file):
+        distance = load_lpips("alex", file)
+        loss = PerceptualLoss(distance, "vgg")
+        target, predicted = torch.rand(2, 2, 3, 128, 128).unbind()
+        wanted = 0
+        for a, b in zip(pyramid(predicted), pyramid(target), strict=True):
+            a, b = (distance.net(distance.scaling_layer(2 * image - 1)) for image in (a, b))
+            for power, x, y in zip((5, 4, 3, 2, 0), a, b, strict=True):
+                wanted += (x - y).abs().mean() / 2**power
+        torch.testing.assert_close(loss(predicted, target), wanted)
+        with pytest.raises(ValueError, match="kind: got 'l2', wanted"):
+            PerceptualLoss(distance, "l2")
+
     @pytest.mark.parametrize("content", ["truncated", "empty", "other", "missing"])
     def test_a_given_file_that_is_not_right_is_named(self, offline, file, tmp_path, content):
         path = tmp_path / "mine.pth"

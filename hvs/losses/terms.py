@@ -1,0 +1,29 @@
+"""What a named loss of a picture is made of, and what each part weighs (Rochette et al. 2021)."""
+
+from typing import Literal, get_args
+
+ImageLoss = Literal["pixel", "vgg", "lpips", "adversarial", "adaptive"]
+
+# Feature matching, on the discriminator's own features, takes the place of a classifier's in the adversarial ones.
+# "adaptive" is "adversarial" with augmentation, which changes what the discriminator sees and not what is minimised.
+TERMS: dict[ImageLoss, tuple[str, ...]] = {
+    "pixel": ("pixel",),
+    "vgg": ("pixel", "vgg"),
+    "lpips": ("pixel", "lpips"),
+    "adversarial": ("pixel", "matching", "adversarial"),
+    "adaptive": ("pixel", "matching", "adversarial"),
+}
+assert set(TERMS) == set(get_args(ImageLoss))
+
+WEIGHTS = {
+    "pixel": 10.0,
+    "vgg": 10.0,
+    "lpips": 10.0,
+    "matching": 10.0,
+    "adversarial": 1.0,
+    "appearance": 1e-3,
+    "pose": 1.0,
+    # The discriminator's own.
+    "discriminator": 1.0,
+    "r1": 1.0,
+}

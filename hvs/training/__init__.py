@@ -1,0 +1,1 @@
+"""What the loops of train.py are made of."""

@@ -1,0 +1,130 @@
+"""What each stage minimises, as modules from a batch to its losses by name, so that they can be compiled and
+distributed as a whole."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..evaluation import synthesise
+from ..losses import (
+    R1_INTERVAL,
+    WEIGHTS,
+    AdaptiveAugmentation,
+    PerceptualLoss,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+    pixel_loss,
+    pose_loss,
+    r1_penalty,
+)
+from ..metrics import MILLIMETRES, mpjpe
+from ..models import Discriminator, HumanViewSynthesis
+
+
+def total(losses: dict[str, Tensor]) -> Tensor:
+    """The weighted sum of losses by name (scalar)."""
+    return torch.stack([WEIGHTS[name] * value.float() for name, value in losses.items()]).sum()
+
+
+class LifterObjective(nn.Module):
+    """Keypoints to a pose.
+
+    Args:
+        model: whose lifter is trained.
+        weigh_parts: weigh hands and face as the paper does, or every joint alike.
+    """
+
+    def __init__(self, model: HumanViewSynthesis, weigh_parts: bool) -> None:
+        super().__init__()
+        self.lifter, self.skeleton, self.weigh_parts = model.lifter, model.skeleton, weigh_parts
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """A batch of poses (`hvs.data.PoseDataset`) -> the loss "pose", in metres."""
+        lifted = self.lifter(batch["keypoints"], batch["confidence"], batch["resolution"])
+        return {"pose": self.distance(lifted, batch["relative"], batch["valid"])}
+
+    def distance(self, lifted: Tensor, relative: Tensor, valid: Tensor) -> Tensor:
+        if self.weigh_parts:
+            return pose_loss(lifted, relative, valid, self.skeleton)
+        return mpjpe(lifted, relative, valid).nanmean() / MILLIMETRES
+
+
+class SynthesisObjective(nn.Module):
+    """The whole model, end to end.
+
+    Args:
+        model: to be trained.
+        weigh_parts: as for :class:`LifterObjective`.
+        perceptual: if any.
+        critic: the discriminator's side of an adversarial training, if it is one. It is not a part of this module:
+            its weights are another optimiser's.
+    """
+
+    def __init__(
+        self,
+        model: HumanViewSynthesis,
+        weigh_parts: bool,
+        perceptual: PerceptualLoss | None = None,
+        critic: "Critic | None" = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.perceptual = model, perceptual
+        self.pose = LifterObjective(model, weigh_parts)
+        self._critic = (critic,)
+
+    def forward(self, batch: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """A batch of pairs -> its losses by name, and what :func:`~hvs.evaluation.synthesise` found."""
+        found = synthesise(self.model, batch)
+        image, target = found["image"].float(), batch["image_b"]
+        losses = {
+            "pixel": pixel_loss(image, target),
+            "appearance": found["appearance"].float().square().mean(),
+            "pose": self.pose.distance(found["lifted"], found["relative"], batch["valid"]),
+        }
+        if self.perceptual:
+            losses[self.perceptual.kind] = self.perceptual(image, target)
+        (critic,) = self._critic
+        if critic:
+            losses |= critic.judge(image, target)
+        return losses, found
+
+
+class Critic(nn.Module):
+    """The discriminator, what it is shown, and what it minimises.
+
+    Args:
+        discriminator: to be trained against the model.
+        augmentation: of all that the discriminator sees, if any.
+    """
+
+    def __init__(self, discriminator: Discriminator, augmentation: AdaptiveAugmentation | None = None) -> None:
+        super().__init__()
+        self.discriminator, self.augmentation = discriminator, augmentation
+
+    def judge(self, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+        """The model's losses "adversarial" and "matching" on pictures [B, 3, H, W]; the discriminator is held."""
+        fake, real = self._augment(fake, real)
+        self.discriminator.requires_grad_(False)
+        logits, activations = self.discriminator(fake)
+        _, wanted = self.discriminator(real)
+        self.discriminator.requires_grad_(True)
+        return {"adversarial": generator_loss(logits), "matching": feature_matching_loss(activations, wanted)}
+
+    def forward(self, fake: Tensor, real: Tensor, penalise: bool) -> dict[str, Tensor]:
+        """The losses "discriminator" and, if it is due, "r1", on pictures [B, 3, H, W]; the augmentation adapts."""
+        shown_fake, shown_real = self._augment(fake.detach(), real)
+        real_logits = self.discriminator(shown_real)[0]
+        losses = {"discriminator": discriminator_loss(real_logits.float(), self.discriminator(shown_fake)[0].float())}
+        if penalise:
+            losses["r1"] = R1_INTERVAL * r1_penalty(self._logits, real)
+        if self.augmentation:
+            self.augmentation.adapt(real_logits)
+        return losses
+
+    def _logits(self, pictures: Tensor) -> Tensor:
+        return self.discriminator(*self._augment(pictures))[0]
+
+    def _augment(self, *pictures: Tensor) -> tuple[Tensor, ...]:
+        return self.augmentation(*pictures) if self.augmentation else pictures

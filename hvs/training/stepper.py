@@ -1,0 +1,102 @@
+"""One optimiser's steps: backward passes, clipping, and steps left out where something is not finite.
+
+Nothing here waits for the device but :meth:`Stepper.check`, which the loops call now and then.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..runtime import UserError
+
+# More steps than this between two checks are a training gone wrong.
+MOST_SKIPPED = 20
+# Samples that a report names.
+LISTED = 8
+# Steps that a check looks back on.
+REMEMBERED = 1000
+
+
+class Stepper:
+    """Steps of an optimiser.
+
+    A step with a loss or a gradient that is not finite is left out: weights and moments stay as they are. That is
+    decided on the device, by the means that a gradient scaler has in fused optimisers.
+
+    Args:
+        name: of what is trained, for reports.
+        optimizer: a fused one.
+        clip_norm: largest norm of all gradients together.
+        scaled: scale the loss for gradients in half precision; steps that overflow then are part of the bargain.
+
+    Attributes:
+        skipped: steps left out, as of the last check.
+    """
+
+    def __init__(
+        self, name: str, optimizer: torch.optim.Optimizer, clip_norm: float = math.inf, scaled: bool = False
+    ) -> None:
+        self.name, self.optimizer, self.clip_norm = name, optimizer, clip_norm
+        self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=scaled)
+        self.skipped = 0
+        # Since the last check: numbers of steps, names of their losses and samples, and which losses were finite.
+        self._recent: deque[tuple[int, list[str], list[str], Tensor]] = deque(maxlen=REMEMBERED)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss (scalar) to those there are."""
+        self.scaler.scale(loss).backward()
+
+    def step(self, step: int, losses: dict[str, Tensor], samples: Iterable[str] = ()) -> None:
+        """Step with the gradients there are, unless they or a loss are not finite, and clear them.
+
+        Args:
+            step: its number, for reports.
+            losses: of it, by name (scalars).
+            samples: names of what was in it.
+        """
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        finite = torch.stack([value.detach().isfinite() for value in (*losses.values(), norm)])
+        if self.scaler.is_enabled():
+            # It leaves out steps whose gradients overflow, and lowers the scale.
+            finite[-1] = True
+        else:
+            self.optimizer.found_inf = 1 - finite.all().float()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._recent.append((step, [*losses, "the gradient"], list(samples), finite))
+
+    def check(self) -> int:
+        """How many steps have been left out since the last check; waits for the device.
+
+        Raises:
+            UserError: too many; says which losses were not finite, and in which samples.
+        """
+        recent, self._recent = self._recent, deque(maxlen=self._recent.maxlen)
+        faults = []
+        for step, names, samples, finite in recent:
+            wrong = [name for name, fine in zip(names, finite.tolist(), strict=True) if not fine]
+            if wrong:
+                faults.append((step, wrong, samples))
+        self.skipped += len(faults)
+        if len(faults) > MOST_SKIPPED:
+            step, wrong, samples = faults[-1]
+            raise UserError(
+                f"{self.name}: {len(faults)} of {len(recent)} steps were not finite; in step {step} it was "
+                f"{', '.join(wrong)}, with {', '.join(samples[:LISTED])}{' ...' if len(samples) > LISTED else ''}"
+            )
+        return len(faults)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "skipped": self.skipped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.skipped = state["skipped"]

@@ -1,0 +1,125 @@
+"""Steps: those of the optimiser alone, left out where something is not finite, and told."""
+
+import pytest
+import torch
+from torch import nn
+
+from hvs.runtime import UserError
+from hvs.training import stepper as module
+from hvs.training.stepper import Stepper
+
+
+def make(seed=0, **options):
+    torch.manual_seed(seed)
+    layer = nn.Linear(4, 3)
+    optimizer = torch.optim.AdamW(layer.parameters(), 1e-2, betas=(0.0, 0.99), amsgrad=True, fused=True)
+    return layer, Stepper("layer", optimizer, **options)
+
+
+def take(layer, stepper, step, factor=1.0, samples=("a", "b")):
+    loss = (layer(torch.full((2, 4), 0.1 * (step + 1))) * factor).square().mean()
+    stepper.backward(loss)
+    stepper.step(step, {"first": loss, "second": torch.zeros(())}, samples)
+
+
+def values(layer, stepper):
+    state = stepper.optimizer.state_dict()["state"]
+    return [*layer.state_dict().values(), *(value for part in state.values() for value in part.values())]
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(values(*one), values(*other), strict=True))
+
+
+def test_steps_are_those_of_the_optimiser():
+    one, (layer, stepper) = make(), make()
+    for step in range(3):
+        take(*one, step)
+        loss = layer(torch.full((2, 4), 0.1 * (step + 1))).square().mean()
+        loss.backward()
+        stepper.optimizer.step()
+        stepper.optimizer.zero_grad()
+    assert same(one, (layer, stepper))
+
+
+def test_gradients_are_clipped_together():
+    layer, stepper = make(clip_norm=0.5)
+    stepper.backward(1000 * layer(torch.ones(1, 4)).square().sum())
+    norms = []
+    stepper.optimizer.register_step_pre_hook(
+        lambda *_: norms.append(torch.cat([p.grad.flatten() for p in layer.parameters()]).norm().item())
+    )
+    stepper.step(0, {"loss": torch.ones(())})
+    assert norms == [pytest.approx(0.5, rel=1e-4)]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("when", [0, 1, 2])
+def test_a_step_that_is_not_finite_changes_nothing(bad, when):
+    one, other = make(), make()
+    for step in range(3):
+        take(*one, step)
+        if step == when:
+            before = [value.clone() for value in values(*other)]
+            take(*other, step, factor=bad)
+            # The first step makes the moments.
+            after = values(*other)
+            assert all(torch.equal(a, b) for a, b in zip(before, after, strict=False))
+        take(*other, step)
+    assert same(one, other)
+    assert other[1].check() == 1 and other[1].skipped == 1 and one[1].check() == 0
+
+
+def test_a_loss_that_is_not_finite_leaves_the_step_out_though_its_gradient_is():
+    layer, stepper = make()
+    before = [parameter.clone() for parameter in layer.parameters()]
+    stepper.backward(layer(torch.ones(1, 4)).sum())
+    stepper.step(0, {"loss": torch.tensor(torch.nan)})
+    assert all(torch.equal(a, b) for a, b in zip(before, layer.parameters(), strict=True))
+
+
+def test_too_many_are_reported_with_losses_and_samples(monkeypatch):
+    monkeypatch.setattr(module, "MOST_SKIPPED", 2)
+    layer, stepper = make()
+    for step in range(2):
+        take(layer, stepper, step, factor=float("nan"))
+    assert stepper.check() == 2
+    for step in range(5, 8):
+        take(layer, stepper, step, factor=float("nan"), samples=[f"pair {n}" for n in range(20)])
+    with pytest.raises(UserError) as caught:
+        stepper.check()
+    assert str(caught.value) == (
+        "layer: 3 of 3 steps were not finite; in step 7 it was first, the gradient, with "
+        "pair 0, pair 1, pair 2, pair 3, pair 4, pair 5, pair 6, pair 7 ..."
+    )
+
+
+def test_state_goes_on_where_it_was():
+    one, other = make(), make()
+    for step in range(4):
+        take(*one, step)
+    for step in range(2):
+        take(*other, step)
+    state, weights = other[1].state_dict(), other[0].state_dict()
+    layer, stepper = make(seed=5)
+    layer.load_state_dict(weights)
+    stepper.load_state_dict(state)
+    for step in range(2, 4):
+        take(layer, stepper, step)
+    assert same(one, (layer, stepper))
+
+
+def test_scaled_losses_have_the_same_steps():
+    """A power of two leaves the bits as they are; an overflow lowers the scale and is not told."""
+    one, other = make(clip_norm=1.0), make(clip_norm=1.0, scaled=True)
+    for step in range(3):
+        take(*one, step)
+        take(*other, step)
+    assert same(one, other)
+    scale = other[1].scaler.get_scale()
+    layer, stepper = other
+    before = [value.clone() for value in layer.state_dict().values()]
+    stepper.backward(layer(torch.full((1, 4), 1e38)).square().sum().clamp(max=1e30) * 0 + layer.weight.sum() * 1e36)
+    stepper.step(3, {"loss": torch.ones(())})
+    assert stepper.scaler.get_scale() < scale and stepper.check() == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, layer.state_dict().values(), strict=True))
