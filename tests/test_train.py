@@ -11,11 +11,11 @@ from PIL import Image
 
 import hvs
 import train
-from hvs import training_state
 from hvs.checkpoint import save_model
 from hvs.config import PRESETS
 from hvs.data.stores import Store, write_store
 from hvs.runtime import run_command
+from hvs.training.state import Checkpoints
 
 
 @pytest.fixture
@@ -80,26 +80,59 @@ def test_a_run_trains_evaluates_and_leaves_its_results(settings, capsys):
     assert list((settings.run / "tensorboard").iterdir())
 
 
-@pytest.mark.parametrize("stop", [("lifter", 2), ("lifter", 4), ("synthesis", 2)], ids=str)
-def test_a_resumed_run_ends_with_the_same_bits(settings, monkeypatch, stop):
-    train.Trainer(settings).run()
-    whole = hvs.load(settings.run / "model.safetensors").state_dict()
+class KilledError(Exception):
+    pass
 
-    class KilledError(Exception):
-        pass
 
-    def save_and_die(settings, stage, step, *rest):
-        training_state.save_state(settings, stage, step, *rest)
-        if (stage, step) == stop:
+def kill_after(monkeypatch, stage, step):
+    """Fail as soon as this state is saved."""
+    save = Checkpoints.save
+
+    def save_and_die(self, state):
+        save(self, state)
+        if (state["stage"], state["step"]) == (stage, step):
             raise KilledError
 
-    interrupted = replace(settings, run=settings.run.with_name("interrupted"))
+    monkeypatch.setattr(Checkpoints, "save", save_and_die)
+
+
+def weights(settings):
+    return hvs.load(settings.run / "model.safetensors").state_dict()
+
+
+VARIANTS = {
+    "plain": {},
+    "passes": dict(batch_size=4, most_at_once=2, momentum=0.9),
+    "average": dict(average=0.9, amsgrad=True),
+    "adaptive": dict(image_loss="adaptive", average=0.9),
+}
+STOPS = [("plain", "lifter", 2), ("plain", "lifter", 4), ("plain", "synthesis", 2), ("plain", "synthesis", 4)]
+STOPS += [(variant, "synthesis", 2) for variant in ("passes", "average", "adaptive")]
+
+
+@pytest.mark.parametrize(("variant", "stage", "step"), STOPS)
+def test_a_resumed_run_ends_with_the_same_bits(settings, monkeypatch, variant, stage, step):
+    settings = replace(settings, synthesis=replace(settings.synthesis, **VARIANTS[variant]))
+    train.Trainer(settings).run()
+    interrupted = replace(settings, run=settings.run.with_name("interrupted"), resume="auto")
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(train, "save_state", save_and_die)
+        kill_after(patch, stage, step)
         train.Trainer(interrupted).run()
-    train.Trainer(replace(interrupted, resume=True)).run()
-    resumed = hvs.load(interrupted.run / "model.safetensors").state_dict()
+    train.Trainer(interrupted).run()
+    states = [Checkpoints(run).load() for run in (settings.run, interrupted.run)]
+    assert {"model", "synthesis", "validation"} <= set(states[0]["parts"])
+    assert same(*({**state, "seconds": 0.0} for state in states))
+    whole, resumed = weights(settings), weights(interrupted)
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+def same(a, b):
+    """Whether nested values are the same, tensors bit for bit."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
 def test_losses_fall(settings):
@@ -214,15 +247,21 @@ def test_missing_weights_end_with_one_line(command, weights):
     assert code == 2 and len(lines) == 1 and "no/where.pth" in lines[0] and "Traceback" not in error
 
 
-def test_a_broken_or_foreign_training_state_is_refused(settings, command):
+def test_a_broken_or_foreign_state_is_refused(settings, command):
     settings.run.mkdir()
-    (settings.run / "training.pt").write_bytes(b"PK\x03\x04 broken")
+    (settings.run / "training.pt").touch()
     code, error = command("--resume")
-    assert code == 2 and "training.pt: not a readable training state" in error
+    assert code == 2 and "training.pt: is of an earlier release" in error
     (settings.run / "training.pt").unlink()
-    train.Trainer(replace(settings, stages=("lifter",), model=replace(settings.model, base_channels=4))).train_lifter()
+    file = settings.run / "checkpoints/lifter-0000002.pt"
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"PK\x03\x04 broken")
     code, error = command("--resume")
-    assert code == 2 and "is of a model with other settings" in error
+    assert code == 2 and "none of the 1 states can be read" in error and "lifter-0000002.pt" in error
+    other = replace(settings, stages=("lifter",), model=replace(settings.model, base_channels=4))
+    train.Trainer(other).train()
+    code, error = command("--resume")
+    assert code == 2 and "holds a run of a model with other settings" in error
 
 
 def test_a_capture_of_another_skeleton_is_refused(settings, command):
