@@ -1,7 +1,6 @@
 import json
 import os
 import pickle
-import sys
 from dataclasses import replace
 
 import lmdb
@@ -14,22 +13,6 @@ import train
 from hvs.checkpoint import save_model
 from hvs.config import PRESETS
 from hvs.data.stores import Store, write_store
-from hvs.runtime import run_command
-from hvs.training.state import Checkpoints
-
-
-@pytest.fixture
-def settings(tmp_path, capture):
-    tiny = PRESETS["tiny"]
-    return replace(
-        tiny,
-        run=tmp_path / "run",
-        device="cpu",
-        data=replace(tiny.data, root=capture.root),
-        lifter=replace(tiny.lifter, steps=4),
-        synthesis=replace(tiny.synthesis, steps=4),
-        checkpoint_every=2,
-    )
 
 
 def test_a_capture_without_others_is_scored_on_its_own(settings, capture, capsys):
@@ -39,22 +22,6 @@ def test_a_capture_without_others_is_scored_on_its_own(settings, capture, capsys
     scores = json.loads((settings.run / "metrics.json").read_text())
     assert "psnr" in scores and "held_out_subjects" not in scores
     assert "held-out frames" in (said := capsys.readouterr().out) and "held-out subjects" not in said
-
-
-@pytest.fixture
-def command(monkeypatch, capfd, capture, tmp_path):
-    """Run train.py's main with arguments; returns the exit code and what it printed to stderr."""
-
-    def run(*arguments: str) -> tuple[int, str]:
-        fixed = ["--run", str(tmp_path / "run"), "--data.root", str(capture.root), "--device", "cpu"]
-        monkeypatch.setattr(sys, "argv", ["train.py", "tiny", *fixed, *arguments])
-        try:
-            run_command(train.main)
-        except SystemExit as stop:
-            return stop.code, capfd.readouterr().err
-        return 0, capfd.readouterr().err
-
-    return run
 
 
 def test_a_run_trains_evaluates_and_leaves_its_results(settings, capsys):
@@ -80,61 +47,6 @@ def test_a_run_trains_evaluates_and_leaves_its_results(settings, capsys):
     assert list((settings.run / "tensorboard").iterdir())
 
 
-class KilledError(Exception):
-    pass
-
-
-def kill_after(monkeypatch, stage, step):
-    """Fail as soon as this state is saved."""
-    save = Checkpoints.save
-
-    def save_and_die(self, state):
-        save(self, state)
-        if (state["stage"], state["step"]) == (stage, step):
-            raise KilledError
-
-    monkeypatch.setattr(Checkpoints, "save", save_and_die)
-
-
-def weights(settings):
-    return hvs.load(settings.run / "model.safetensors").state_dict()
-
-
-VARIANTS = {
-    "plain": {},
-    "passes": dict(batch_size=4, most_at_once=2, momentum=0.9),
-    "average": dict(average=0.9, amsgrad=True),
-    "adaptive": dict(image_loss="adaptive", average=0.9),
-}
-STOPS = [("plain", "lifter", 2), ("plain", "lifter", 4), ("plain", "synthesis", 2), ("plain", "synthesis", 4)]
-STOPS += [(variant, "synthesis", 2) for variant in ("passes", "average", "adaptive")]
-
-
-@pytest.mark.parametrize(("variant", "stage", "step"), STOPS)
-def test_a_resumed_run_ends_with_the_same_bits(settings, monkeypatch, variant, stage, step):
-    settings = replace(settings, synthesis=replace(settings.synthesis, **VARIANTS[variant]))
-    train.Trainer(settings).run()
-    interrupted = replace(settings, run=settings.run.with_name("interrupted"), resume="auto")
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
-        kill_after(patch, stage, step)
-        train.Trainer(interrupted).run()
-    train.Trainer(interrupted).run()
-    states = [Checkpoints(run).load() for run in (settings.run, interrupted.run)]
-    assert {"model", "synthesis", "validation"} <= set(states[0]["parts"])
-    assert same(*({**state, "seconds": 0.0} for state in states))
-    whole, resumed = weights(settings), weights(interrupted)
-    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
-
-
-def same(a, b):
-    """Whether nested values are the same, tensors bit for bit."""
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-
-
 def test_losses_fall(settings):
     """The same pairs again and again must become known."""
     settings = replace(settings, stages=("synthesis",), synthesis=replace(settings.synthesis, steps=30, log_every=1))
@@ -152,6 +64,8 @@ def test_no_argument_means_the_sample(monkeypatch):
     assert train.parse_settings([]) == PRESETS["sample"]
     assert train.parse_settings(["--seed", "3"]) == replace(PRESETS["sample"], seed=3)
     assert train.parse_settings(["sample-512"]).model.target_resolution == 512
+    for resume in (["--resume"], ["--resume", "auto"], ["--resume=auto"], ["--resume", "--seed", "0"]):
+        assert train.parse_settings(resume) == replace(PRESETS["sample"], resume="auto")
 
 
 class _Call:
@@ -245,23 +159,6 @@ def test_missing_weights_end_with_one_line(command, weights):
     code, error = command("--lifter.steps", "1", f"--synthesis.{weights}-weights", "no/where.pth")
     lines = [line for line in error.splitlines() if line.startswith("error:")]
     assert code == 2 and len(lines) == 1 and "no/where.pth" in lines[0] and "Traceback" not in error
-
-
-def test_a_broken_or_foreign_state_is_refused(settings, command):
-    settings.run.mkdir()
-    (settings.run / "training.pt").touch()
-    code, error = command("--resume")
-    assert code == 2 and "training.pt: is of an earlier release" in error
-    (settings.run / "training.pt").unlink()
-    file = settings.run / "checkpoints/lifter-0000002.pt"
-    file.parent.mkdir(exist_ok=True)
-    file.write_bytes(b"PK\x03\x04 broken")
-    code, error = command("--resume")
-    assert code == 2 and "none of the 1 states can be read" in error and "lifter-0000002.pt" in error
-    other = replace(settings, stages=("lifter",), model=replace(settings.model, base_channels=4))
-    train.Trainer(other).train()
-    code, error = command("--resume")
-    assert code == 2 and "holds a run of a model with other settings" in error
 
 
 def test_a_capture_of_another_skeleton_is_refused(settings, command):

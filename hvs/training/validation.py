@@ -1,5 +1,6 @@
 """How good the model is while it is trained, and the best one so far."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Validation:
         if not len(self.loader):
             return {}
         scores = evaluate(model, self.loader, self.lpips)
-        if self.name not in self.best or self.sign * (scores[self.name] - self.best[self.name]) > 0:
+        if self.sign * scores[self.name] > self.sign * self.best.get(self.name, -self.sign * math.inf):
             self.best = {self.name: scores[self.name], "step": step}
             save_model(self.file, model, {"validation": scores, "step": step}, discriminator)
         return scores
