@@ -19,17 +19,6 @@ def bench(monkeypatch):
     def run(*arguments):
         options = ["--device", "cpu", "--resolution", "32", "64", "--batch-size", "2"]
         options += ["--seconds", "0.01", "--no-compile"]
-            "--device",
-            "cpu",
-            "--resolution",
-            "32",
-            "64",
-            "--batch-size",
-            "2",
-            "--seconds",
-            "0.01",
-            "--no-compile",
-        ]
         monkeypatch.setattr(sys, "argv", ["train_step", *options, *map(str, arguments)])
         train_step.main()
 
