@@ -8,6 +8,7 @@ python train.py sample --help         every setting
 import json
 import math
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -445,6 +446,8 @@ def parse_settings(arguments: list[str]) -> TrainSettings:
 def main() -> None:
     settings = parse_settings(sys.argv[1:])
     warnings.showwarning = lambda message, *_: tqdm.write(f"note: {message}", file=sys.stderr)
+    # A log that cannot be written is told of by whoever writes to it next.
+    threading.excepthook = lambda args: issubclass(args.exc_type, OSError) or threading.__excepthook__(args)
     Trainer(settings).run()
 
 

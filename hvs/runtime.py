@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -88,7 +89,10 @@ def make_folder(path: Path) -> Path:
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` make a file beside ``path`` and move it there: a reader sees the old file or the whole new one,
     whenever the process or the machine is stopped."""
-    temporary = _temporary(path)
+    # A folder, as some libraries make files of their own beside the one they are to write.
+    folder = _temporary(path)
+    folder.mkdir(exist_ok=True)
+    temporary = folder / path.name
     try:
         # Some libraries let nobody else read what they write, whatever the user's files are otherwise.
         temporary.touch()
@@ -100,14 +104,14 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         # The new name is the folder's content.
         _sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what :func:`write_atomically` left half written in a folder when its process was killed."""
     for path in folder.glob(".[0-9]*.*"):
-        if path.name.split(".")[1].isdecimal() and path.is_file():
-            path.unlink(missing_ok=True)
+        if path.name.split(".")[1].isdecimal():
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:

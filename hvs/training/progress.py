@@ -31,7 +31,8 @@ class Progress:
         stage: that the run is in; None at its beginning.
 
     Raises:
-        UserError: the folder's states are of another model or unreadable, or the disk is too small.
+        UserError: the folder's states are of another model or unreadable, or the disk is too small; in place of an
+            OSError that ends the training, to say what there is to go on from.
     """
 
     def __init__(
@@ -60,8 +61,11 @@ class Progress:
         self._interrupt.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._interrupt.__exit__(*error)
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._interrupt.__exit__()
+        # Of whatever else is written during a training: its log, its best model.
+        if isinstance(error, OSError):
+            raise UserError(f"{error}; {self.checkpoints.last()}") from error
 
     @property
     def seconds(self) -> float:

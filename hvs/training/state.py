@@ -51,6 +51,11 @@ class Checkpoints:
         order = {path: (STAGES.index(match[1]), int(match[2])) for path, match in found if match}
         return sorted(order, key=order.__getitem__)
 
+    def last(self) -> str:
+        """What is left to go on from, for errors."""
+        files = self.files()
+        return f"{files[-1]} is the last state, --resume goes on from it" if files else "there is no state yet"
+
     def save(self, state: dict[str, Any]) -> None:
         """Write a state and drop those that are too many: older ones, and those of steps that it has not done.
 
@@ -58,12 +63,10 @@ class Checkpoints:
             UserError: it cannot be written; the last state is still there.
         """
         path = self.folder / f"{state['stage']}-{state['step']:07d}.pt"
-        before = self.files()
         try:
             write_atomically(path, lambda temporary: _write(state, temporary))
         except OSError as error:
-            last = f"{before[-1]} is the last state, --resume goes on from it" if before else "there is no state before"
-            raise UserError(f"{path}: cannot be written ({error.strerror or error}); {last}") from error
+            raise UserError(f"{path}: cannot be written ({error.strerror or error}); {self.last()}") from error
         files = self.files()
         kept = files[: files.index(path) + 1][-self.keep :]
         for file in files:

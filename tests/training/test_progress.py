@@ -186,28 +186,37 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up_leaves_the_last_state(settings, small_disk, command, monkeypatch):
-    settings = replace(settings, run=small_disk / "run")
+@pytest.mark.parametrize("left", [0, 60], ids="{} MiB left".format)
+def test_a_disk_that_fills_up_leaves_the_last_state(settings, small_disk, command, monkeypatch, left):
+    """Whether or not there is room for the log and the best model."""
     save = Checkpoints.save
 
-    def fill(self, state):
+    def save_and_fill(self, state):
         save(self, state)
         if (state["stage"], state["step"]) == ("synthesis", 2):
             with open(small_disk / "other", "wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
                 while True:
-                    file.write(bytes(2**20))
-            with open(small_disk / "other", "rb+") as file:
-                file.truncate(file.seek(0, 2) - 60 * 2**20)
+                    file.write(bytes(100_000))
+            os.truncate(small_disk / "other", (small_disk / "other").stat().st_size - left * 2**20)
 
+    arguments = [
+        "--run",
+        str(small_disk / "run"),
+        "--keep",
+        "1",
+        "--checkpoint-every",
+        "2",
+        "--synthesis.log-every",
+        "1",
+    ]
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save", fill)
-        more = ["--checkpoint-every", "2", "--synthesis.steps", "4", "--lifter.steps", "4", "--keep", "1"]
-        code, error = command("--run", str(settings.run), *more)
-    lines = [line for line in error.splitlines() if "error" in line or "Traceback" in line]
-    assert code == 2 and len(lines) == 1
-    assert "synthesis-0000004.pt: cannot be written (No space left on device)" in lines[0]
-    assert "synthesis-0000002.pt is the last state, --resume goes on from it" in lines[0]
-    assert [path.name for path in (settings.run / "checkpoints").iterdir()] == ["synthesis-0000002.pt"]
+        patch.setattr(Checkpoints, "save", save_and_fill)
+        code, error = command(*arguments)
+    (line,) = [line for line in error.splitlines() if "error" in line or "Traceback" in line]
+    assert code == 2 and "No space left on device" in line
+    assert line.endswith("checkpoints/synthesis-0000002.pt is the last state, --resume goes on from it")
+    assert ("synthesis-0000004.pt: cannot be written (No space left on device)" in line) == bool(left)
+    assert [path.name for path in (small_disk / "run/checkpoints").iterdir()] == ["synthesis-0000002.pt"]
     (small_disk / "other").unlink()
-    code, error = command("--run", str(settings.run), *more, "--resume")
-    assert code == 0 and (settings.run / "model.safetensors").exists()
+    code, error = command(*arguments, "--resume")
+    assert code == 0 and (small_disk / "run/model.safetensors").exists()
