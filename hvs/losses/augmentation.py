@@ -45,9 +45,9 @@ class AdaptiveAugmentation(nn.Module):
         return tuple(changed)
 
     @torch.no_grad()
-    def adapt(self, real: Tensor) -> None:
-        """Let the probability follow the logits of real pictures, of any shape."""
-        self.sign.lerp_(real.float().sign().mean(), 1 - MOMENTUM)
+    def adapt(self, sign: Tensor) -> None:
+        """Let the probability follow the mean sign of the logits of real pictures (scalar)."""
+        self.sign.lerp_(sign.float(), 1 - MOMENTUM)
         self.probability.add_(STEP * (self.sign - TARGET).sign()).clamp_(0, 1)
 
     def _chosen(self, count: int) -> Tensor:
