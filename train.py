@@ -415,12 +415,15 @@ def parse_settings(arguments: list[str]) -> TrainSettings:
     return tyro.extras.overridable_config_cli(presets, description=__doc__, args=arguments)
 
 
+def show_warning(message: Warning | str, *_: Any) -> None:
+    if distribute.is_first():
+        tqdm.write(f"note: {message}", file=sys.stderr)
+
+
 def main() -> None:
     settings = parse_settings(sys.argv[1:])
+    warnings.showwarning = show_warning
     with distribute.one_voice():
-        warnings.showwarning = lambda message, *_: (
-            distribute.is_first() and tqdm.write(f"note: {message}", file=sys.stderr)
-        )
         Trainer(settings).run()
 
 
