@@ -459,14 +459,17 @@ def parse_settings(arguments: list[str]) -> TrainSettings:
     return tyro.extras.overridable_config_cli(presets, description=__doc__, args=arguments)
 
 
+def show_warning(message: Warning | str, *_: Any) -> None:
+    if distribute.is_first():
+        tqdm.write(f"note: {message}", file=sys.stderr)
+
+
 def main() -> None:
     settings = parse_settings(sys.argv[1:])
+    warnings.showwarning = show_warning
     # A log that cannot be written is told of by whoever writes to it next.
     threading.excepthook = lambda args: issubclass(args.exc_type, OSError) or threading.__excepthook__(args)
     with distribute.one_voice():
-        warnings.showwarning = lambda message, *_: (
-            distribute.is_first() and tqdm.write(f"note: {message}", file=sys.stderr)
-        )
         Trainer(settings).run()
 
 
