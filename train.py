@@ -8,10 +8,13 @@ python train.py sample --help         every setting
 import json
 import math
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 from torch.utils.tensorboard import SummaryWriter
@@ -28,7 +31,7 @@ from tqdm import tqdm
 from hvs import HumanViewSynthesis, load
 from hvs.checkpoint import load_discriminator, save_model
 from hvs.config import DESCRIPTIONS, PRESETS, DataSettings, TrainSettings
-from hvs.data import NoSequencesError, PairDataset, PoseDataset, collate, even_subset
+from hvs.data import DataError, NoSequencesError, PairDataset, PoseDataset, collate, even_subset
 from hvs.data.sampling import Draws, draw, step_generator
 from hvs.data.virtual import VirtualViews
 from hvs.evaluation import average, draw_pairs, score, to_device
@@ -47,9 +50,11 @@ from hvs.runtime import (
 )
 from hvs.training import distribute
 from hvs.training.faults import Faults
+from hvs.training.interrupt import ignore_signals
 from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, total
+from hvs.training.progress import Progress
 from hvs.training.stepper import Stepper
-from hvs.training_state import load_state, restore, save_state
+from hvs.training.validation import Validation
 from hvs.transfer import load_imagenet, load_lifter
 
 CLIP_NORM = 1.0
@@ -64,7 +69,7 @@ class Trainer:
     """One run: a model, its data and its folder, and the clock that ends up in the metrics."""
 
     def __init__(self, settings: TrainSettings) -> None:
-        self.started = time.monotonic()
+        started = time.monotonic()
         self.settings = settings
         self.device = distribute.start(settings.device)
         self.first = distribute.is_first()
@@ -80,35 +85,35 @@ class Trainer:
             seed_everything(settings.seed + distribute.rank())
         # A checkpoint brings its own settings of the model.
         self.settings = settings = replace(settings, model=model.settings)
-        self.state = load_state(settings) if settings.resume else {}
-        distribute.agree(checkpoint=(self.state.get("stage"), self.state.get("step")))
-        self.started -= self.state.get("seconds", 0.0)
         self.model = model.to(self.device)
         self.average: AveragedModel | None = None
         self.critic: Critic | None = None
-        if self.state:
-            self.model.load_state_dict(self.state["parts"]["model"])
+        self.writer: SummaryWriter | None = None
+        weights = settings.synthesis.lifter_weights, settings.synthesis.encoder_weights
+        reads = settings.start_from, Path(self.root), *weights
+        self.progress = Progress(settings, self.model, self.device, started, reads)
         # The decoder's convolutions are faster with the channels last, on tensor cores and on CPUs.
         self.model.decoder.to(memory_format=torch.channels_last)
-        self.writer = None
-        if self.first:
-            self.writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.state.get("step"))
 
     def run(self) -> None:
+        with self.progress:
+            self.train()
+            self.finish()
+
+    def train(self) -> None:
         stages = self.settings.stages
         if self.settings.synthesis.lifter_weights:
             stages = tuple(stage for stage in stages if stage != "lifter")
             if not stages:
                 raise UserError("stages: only the lifter, and that comes with --synthesis.lifter-weights")
-        reached = stages.index(self.state["stage"]) if self.state.get("stage") in stages else 0
+        reached = stages.index(self.progress.stage) if self.progress.stage in stages else 0
         for stage in stages[reached:]:
             if stage == "lifter":
                 self.train_lifter()
             else:
                 self.train_synthesis()
-        if self.writer:
-            self.writer.close()
-        self.finish()
+            if self.writer:
+                self.writer.close()
 
     def train_lifter(self) -> None:
         """2D keypoints to 3D pose; all poses fit into memory."""
@@ -174,7 +179,7 @@ class Trainer:
         if critic:
             weights = [dict(params=critic.discriminator.parameters(), lr=settings.learning_rate)]
             steppers["critic"] = Stepper("discriminator", self.make_optimizer(weights), CLIP_NORM, scaled)
-        if self.state.get("stage") != "synthesis" and not self.settings.start_from:
+        if self.progress.stage != "synthesis" and not self.settings.start_from:
             if settings.lifter_weights:
                 load_lifter(model, settings.lifter_weights)
             self.start_encoder(dataset)
@@ -182,7 +187,8 @@ class Trainer:
         objective, judging = distribute.wrap(objective), critic and distribute.wrap(critic)
         if settings.average:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.average))
-        parts = {**steppers, "discriminator": critic, "average": self.average}
+        extra = {"discriminator": critic, "average": self.average, "validation": self.make_validation()}
+        parts = {**steppers, **extra}
         first = self.restore("synthesis", parts)
         draws = self.draws(dataset, range(first, settings.steps))
         loader = DataLoader(
@@ -193,10 +199,14 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
             # Its own random numbers: it would take one from those of the training, at a resume once more.
             generator=torch.Generator(),
+            worker_init_fn=ignore_signals,
         )
-        batches = self.readable(loader, dataset)
         model.train()
-        with self.bar("synthesis", range(first, settings.steps), settings.steps) as bar:
+        # Closed whatever happens: the workers leave when they are told to, not at a signal.
+        with (
+            closing(self.readable(loader, dataset)) as batches,
+            self.bar("synthesis", range(first, settings.steps), settings.steps) as bar,
+        ):
             for step in bar:
                 if settings.cosine:
                     set_rates(steppers["synthesis"].optimizer, step, settings.steps)
@@ -284,13 +294,12 @@ class Trainer:
     def finish(self) -> None:
         """Evaluate on held-out frames and held-out subjects, write the results and say where they are."""
         settings, folder = self.settings, self.folder
-        model = self.average.module if self.average else self.model
-        lpips = lpips_alex()
-        if lpips:
-            lpips = lpips.to(self.device)
+        model, discriminator = self.result()
         scores: dict[str, Any] = {}
         shown = []
         for subjects in ("known", "unknown"):
+            if self.progress.asked:
+                self.progress.leave("after the training, before its evaluation")
             try:
                 dataset = self.pairs("test", subjects)
             except NoSequencesError:
@@ -302,22 +311,42 @@ class Trainer:
             own = Subset(chosen, distribute.part(len(chosen)))
             loader = DataLoader(own, batch_size=settings.synthesis.batch_size, collate_fn=collate)
             bar = tqdm(loader, f"evaluate {subjects} subjects", unit="batch", disable=not self.first)
-            found = average(distribute.gather(score(model, self.readable(bar, dataset), lpips)))
+            found = average(distribute.gather(score(model, self.readable(bar, dataset), self.lpips)))
             self.faults.tell(dataset)
             scores |= found if subjects == "known" else {"held_out_subjects": found}
             if self.first:
                 shown += [chosen[i] for i in torch.linspace(0, len(chosen) - 1, 4).round().int().tolist()]
         if not self.first:
             return
-        scores["seconds"] = time.monotonic() - self.started
+        scores["seconds"] = self.progress.seconds
         preview = draw_pairs(model, collate(shown))
         write_atomically(folder / "preview.png", lambda path: preview.save(path, "PNG"))
         write_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(scores, indent=1)))
         extra = dict(root=str(Path(self.root).absolute()), metrics=scores)
-        save_model(folder / "model.safetensors", model, extra, self.critic and self.critic.discriminator)
+        save_model(folder / "model.safetensors", model, extra, discriminator)
         print_table(scores)
         print(f"preview     {folder / 'preview.png'}")
         print(f"checkpoint  {folder / 'model.safetensors'}")
+
+    def result(self) -> tuple[HumanViewSynthesis, Discriminator | None]:
+        """What is evaluated and saved."""
+        model = self.average.module if self.average else self.model
+        return model, self.critic and self.critic.discriminator
+
+    @cached_property
+    def lpips(self) -> nn.Module | None:
+        lpips = lpips_alex()
+        return lpips and lpips.to(self.device)
+
+    def make_validation(self) -> Validation:
+        settings = self.settings
+        try:
+            count = settings.data.validation_pairs
+            chosen = even_subset(self.pairs("val", "known"), count, settings.seed) if count else []
+        except DataError as error:
+            warnings.warn(f"no best.safetensors, as nothing can tell the best model: {error}", stacklevel=2)
+            chosen = []
+        return Validation(self.folder / "best.safetensors", chosen, settings.synthesis.batch_size, self.lpips)
 
     def pairs(self, split: str, subjects: str) -> PairDataset:
         """Every pair of two different views: a view of its own is no novel one."""
@@ -341,11 +370,22 @@ class Trainer:
             yield batch
 
     def restore(self, stage: str, parts: dict[str, Any]) -> int:
-        return restore(self.state if self.state.get("stage") == stage else {}, parts)
+        first = self.progress.restore(stage, parts)
+        # What is done again hides what was written of it before. That goes by steps alone, so each stage has a folder.
+        if self.first:
+            self.writer = SummaryWriter(str(self.folder / "tensorboard" / stage), purge_step=first)
+        return first
 
     def save_now_and_then(self, stage: str, done: int, steps: int, parts: dict[str, Any]) -> None:
-        if self.first and (done % self.settings.checkpoint_every == 0 or done == steps):
-            save_state(self.settings, stage, done, time.monotonic() - self.started, parts | {"model": self.model})
+        due = done % self.settings.checkpoint_every == 0 or done == steps
+        if due and "validation" in parts and self.first:
+            for name, value in parts["validation"](done, *self.result()).items():
+                self.writer.add_scalar(f"validation/{name}", value, done - 1)
+        if due or self.progress.asked:
+            # A run that goes on from here will not write again what was before.
+            if self.writer:
+                self.writer.flush()
+            self.progress.save(stage, done, steps, parts)
 
     def log(self, stage: str, step: int, losses: dict[str, Tensor], bar: tqdm, *steppers: Stepper) -> None:
         """Losses of a step, and how many steps were left out; waits for the device and the other processes."""
@@ -411,6 +451,10 @@ def parse_settings(arguments: list[str]) -> TrainSettings:
     """A preset's name, "sample" if none is given, and settings that change it."""
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["sample", *arguments]
+    # --resume alone is --resume auto.
+    for i, argument in enumerate(arguments):
+        if argument == "--resume" and (arguments[i + 1 :] or ["-"])[0].startswith("-"):
+            arguments = [*arguments[: i + 1], "auto", *arguments[i + 1 :]]
     presets = {name: (DESCRIPTIONS[name], settings) for name, settings in PRESETS.items()}
     return tyro.extras.overridable_config_cli(presets, description=__doc__, args=arguments)
 
@@ -423,6 +467,8 @@ def show_warning(message: Warning | str, *_: Any) -> None:
 def main() -> None:
     settings = parse_settings(sys.argv[1:])
     warnings.showwarning = show_warning
+    # A log that cannot be written is told of by whoever writes to it next.
+    threading.excepthook = lambda args: issubclass(args.exc_type, OSError) or threading.__excepthook__(args)
     with distribute.one_voice():
         Trainer(settings).run()
 

@@ -12,31 +12,40 @@ POSES = Path(__file__).parent / "poses.npz"
 # Of a body, and nothing else here has as many Gaussians.
 LIMBS = len(hvs.skeletons.PANOPTIC.edges)
 DISTANCE = 3.0
+DISTORTION = torch.tensor([-0.1, 0.05, 1e-3, -1e-3, 0.0])
 # Part of the picture that a cloud's Gaussians cover together, each counted by itself.
 CLOUD_COVERAGE = 4.0
 
 
-def make_rays(height: int, width: int, focal: float, distortion: Tensor) -> Tensor:
-    K = torch.tensor([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
-    return hvs.Camera(K, torch.eye(3), torch.zeros(3), distortion, height, width).rays()
+def intrinsics(height: int, width: int) -> Tensor:
+    """Of a camera whose image a body at ``DISTANCE`` fills, [3, 3]."""
+    focal = 1.4 * min(height, width)
+    return torch.tensor([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+
+
+def make_rays(height: int, width: int, distortion: Tensor) -> Tensor:
+    return hvs.Camera(intrinsics(height, width), torch.eye(3), torch.zeros(3), distortion, height, width).rays()
+
+
+def bodies(batch: int) -> Tensor:
+    """Poses in metres around a point at ``DISTANCE`` before the camera, [B, J, 3]; the 65th is the first again."""
+    points = torch.from_numpy(np.load(POSES)["points"]).float()
+    points = points[torch.arange(batch) % len(points)]
+    centre = (points.amin(1) + points.amax(1)) / 2
+    return points - centre[:, None] + torch.tensor([0.0, 0.0, DISTANCE])
 
 
 def limbs(batch: int, height: int, width: int) -> dict[str, Tensor]:
     """The 108 limbs of bodies that fill the image, seen through a lens of their own each."""
-    points = torch.from_numpy(np.load(POSES)["points"]).float()
-    points = points[torch.arange(batch) % len(points)]
-    centre = (points.amin(1) + points.amax(1)) / 2
-    points = points - centre[:, None] + torch.tensor([0.0, 0.0, DISTANCE])
-    means, rotations, scales = hvs.limb_gaussians(points, hvs.skeletons.PANOPTIC)
-    distortion = torch.tensor([-0.1, 0.05, 1e-3, -1e-3, 0.0])
-    rays = make_rays(height, width, 1.4 * min(height, width), distortion)
+    means, rotations, scales = hvs.limb_gaussians(bodies(batch), hvs.skeletons.PANOPTIC)
+    rays = make_rays(height, width, DISTORTION)
     return dict(means=means, rotations=rotations, scales=scales, rays=rays.expand(batch, -1, -1, -1).contiguous())
 
 
 def cloud(batch: int, count: int, height: int, width: int, alpha: float = 0.025) -> dict[str, Tensor]:
     """Ellipsoids all over the image, smaller the more there are: the covered area is the same for any number."""
     generator = torch.Generator().manual_seed(0)
-    focal = 1.4 * min(height, width)
+    focal = intrinsics(height, width)[0, 0].item()
     reach = torch.tensor([width / focal, height / focal, 0.0]) * 0.5
     depth = DISTANCE + 2 * torch.rand(batch, count, 1, generator=generator)
     means = (2 * torch.rand(batch, count, 3, generator=generator) - 1) * reach * depth
@@ -46,7 +55,7 @@ def cloud(batch: int, count: int, height: int, width: int, alpha: float = 0.025)
     deviation = (area / torch.pi).sqrt() / (3.7 * alpha**0.5)
     spread = 0.5 + torch.rand(batch, count, 3, generator=generator)
     rotations, _ = torch.linalg.qr(torch.randn(batch, count, 3, 3, generator=generator))
-    rays = make_rays(height, width, focal, torch.zeros(0)).expand(batch, -1, -1, -1).contiguous()
+    rays = make_rays(height, width, torch.zeros(0)).expand(batch, -1, -1, -1).contiguous()
     return dict(means=means, rotations=rotations, scales=deviation * spread, rays=rays)
 
 

@@ -1,7 +1,8 @@
 """Time and memory of a call, on any device.
 
 On a GPU the call is captured into a CUDA graph where it can be, so that what is timed is the GPU's work and not
-Python's; every replay starts with a cold L2 cache. Times are of CUDA events there, and of the wall clock on a CPU.
+Python's, unless it is to be timed as it comes. Every run starts with a cold L2 cache. Times are of CUDA events there,
+and of the wall clock on a CPU.
 """
 
 import time
@@ -33,7 +34,9 @@ class Timing:
         return Timing(median, low, high)
 
 
-def measure(functions: dict[str, Callable[[], object]], device: str, seconds: float) -> dict[str, Timing]:
+def measure(
+    functions: dict[str, Callable[[], object]], device: str, seconds: float, captured: bool = True
+) -> dict[str, Timing]:
     """Time calls side by side.
 
     Every round runs each of them for a while, so that what else happens on the machine happens to all.
@@ -41,9 +44,10 @@ def measure(functions: dict[str, Callable[[], object]], device: str, seconds: fl
     Args:
         functions: by name.
         seconds: to spend on each function.
+        captured: into CUDA graphs, on a GPU, where that can be.
     """
     on_gpu = torch.device(device).type == "cuda"
-    runs = {name: _prepare_on_gpu(f) if on_gpu else f for name, f in functions.items()}
+    runs = {name: _prepare_on_gpu(f) if on_gpu and captured else f for name, f in functions.items()}
     once = _time_on_gpu if on_gpu else _time_on_cpu
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS):

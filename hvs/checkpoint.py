@@ -50,6 +50,9 @@ def save_model(
         model: unwrapped (neither compiled nor distributed).
         extra: anything JSON can hold, for :func:`read_extra`.
         discriminator: of an adversarial training, for :func:`load_discriminator`.
+
+    Raises:
+        OSError: it cannot be written; a file that was there before still is.
     """
     path = Path(path)
     settings = model.settings
@@ -64,7 +67,14 @@ def save_model(
         "extra": json.dumps(extra or {}),
     }
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    write_atomically(path, lambda temporary: save_file(state, temporary, metadata))
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(state, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(f"{path}: cannot be written ({_line(error)})") from error
+
+    write_atomically(path, write)
 
 
 def load(path: str | Path) -> HumanViewSynthesis:

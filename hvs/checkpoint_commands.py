@@ -1,6 +1,7 @@
 """Look into checkpoints and convert them.
 
 python -m hvs.checkpoint inspect FILE         what is in a checkpoint of this project or of the original
+
 python -m hvs.checkpoint convert IN OUT       write one of either kind in this project's format
 """
 

@@ -46,6 +46,8 @@ class DataSettings:
     """What comes up equally often in training: every pair of views, every frame, or every sequence."""
     max_faults: float = 0.01
     """Part of all views of frames that may be broken: they are passed over and told. More end the training."""
+    validation_pairs: int = 64
+    """Pairs of validation frames, spread evenly, that tell the best model while it is trained; 0 tells none."""
     evaluation_pairs: int = 96
     """Pairs of held-out frames to evaluate on, spread evenly; as many again of the held-out subjects."""
 
@@ -130,13 +132,14 @@ class TrainSettings:
     """Folder of everything the run writes."""
     stages: tuple[Stage, ...] = ("lifter", "synthesis")
     """What to train, in this order."""
-    resume: bool = False
-    """Go on from the run folder's last checkpoint."""
+    resume: Literal["never", "auto"] = "never"
+    """"auto", or nothing behind --resume, goes on from the run folder's last state, and begins where there is none.
+    "never" begins; a folder that holds a run is renamed first."""
     start_from: Path | None = None
     """Checkpoint of this project or of the original to go on from: its weights and settings of the model."""
     device: str = "auto"
-    """"cpu", "cuda", "cuda:1", ...; "auto" takes the GPU if there is one. Under torchrun every process has its own
-    (docs/training.md)."""
+    """"cpu", "cuda", "cuda:1", ...; "auto" takes the GPU if there is one. Under torchrun every process has one of its
+    own (docs/training.md)."""
     precision: Precision = "auto"
     """Of the networks; geometry and rasteriser always compute in float32. "auto" is bf16 where the GPU has it, and fp32
     elsewhere; "fp16" scales its gradients."""
@@ -144,11 +147,16 @@ class TrainSettings:
     """Compile encoder and decoder with torch.compile."""
     seed: int = 0
     checkpoint_every: int = 200
-    """Steps between checkpoints."""
+    """Steps between the states that --resume goes on from; in the stage "synthesis", between validations too."""
+    keep: int = 3
+    """States that are kept, beside the best model by validation."""
     data: DataSettings = field(default_factory=DataSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     lifter: LifterSettings = field(default_factory=LifterSettings)
     synthesis: SynthesisSettings = field(default_factory=SynthesisSettings)
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "checkpoint_every", "keep")
 
 
 def sample() -> TrainSettings:
@@ -165,6 +173,7 @@ def sample() -> TrainSettings:
             base_channels=24,
             encoder_depth=18,
         ),
+        data=DataSettings(validation_pairs=16),
         lifter=LifterSettings(
             steps=7000, batch_size=128, learning_rate=5e-3, weight_decay=1e-2, weigh_parts=False, virtual_views=0.75
         ),
@@ -202,7 +211,7 @@ def tiny() -> TrainSettings:
         settings,
         run=Path("runs/tiny"),
         checkpoint_every=3,
-        data=DataSettings(sample_height=96, sample_frames=6, sample_subjects=3, evaluation_pairs=4),
+        data=DataSettings(sample_height=96, sample_frames=6, sample_subjects=3, validation_pairs=2, evaluation_pairs=4),
         model=replace(
             settings.model,
             d_embedding=64,

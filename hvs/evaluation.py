@@ -16,8 +16,8 @@ HIGHEST_PSNR = 60.0
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """A collated batch with its tensors and cameras on a device."""
-    return {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
+    """A collated batch with its tensors and cameras on a device; from pinned memory without waiting for it."""
+    return {key: value.to(device, non_blocking=True) if hasattr(value, "to") else value for key, value in batch.items()}
 
 
 def synthesise(model: HumanViewSynthesis, batch: dict[str, Any]) -> dict[str, Tensor]:

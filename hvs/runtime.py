@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -77,25 +78,49 @@ def make_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe.{os.getpid()}"
+        probe = _temporary(path / "probe")
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path}: not a folder that can be written to ({error.strerror})") from error
     return path
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` make a file beside ``path`` and move it there: a reader sees the old file or the whole new one."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    """Let ``write`` make a file beside ``path`` and move it there: a reader sees the old file or the whole new one,
+    whenever the process or the machine is stopped."""
+    # A folder, as some libraries make files of their own beside the one they are to write.
+    folder = _temporary(path)
+    folder.mkdir(exist_ok=True)
+    temporary = folder / path.name
     try:
         # Some libraries let nobody else read what they write, whatever the user's files are otherwise.
         temporary.touch()
         mode = temporary.stat().st_mode
         write(temporary)
         temporary.chmod(mode)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        _sync(temporary)
         os.replace(temporary, path)
+        # The new name is the folder's content.
+        _sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what :func:`write_atomically` left half written in a folder when its process was killed."""
+    for path in folder.glob(".[0-9]*.*"):
+        if path.name.split(".")[1].isdecimal():
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{os.getpid()}.{path.name}")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -2,6 +2,8 @@
 
 import io
 import json
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,3 +129,39 @@ def human36m(tmp_path):
 @pytest.fixture
 def write_jpeg():
     return jpeg
+
+
+@pytest.fixture
+def settings(tmp_path, capture):
+    """A training of seconds on that capture."""
+    from hvs.config import PRESETS
+
+    tiny = PRESETS["tiny"]
+    return replace(
+        tiny,
+        run=tmp_path / "run",
+        device="cpu",
+        data=replace(tiny.data, root=capture.root),
+        lifter=replace(tiny.lifter, steps=4),
+        synthesis=replace(tiny.synthesis, steps=4),
+        checkpoint_every=2,
+    )
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, capture, tmp_path):
+    """Run train.py's main with arguments; returns the exit code and what it printed to stderr."""
+
+    import train
+    from hvs.runtime import run_command
+
+    def run(*arguments: str) -> tuple[int, str]:
+        fixed = ["--run", str(tmp_path / "run"), "--data.root", str(capture.root), "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", ["train.py", "tiny", *fixed, *arguments])
+        try:
+            run_command(train.main)
+        except SystemExit as stop:
+            return stop.code, capfd.readouterr().err
+        return 0, capfd.readouterr().err
+
+    return run

@@ -16,7 +16,8 @@ ALLOWED = {
     "models": {"geometry", "kernels"},
     "data": {"geometry"},
     # Of the modules beside the rooms too.
-    "training": {"geometry", "kernels", "models", "losses", "data", "config", "evaluation", "metrics", "runtime"},
+    "training": {"geometry", "kernels", "models", "losses", "data"}
+    | {"checkpoint", "config", "evaluation", "metrics", "runtime"},
 }
 HEAVY = {"PIL", "anny", "cv2", "imageio", "lmdb", "lpips", "safetensors", "tensorboard", "torchmetrics", "torchvision"}
 HEAVY |= {"cdflib", "simplejpeg", "tqdm", "tyro", "viser", "warp", "yaml", "matplotlib", "scipy"}

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from hvs.runtime import (
     UserError,
     autocast,
     make_folder,
+    remove_leftovers,
     run_command,
     seed_everything,
     select_device,
@@ -86,3 +89,24 @@ def test_write_atomically_leaves_a_file_as_private_as_any_other(tmp_path):
     (tmp_path / "any").touch()
     write_atomically(tmp_path / "file", write_for_nobody_else)
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+    child = os.fork()
+    if not child:
+
+        def die(temporary):
+            # As safetensors does.
+            temporary.with_name(".tmpX").write_text("half")
+            temporary.write_text("half")
+            os._exit(0)
+
+        write_atomically(tmp_path / "file", die)
+    os.waitpid(child, 0)
+    (tmp_path / ".45.probe").touch()
+    others = [tmp_path / ".notes.txt", tmp_path / ".1x.y", tmp_path / "file"]
+    for other in others:
+        other.touch()
+    assert len(list(tmp_path.iterdir())) == 5
+    remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(others)

@@ -1,7 +1,6 @@
 import json
 import os
 import pickle
-import sys
 from dataclasses import replace
 
 import lmdb
@@ -11,25 +10,9 @@ from PIL import Image
 
 import hvs
 import train
-from hvs import training_state
 from hvs.checkpoint import save_model
 from hvs.config import PRESETS
 from hvs.data.stores import Store, write_store
-from hvs.runtime import run_command
-
-
-@pytest.fixture
-def settings(tmp_path, capture):
-    tiny = PRESETS["tiny"]
-    return replace(
-        tiny,
-        run=tmp_path / "run",
-        device="cpu",
-        data=replace(tiny.data, root=capture.root),
-        lifter=replace(tiny.lifter, steps=4),
-        synthesis=replace(tiny.synthesis, steps=4),
-        checkpoint_every=2,
-    )
 
 
 def test_a_capture_without_others_is_scored_on_its_own(settings, capture, capsys):
@@ -39,22 +22,6 @@ def test_a_capture_without_others_is_scored_on_its_own(settings, capture, capsys
     scores = json.loads((settings.run / "metrics.json").read_text())
     assert "psnr" in scores and "held_out_subjects" not in scores
     assert "held-out frames" in (said := capsys.readouterr().out) and "held-out subjects" not in said
-
-
-@pytest.fixture
-def command(monkeypatch, capfd, capture, tmp_path):
-    """Run train.py's main with arguments; returns the exit code and what it printed to stderr."""
-
-    def run(*arguments: str) -> tuple[int, str]:
-        fixed = ["--run", str(tmp_path / "run"), "--data.root", str(capture.root), "--device", "cpu"]
-        monkeypatch.setattr(sys, "argv", ["train.py", "tiny", *fixed, *arguments])
-        try:
-            run_command(train.main)
-        except SystemExit as stop:
-            return stop.code, capfd.readouterr().err
-        return 0, capfd.readouterr().err
-
-    return run
 
 
 def test_a_run_trains_evaluates_and_leaves_its_results(settings, capsys):
@@ -80,31 +47,9 @@ def test_a_run_trains_evaluates_and_leaves_its_results(settings, capsys):
     assert list((settings.run / "tensorboard").iterdir())
 
 
-@pytest.mark.parametrize("stop", [("lifter", 2), ("lifter", 4), ("synthesis", 2)], ids=str)
-def test_a_resumed_run_ends_with_the_same_bits(settings, monkeypatch, stop):
-    train.Trainer(settings).run()
-    whole = hvs.load(settings.run / "model.safetensors").state_dict()
-
-    class KilledError(Exception):
-        pass
-
-    def save_and_die(settings, stage, step, *rest):
-        training_state.save_state(settings, stage, step, *rest)
-        if (stage, step) == stop:
-            raise KilledError
-
-    interrupted = replace(settings, run=settings.run.with_name("interrupted"))
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(train, "save_state", save_and_die)
-        train.Trainer(interrupted).run()
-    train.Trainer(replace(interrupted, resume=True)).run()
-    resumed = hvs.load(interrupted.run / "model.safetensors").state_dict()
-    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
-
-
 def test_losses_fall(settings):
     """The same pairs again and again must become known."""
-    settings = replace(settings, stages=("synthesis",), synthesis=replace(settings.synthesis, steps=30, log_every=1))
+    settings = replace(settings, stages=("synthesis",), synthesis=replace(settings.synthesis, steps=60, log_every=1))
     seen = []
 
     class Watch(train.Trainer):
@@ -113,12 +58,16 @@ def test_losses_fall(settings):
 
     Watch(settings).train_synthesis()
     assert sum(seen[-5:]) < 0.7 * sum(seen[:5])
+    # From the start pictures are about as bright as pictures.
+    assert max(seen) < 1
 
 
 def test_no_argument_means_the_sample(monkeypatch):
     assert train.parse_settings([]) == PRESETS["sample"]
     assert train.parse_settings(["--seed", "3"]) == replace(PRESETS["sample"], seed=3)
     assert train.parse_settings(["sample-512"]).model.target_resolution == 512
+    for resume in (["--resume"], ["--resume", "auto"], ["--resume=auto"], ["--resume", "--seed", "0"]):
+        assert train.parse_settings(resume) == replace(PRESETS["sample"], resume="auto")
 
 
 class _Call:
@@ -212,17 +161,6 @@ def test_missing_weights_end_with_one_line(command, weights):
     code, error = command("--lifter.steps", "1", f"--synthesis.{weights}-weights", "no/where.pth")
     lines = [line for line in error.splitlines() if line.startswith("error:")]
     assert code == 2 and len(lines) == 1 and "no/where.pth" in lines[0] and "Traceback" not in error
-
-
-def test_a_broken_or_foreign_training_state_is_refused(settings, command):
-    settings.run.mkdir()
-    (settings.run / "training.pt").write_bytes(b"PK\x03\x04 broken")
-    code, error = command("--resume")
-    assert code == 2 and "training.pt: not a readable training state" in error
-    (settings.run / "training.pt").unlink()
-    train.Trainer(replace(settings, stages=("lifter",), model=replace(settings.model, base_channels=4))).train_lifter()
-    code, error = command("--resume")
-    assert code == 2 and "is of a model with other settings" in error
 
 
 def test_a_capture_of_another_skeleton_is_refused(settings, command):

@@ -1,7 +1,9 @@
 """Make and look through captures.
 
 python -m hvs.data check ROOT                     what is there, and what is broken
+
 python -m hvs.data prepare panoptic RAW OUT       turn the public download into what training reads
+
 python -m hvs.data prepare human36m RAW OUT
 """
 

@@ -94,7 +94,8 @@ class AdaptiveAugmentation(nn.Module):
         angle = drawn(math.pi * (2 * torch.rand(count, device=device) - 1), 0.0)
         saturation = drawn(torch.exp2(SATURATION * torch.randn(count, device=device)), 1.0)
         # Rodrigues' rotation about the axis of grey.
-        cross = GREY * torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=device)
+        turn = identity.roll(1, 0)
+        cross = GREY * (turn - turn.mT)
         hue = along + angle.cos() * (identity - along) + angle.sin() * cross
         saturate = along + saturation * (identity - along)
         mirror = identity + (flip - 1) * along

@@ -12,6 +12,8 @@ DEVIATION = (0.229, 0.224, 0.225)
 
 # Principal components that the appearance of an untrained encoder is made of.
 COMPONENTS = 16
+# Of the largest component's spread: smaller ones are left out.
+LEAST_SPREAD = 1e-3
 # Standard deviation of that part over images; the rest, of deviation 1, is the same for all of them.
 VARIATION = 0.3
 
@@ -57,7 +59,8 @@ class AppearanceEncoder(nn.Module):
         features = found[0].float()
         mean = features.mean(0)
         _, spread, axes = torch.linalg.svd(features - mean, full_matrices=False)
-        count = min(COMPONENTS, len(images) - 1)
+        # Few images, or the same again, do not vary in so many ways, and what is left is rounding.
+        count = max(1, int((spread[:COMPONENTS] > LEAST_SPREAD * spread[0]).sum()))
         whiten = axes[:count] / (spread[:count, None].clamp(min=1e-6) / len(images) ** 0.5)
         mixture = VARIATION * torch.randn(len(head.weight), count, device=features.device) / count**0.5
         head.weight.copy_(mixture @ whiten)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from ..evaluation import synthesise
 from ..losses import (
@@ -80,6 +81,10 @@ class SynthesisObjective(nn.Module):
     def forward(self, batch: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """A batch of pairs -> its losses by name, and what :func:`~hvs.evaluation.synthesise` found."""
         found = synthesise(self.model, batch)
+        return self.compare(found, batch), found
+
+    def compare(self, found: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The losses, by name, of what the model made of a batch."""
         image, target = found["image"].float(), batch["image_b"]
         losses = {
             "pixel": pixel_loss(image, target),
@@ -91,7 +96,7 @@ class SynthesisObjective(nn.Module):
         (critic,) = self._critic
         if critic:
             losses |= critic.judge(image, target)
-        return losses, found
+        return losses
 
 
 class Critic(nn.Module):
@@ -109,22 +114,31 @@ class Critic(nn.Module):
     def judge(self, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
         """The model's losses "adversarial" and "matching" on pictures [B, 3, H, W]; the discriminator is held."""
         fake, real = self._augment(fake, real)
-        self.discriminator.requires_grad_(False)
-        logits, activations = self.discriminator(fake)
-        _, wanted = self.discriminator(real)
-        self.discriminator.requires_grad_(True)
+        # Not by requires_grad_, which no compiled graph can hold.
+        held = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
+        logits, activations = functional_call(self.discriminator, held, fake)
+        _, wanted = functional_call(self.discriminator, held, real)
         return {"adversarial": generator_loss(logits), "matching": feature_matching_loss(activations, wanted)}
 
     def forward(self, fake: Tensor, real: Tensor, penalise: bool) -> dict[str, Tensor]:
         """The losses "discriminator" and, if it is due, "r1", on pictures [B, 3, H, W]; the augmentation adapts."""
-        shown_fake, shown_real = self._augment(fake.detach(), real)
-        real_logits = self.discriminator(shown_real)[0]
-        losses = {"discriminator": discriminator_loss(real_logits.float(), self.discriminator(shown_fake)[0].float())}
+        losses, logits = self._tell_apart(fake.detach(), real)
         if penalise:
             losses["r1"] = R1_INTERVAL * r1_penalty(self._logits, real)
         if self.augmentation:
-            self.augmentation.adapt(average(real_logits.detach().sign().float().mean()))
+            self.augmentation.adapt(average(logits.sign().mean()))
         return losses
+
+    def compile(self, **options: Any) -> None:
+        """Compile what every step does: compiled graphs have no second derivatives, so R1 stays out."""
+        self._tell_apart = torch.compile(self._tell_apart, **options)
+
+    def _tell_apart(self, fake: Tensor, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The loss, and the logits of the real pictures."""
+        fake, real = self._augment(fake, real)
+        logits = self.discriminator(real)[0].float()
+        loss = discriminator_loss(logits, self.discriminator(fake)[0].float())
+        return {"discriminator": loss}, logits.detach()
 
     def _logits(self, pictures: Tensor) -> Tensor:
         return self.discriminator(*self._augment(pictures))[0]

@@ -33,3 +33,14 @@ def test_start_apart_makes_limbs_and_images_differ_in_appearance(count):
     assert codes.mean().abs() < 0.2 and codes.std().item() == pytest.approx(1, abs=0.15)
     # Of a random mixture of components of one variance.
     assert appearance.var(0, unbiased=False).mean().sqrt().item() == pytest.approx(VARIATION, rel=0.15)
+
+
+def test_start_apart_takes_no_rounding_for_variation():
+    """The same few images again and again, as a small capture has them: others must not get giant appearances."""
+    torch.manual_seed(0)
+    encoder = AppearanceEncoder(limbs=90, features=4, depth=18).eval()
+    images = 0.5 + 0.02 * torch.randn(4, 3, 32, 32)
+    encoder.start_apart(images.repeat(16, 1, 1, 1))
+    others = 0.5 + 0.02 * torch.randn(8, 3, 32, 32)
+    assert encoder(others).abs().max() < 20
+    assert encoder(images).var(0, unbiased=False).mean().sqrt().item() == pytest.approx(VARIATION, rel=0.2)

@@ -1,11 +1,14 @@
 """Losses of a batch by name, beside their formulas, and who takes which gradient."""
 
+import warnings
+from dataclasses import replace
+
 import pytest
 import torch
 
 from hvs.config import PRESETS
 from hvs.data import PairDataset, PoseDataset, collate
-from hvs.losses import TERMS, WEIGHTS, AdaptiveAugmentation
+from hvs.losses import TERMS, WEIGHTS, AdaptiveAugmentation, PerceptualLoss
 from hvs.models import Discriminator, HumanViewSynthesis
 from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, total
 
@@ -18,8 +21,29 @@ def model():
 
 @pytest.fixture
 def batch(capture):
-    dataset = PairDataset(capture.root, input_resolution=32, target_resolution=32, same_view=False)
+    return read_batch(capture, 32)
+
+
+def read_batch(capture, resolution):
+    dataset = PairDataset(capture.root, input_resolution=32, target_resolution=resolution, same_view=False)
     return collate([dataset[i] for i in (0, 5)])
+
+
+@pytest.fixture
+def perceptual():
+    """Without its weights, which is all the same to a compiler."""
+    from lpips import LPIPS
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return PerceptualLoss(LPIPS(net="vgg", pnet_rand=True, verbose=False).eval().requires_grad_(False))
+
+
+def losses_and_gradients(call, parameters):
+    """Of a call that gives losses by name, with the same random numbers every time."""
+    torch.manual_seed(1)
+    losses = call()
+    return losses, torch.autograd.grad(total(losses), list(parameters), allow_unused=True)
 
 
 def test_every_term_has_a_weight():
@@ -89,3 +113,43 @@ def test_model_and_critic_take_each_their_own_gradients(model, batch, augmented)
     assert all(parameter.grad is None for parameter in model.parameters())
     if augmented:
         assert augmentation.probability != 0.5
+
+
+def test_compiles_as_one_graph(capture, perceptual):
+    """Losses and gradients are the uncompiled ones, and another batch needs no other graph."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    # The smallest that VGG can look at in three scales, and a lifter that is not normalised to mere signs.
+    model = HumanViewSynthesis(replace(PRESETS["tiny"].model, d_embedding=128, target_resolution=64))
+    batch = read_batch(capture, 64)
+    augmentation = AdaptiveAugmentation()
+    augmentation.probability.fill_(0.5)
+    objective = SynthesisObjective(model, True, perceptual, Critic(Discriminator(), augmentation))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    wanted = losses_and_gradients(lambda: objective(batch)[0], model.parameters())
+    model.load_state_dict(before)
+    objective.compile(backend="aot_eager", fullgraph=True)
+    found = losses_and_gradients(lambda: objective(batch)[0], model.parameters())
+    torch.testing.assert_close(found[0], wanted[0], rtol=1e-5, atol=1e-6)
+    for (name, _), one, other in zip(model.named_parameters(), found[1], wanted[1], strict=True):
+        assert (one - other).norm() <= 1e-4 * other.norm(), name
+    other = {name: value.flip(0) if torch.is_tensor(value) else value for name, value in batch.items()}
+    with torch.compiler.set_stance("fail_on_recompile"):
+        losses, _ = objective(other | {"name": ["another", "name"]})
+    assert all(value.isfinite() for value in losses.values())
+
+
+def test_the_critic_compiles_but_for_its_penalty():
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    critic, pictures = Critic(Discriminator(), AdaptiveAugmentation()), torch.rand(2, 2, 3, 32, 32)
+
+    def call(penalise):
+        critic.augmentation.probability.fill_(0.5)
+        return losses_and_gradients(lambda: critic(*pictures, penalise), critic.parameters())
+
+    wanted = [call(penalise) for penalise in (False, True)]
+    critic.compile(backend="aot_eager", fullgraph=True)
+    found = [call(penalise) for penalise in (False, True)]
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    assert critic.augmentation.probability != 0.5

@@ -1,0 +1,264 @@
+"""`python -m bench.train_step`: one training step of the whole model, beside one as the original's is built.
+
+    python -m bench.train_step                       256 and 512 on a GPU, a small size on a CPU
+    python -m bench.train_step --json FILE           for the record
+    python -m bench.train_step --profile trace.json  what a step does, for Perfetto or chrome://tracing
+
+The model has its full size; poses are the sample's, pictures are noise, and all weights are random: a step costs the
+same whatever they are. The baseline (bench/baseline.py) is eager and in float32, with contiguous tensors and torch's
+own choice of an AdamW. Both take turns, and on a GPU the time is that from launch to launch, Python included.
+
+Shares are those of the parts, each run by itself, forward and backward: in a step they overlap, and in a compiled one
+they melt together. On a GPU the parts are replayed from CUDA graphs, where that can be.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvs.evaluation import synthesise
+from hvs.losses import PerceptualLoss
+from hvs.models import HumanViewSynthesis, ModelSettings
+from hvs.runtime import autocast, choose_precision
+from hvs.training.objectives import SynthesisObjective, total
+from hvs.training.stepper import Stepper
+
+from .__main__ import describe
+from .baseline import as_the_original_is_built
+from .pairs import make_pairs
+from .timing import MIB, measure, peak_mib
+
+PARTS = ("lifter", "encoder", "rasteriser", "decoder", "loss", "optimiser")
+# Of the networks' pictures, but for the target.
+LARGEST = 256
+CLIP_NORM = 1.0
+COMPILATION = dict(fullgraph=True, dynamic=False)
+# Steps that a profile shows.
+PROFILED = 3
+PRECISIONS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is measured; the baseline leaves precision and compilation out."""
+
+    device: str
+    resolution: int
+    batch_size: int
+    precision: torch.dtype
+    image_loss: str
+    compiled: bool
+
+    def __str__(self) -> str:
+        side = self.resolution
+        return f"train_step/b{self.batch_size}/{side}x{side}/{PRECISIONS[self.precision]}"
+
+
+class Step:
+    """A model with all that a step of its training takes; ours, or built as the original is."""
+
+    def __init__(self, setup: Setup, baseline: bool) -> None:
+        self.setup, self.baseline = setup, baseline
+        torch.manual_seed(0)
+        settings = model_settings(setup.resolution)
+        self.model = model = HumanViewSynthesis(settings).to(setup.device).train()
+        model.decoder.start_quiet()
+        self.objective = SynthesisObjective(model, True, make_perceptual(setup.image_loss)).to(setup.device)
+        self.batch = make_pairs(setup.batch_size, settings.input_resolution, setup.resolution, setup.device)
+        rates = [(model.decoder, 1.0), (model.encoder, 0.1), (model.lifter, 2.5e-3)]
+        groups = [dict(params=part.parameters(), lr=2e-3 * rate) for part, rate in rates]
+        fused = None if baseline else True
+        optimizer = torch.optim.AdamW(groups, betas=(0.0, 0.99), weight_decay=1e-2, amsgrad=True, fused=fused)
+        self.stepper = Stepper("synthesis", optimizer, CLIP_NORM, not baseline and setup.precision is torch.float16)
+        self.compiled = setup.compiled and not baseline
+        if not baseline:
+            model.decoder.to(memory_format=torch.channels_last)
+        if self.compiled:
+            self.objective.compile(**COMPILATION)
+
+    def __call__(self) -> dict[str, Tensor]:
+        """One step; the losses by name."""
+        with self.way(), self.autocast():
+            losses, _ = self.objective(self.batch)
+        self.stepper.backward(total(losses))
+        self.optimise(losses)
+        return losses
+
+    def optimise(self, losses: dict[str, Tensor]) -> None:
+        if not self.baseline:
+            self.stepper.step(0, losses)
+            return
+        # A stepper wants a fused optimiser.
+        torch.nn.utils.clip_grad_norm_(self.stepper.parameters, CLIP_NORM)
+        self.stepper.optimizer.step()
+        self.stepper.optimizer.zero_grad(set_to_none=True)
+
+    def way(self) -> Any:
+        return as_the_original_is_built() if self.baseline else nullcontext()
+
+    def autocast(self) -> torch.autocast:
+        return autocast(torch.device(self.setup.device), torch.float32 if self.baseline else self.setup.precision)
+
+    def state_mib(self) -> float:
+        """Weights, buffers and the optimiser's moments, which stay between steps."""
+        moments = [value for state in self.stepper.optimizer.state.values() for value in state.values()]
+        tensors = [*self.objective.parameters(), *self.objective.buffers(), *moments]
+        return sum(tensor.nbytes for tensor in tensors if torch.is_tensor(tensor)) / MIB
+
+    def parts(self) -> dict[str, Callable[[], None]]:
+        """Every part of the step by itself, forward and backward, on what it is given in the step."""
+        model, batch = self.model, self.batch
+        with self.way(), self.autocast(), torch.no_grad():
+            found = synthesise(model, batch)
+        root = batch["camera_a"].to_camera(batch["points"])[:, model.skeleton.root, None]
+        world = batch["camera_a"].to_world(root + found["lifted"])
+        points = batch["camera_b"].to_camera(world).detach().requires_grad_()
+        leaves = {name: value.detach().clone().requires_grad_() for name, value in found.items()}
+        keypoints = batch["keypoints_a"], batch["confidence_a"], batch["resolution_a"]
+        appearance, latent = leaves["appearance"], leaves["latent"]
+        forwards: dict[str, Callable[[], Tensor]] = {
+            "lifter": lambda: model.lift(*keypoints),
+            "encoder": lambda: model.encode(batch["image_a"]),
+            "rasteriser": lambda: model.rasterize(points, appearance, batch["camera_b"]),
+            "decoder": lambda: model.decoder(latent, appearance),
+            "loss": lambda: total(self.objective.compare(leaves, batch)),
+        }
+        calls = {name: self._both_ways(forward, [points, *leaves.values()]) for name, forward in forwards.items()}
+        held = [(parameter, torch.randn_like(parameter)) for parameter in self.stepper.parameters]
+        return calls | {"optimiser": partial(self._optimise, held, {"pixel": torch.ones_like(points.sum())})}
+
+    def _both_ways(self, forward: Callable[[], Tensor], leaves: list[Tensor]) -> Callable[[], None]:
+        run = torch.compile(forward, **COMPILATION) if self.compiled else forward
+
+        def call() -> None:
+            with self.way(), self.autocast():
+                result = run()
+            result.backward(torch.ones_like(result))
+            for leaf in (*leaves, *self.stepper.parameters):
+                leaf.grad = None
+
+        return call
+
+    def _optimise(self, held: list[tuple[Tensor, Tensor]], losses: dict[str, Tensor]) -> None:
+        for parameter, gradient in held:
+            parameter.grad = gradient
+        self.optimise(losses)
+
+
+def model_settings(resolution: int) -> ModelSettings:
+    """The full-size model of a picture's side."""
+    side = min(resolution, LARGEST)
+    return ModelSettings(input_resolution=side, rendering_resolution=side, target_resolution=resolution)
+
+
+def make_perceptual(image_loss: str) -> PerceptualLoss | None:
+    """With weights at random: a step costs the same."""
+    if image_loss == "pixel":
+        return None
+    try:
+        from lpips import LPIPS
+    except ImportError:
+        raise SystemExit(f"--image-loss: got {image_loss!r}, which needs the package lpips") from None
+    distance = LPIPS(net="vgg", pnet_rand=True, verbose=False)
+    return PerceptualLoss(distance.eval().requires_grad_(False), image_loss)
+
+
+def measure_step(setup: Setup, seconds: float, with_baseline: bool) -> dict[str, Any]:
+    """One row: images per second, memory and shares of ours, and of the baseline if wanted."""
+    steps = {"": Step(setup, baseline=False)}
+    if with_baseline:
+        steps["baseline_"] = Step(setup, baseline=True)
+    row: dict[str, Any] = dict(name=str(setup), image_loss=setup.image_loss, compiled=setup.compiled)
+    for name, step in steps.items():
+        # Before all else: the first step makes the optimiser's moments.
+        step()
+        row[f"{name}peak_mib"] = peak_mib(step, setup.device) + step.state_mib()
+        row[f"{name}state_mib"] = step.state_mib()
+    for name, timing in measure(dict(steps), setup.device, seconds, captured=False).items():
+        row[f"{name}ms"] = timing.median
+        row[f"{name}images_per_s"] = 1e3 * setup.batch_size / timing.median
+    for name, step in steps.items():
+        times = {part: t.median for part, t in measure(step.parts(), setup.device, seconds / len(PARTS)).items()}
+        row[f"{name}parts_ms"] = sum(times.values())
+        row[f"{name}shares"] = {part: times[part] / sum(times.values()) for part in PARTS}
+    if with_baseline:
+        row["speedup"] = row["baseline_ms"] / row["ms"]
+        row["part_of_baseline_peak"] = row["peak_mib"] / row["baseline_peak_mib"]
+    return row
+
+
+def show(row: dict[str, Any]) -> str:
+    """A row for people."""
+    lines = []
+    for name, title in (("", row["name"]), ("baseline_", "  baseline")):
+        if f"{name}ms" in row:
+            shares = "".join(f"{share:>12.1%}" for share in row[f"{name}shares"].values())
+            lines.append(f"{title:34s}{row[f'{name}images_per_s']:10.4g}{row[f'{name}peak_mib']:10.0f}{shares}")
+    if "speedup" in row:
+        lines.append(f"  × images/s, part of the memory   {row['speedup']:10.2f}{row['part_of_baseline_peak']:10.2f}")
+    return "\n".join(lines)
+
+
+def profile(setup: Setup, file: Path) -> None:
+    step = Step(setup, baseline=False)
+    for _ in range(PROFILED):
+        step()
+    with torch.profiler.profile() as profiler:
+        for _ in range(PROFILED):
+            step()
+            profiler.step()
+    profiler.export_chrome_trace(str(file))
+    print(f"trace  {file}")
+
+
+def parse() -> argparse.Namespace:
+    on_gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if on_gpu else "cpu")
+    parser.add_argument(
+        "--resolution", type=int, nargs="+", default=[256, 512] if on_gpu else [64, 128], help="sides of the picture"
+    )
+    parser.add_argument("--batch-size", type=int, default=8 if on_gpu else 2)
+    parser.add_argument("--precision", choices=("auto", *PRECISIONS.values()), default="auto")
+    parser.add_argument("--image-loss", choices=("pixel", "vgg", "lpips"), default="pixel", help="vgg and lpips: lpips")
+    parser.add_argument("--seconds", type=float, default=10.0, help="to spend on each timing")
+    parser.add_argument("--no-compile", action="store_true", help="our step without torch.compile")
+    parser.add_argument("--no-baseline", action="store_true", help="our step alone")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows, with device and versions")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="write a torch.profiler trace of the first size")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    precision = choose_precision(options.precision, torch.device(options.device))
+    shared = precision, options.image_loss, not options.no_compile
+    setups = [Setup(options.device, side, options.batch_size, *shared) for side in options.resolution]
+    # Sizes do not change, and grouped convolutions gain most by the search: a favour to the baseline above all.
+    torch.backends.cudnn.benchmark = True
+    if options.profile:
+        profile(setups[0], options.profile)
+        return
+    rows = []
+    print(f"{'':34s}{'images/s':>10s}{'MiB':>10s}" + "".join(f"{part:>12s}" for part in PARTS))
+    for setup in setups:
+        torch.compiler.reset()
+        row = measure_step(setup, options.seconds, not options.no_baseline)
+        print(show(row), flush=True)
+        rows.append(row)
+    results = dict(machine=describe(options.device), rows=rows)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+    print("\n".join(f"{name:8s}{value}" for name, value in results["machine"].items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""How far a run is: what it goes on from, what it saves of itself, and whether it is asked to stop."""
+
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+import torch
+from torch import nn
+
+from ..config import TrainSettings
+from ..losses import TERMS
+from ..models import Discriminator
+from ..runtime import UserError
+from . import distribute
+from .interrupt import Interrupt
+from .state import Checkpoints, random_state, restore, set_aside
+
+
+class Progress:
+    """The states of a run, and its clock. While it is open (``with``), signals to stop are heeded by :meth:`save`.
+
+    Args:
+        settings: of the run. Whether it resumes decides about what its folder holds.
+        model: gets the weights of the state that is gone on from.
+        device: of the training.
+        started: when, by ``time.monotonic()``.
+        reads: files and folders that the run will read.
+
+    Attributes:
+        stage: that the run is in; None at its beginning.
+
+    Raises:
+        UserError: the folder's states are of another model or unreadable, or the disk is too small; in place of an
+            OSError that ends the training, to say what there is to go on from.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        model: nn.Module,
+        device: torch.device,
+        started: float,
+        reads: Iterable[Path | None] = (),
+    ) -> None:
+        if settings.resume == "never" and distribute.is_first():
+            set_aside(settings.run, reads)
+        # The folder is one for all processes, and the first one clears it up.
+        distribute.agree()
+        self.settings, self.model, self.device = settings, model, device
+        self.checkpoints = Checkpoints(settings.run, settings.keep)
+        self._state = self.checkpoints.load() if settings.resume == "auto" else {}
+        found = self._state.get("settings")
+        if found not in (None, settings.model.to_json()):
+            raise UserError(f"{settings.run}: holds a run of a model with other settings ({found}); use another --run")
+        self.stage: str | None = self._state.get("stage")
+        distribute.agree(state=(self.stage, self._state.get("step")))
+        restore(self._state, {"model": model}, device, distribute.rank())
+        self._started = started - self._state.get("seconds", 0.0)
+        self._interrupt = Interrupt()
+        if distribute.is_first():
+            self._check_space()
+
+    def __enter__(self) -> Self:
+        self._interrupt.__enter__()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._interrupt.__exit__()
+        # Of whatever else is written during a training: its log, its best model.
+        if isinstance(error, OSError):
+            raise UserError(f"{error}; {self.checkpoints.last()}") from error
+
+    @property
+    def seconds(self) -> float:
+        """Of work, in this process and in those that it goes on from."""
+        return time.monotonic() - self._started
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal has asked any process to stop; to be called by all of them."""
+        return distribute.anywhere(self._interrupt.asked)
+
+    def restore(self, stage: str, parts: dict[str, Any]) -> int:
+        """Bring parts with a ``load_state_dict``, and all random numbers, to where a stage was left, if it was.
+
+        Returns:
+            The steps of the stage that are done.
+        """
+        return restore(self._state, parts, self.device, distribute.rank()) if self.stage == stage else 0
+
+    def save(self, stage: str, done: int, steps: int, parts: dict[str, Any]) -> None:
+        """Save the state after ``done`` of the stage's ``steps``; ends the process if a signal asked for it.
+
+        Args:
+            parts: what else than the model has a ``state_dict``, by name; None is left out.
+        """
+        # One that comes from here on is heeded by the next step.
+        asked = self.asked
+        random = distribute.gather(random_state(self.device))
+        found = {"model": self.model, **parts}.items()
+        if distribute.is_first():
+            self.checkpoints.save(
+                dict(
+                    stage=stage,
+                    step=done,
+                    seconds=self.seconds,
+                    settings=self.settings.model.to_json(),
+                    parts={name: part.state_dict() for name, part in found if part is not None},
+                    random=random,
+                )
+            )
+        if asked:
+            self.leave(f"after step {done} of {steps} of the stage {stage!r}")
+
+    def leave(self, where: str) -> NoReturn:
+        """End as a signal asked for, with one line and exit code 0; all that matters is saved."""
+        from tqdm import tqdm
+
+        if distribute.is_first():
+            tqdm.write(f"stopped {where}; the same command with --resume goes on")
+        sys.exit(0)
+
+    def _check_space(self) -> None:
+        """An upper bound, as if everything were trained at once."""
+        settings = self.settings.synthesis
+        model = weights = _count_bytes(self.model)
+        if "adversarial" in TERMS[settings.image_loss]:
+            with torch.device("meta"):
+                weights += _count_bytes(Discriminator())
+        moments = 2 + settings.amsgrad
+        # The best model so far, the one that replaces it, and the last one.
+        self.checkpoints.check_space((1 + moments) * weights + (model if settings.average else 0), 3 * weights)
+
+
+def _count_bytes(module: nn.Module) -> int:
+    return sum(value.nbytes for value in module.state_dict().values())

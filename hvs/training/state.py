@@ -1,0 +1,209 @@
+"""What a training run needs to go on where it was stopped: a few files, each of them whole, read as data."""
+
+import random
+import re
+import shutil
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from ..config import Stage
+from ..data.torch_files import read_torch_file
+from ..runtime import UserError, make_folder, remove_leftovers, write_atomically
+
+FOLDER = "checkpoints"
+# In the run's folder itself: what earlier releases wrote, and what a finished run leaves.
+OLD_FILE, RESULT = "training.pt", "model.safetensors"
+STAGES = get_args(Stage)
+NAME = re.compile(rf"({'|'.join(STAGES)})-(\d+)\.pt")
+# What every state has, and of what kind.
+KINDS = {"stage": str, "step": int, "seconds": float, "settings": str, "parts": dict, "random": list}
+
+
+class Checkpoints:
+    """The last states of a run, `checkpoints/<stage>-<step>.pt` in its folder.
+
+    A state is a dict: "stage" and how many of its steps are done, "step"; "seconds" of work in all; the model's
+    "settings" as JSON; state dicts of its "parts" by name; and the "random" states of all processes
+    (:func:`random_state`).
+
+    Args:
+        run: the run's folder.
+        keep: how many states are kept.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+
+    def __init__(self, run: Path, keep: int = 3) -> None:
+        self.run, self.keep = run, keep
+        self.folder = make_folder(run / FOLDER)
+        for folder in (run, self.folder):
+            remove_leftovers(folder)
+
+    def files(self) -> list[Path]:
+        """The states there are, oldest first."""
+        found = [(path, NAME.fullmatch(path.name)) for path in self.folder.iterdir()]
+        order = {path: (STAGES.index(match[1]), int(match[2])) for path, match in found if match}
+        return sorted(order, key=order.__getitem__)
+
+    def last(self) -> str:
+        """What is left to go on from, for errors."""
+        files = self.files()
+        return f"{files[-1]} is the last state, --resume goes on from it" if files else "there is no state yet"
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write a state and drop those that are too many: older ones, and those of steps that it has not done.
+
+        Raises:
+            UserError: it cannot be written; the last state is still there.
+        """
+        path = self.folder / f"{state['stage']}-{state['step']:07d}.pt"
+        try:
+            write_atomically(path, lambda temporary: _write(state, temporary))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror or error}); {self.last()}") from error
+        files = self.files()
+        kept = files[: files.index(path) + 1][-self.keep :]
+        for file in files:
+            if file not in kept:
+                file.unlink()
+
+    def load(self) -> dict[str, Any]:
+        """The newest state that can be read, on the CPU, with a warning about those that cannot; empty without any.
+
+        Raises:
+            UserError: there are some, but none can be read; or they are an earlier release's.
+        """
+        files = self.files()
+        faults = []
+        for file in reversed(files):
+            try:
+                state = read_torch_file(file)
+                wrong = type(state) is not dict or any(
+                    type(state.get(name)) is not kind for name, kind in KINDS.items()
+                )
+                if wrong or state["stage"] not in STAGES:
+                    raise ValueError("it is not a state of a training")
+            except ValueError as error:
+                faults.append(f"{file}: {error}")
+                continue
+            if faults:
+                warnings.warn(f"{'; '.join(faults)}; going on from {file.name}, the one before", stacklevel=2)
+            return state
+        if faults:
+            raise UserError(f"none of the {len(files)} states can be read: {'; '.join(faults)}; use another --run")
+        if (self.run / OLD_FILE).exists():
+            raise UserError(f"{self.run / OLD_FILE}: is of an earlier release, which alone can go on from it")
+        return {}
+
+    def check_space(self, state: int, others: int) -> None:
+        """See before the training that the disk holds all that it will write.
+
+        Args:
+            state: bytes of one state.
+            others: bytes of all other files.
+
+        Raises:
+            UserError: it does not.
+        """
+        # A new state is written before the oldest one is dropped.
+        needed = (self.keep + 1) * state + others - sum(file.stat().st_size for file in self.files())
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise UserError(
+                f"{self.run}: {free / 2**20:.0f} MiB are free, and the run will write up to {needed / 2**20:.0f} MiB; "
+                f"make room, or use another --run or a --keep below {self.keep}"
+            )
+
+
+def _write(state: dict[str, Any], path: Path) -> None:
+    try:
+        with open(path, "wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        # torch tells of a full disk, and then that its file is too short.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
+
+
+def restore(state: dict[str, Any], parts: dict[str, Any], device: torch.device, rank: int = 0) -> int:
+    """Bring parts and random numbers to where the state was saved; returns the number of steps done.
+
+    Args:
+        state: from :meth:`Checkpoints.load`; where it is empty, nothing is changed.
+        parts: with a ``load_state_dict`` each, by name; None is left out.
+        device: of this process.
+        rank: of this process. One that the saved training did not have keeps its random numbers.
+
+    Raises:
+        UserError: the state lacks one of the parts or does not fit it, as it is of a training with other settings.
+    """
+    if not state:
+        return 0
+    for name, part in parts.items():
+        if part is None:
+            continue
+        if name not in state["parts"]:
+            raise UserError(f"the last state has nothing of the {name}: it is of other settings, use another --run")
+        try:
+            part.load_state_dict(state["parts"][name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"the last state does not fit the {name}: it is of other settings, use another --run ({reason})"
+            ) from error
+    if rank < len(state["random"]):
+        restore_random_state(state["random"][rank], device)
+    return state["step"]
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The states of all random numbers of this process: Python's, numpy's, torch's, and the device's own."""
+    kind, numbers, *rest = np.random.get_state()
+    return dict(
+        python=random.getstate(),
+        numpy=(kind, numbers.tolist(), *rest),
+        torch=torch.get_rng_state(),
+        cuda=torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    )
+
+
+def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Bring all random numbers of this process to a :func:`random_state`."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def set_aside(run: Path, needed: Iterable[Path | None]) -> None:
+    """Rename a folder that holds a run, with a warning, so that another one can begin there and nothing is lost.
+
+    Args:
+        run: the folder.
+        needed: files that the other run will read.
+
+    Raises:
+        UserError: one of those is in it, or it cannot be renamed.
+    """
+    run = run.absolute()
+    if not (any(run.glob(f"{FOLDER}/*.pt")) or (run / OLD_FILE).exists() or (run / RESULT).exists()):
+        return
+    for path in needed:
+        if path and path.resolve().is_relative_to(run.resolve()):
+            raise UserError(f"{path}: is in the folder of the run; use another --run to begin one from it")
+    number = 1
+    while (aside := run.with_name(f"{run.name}-{number}")).exists():
+        number += 1
+    try:
+        run.rename(aside)
+    except OSError as error:
+        raise UserError(f"{run}: holds a run, and cannot be renamed ({error.strerror}); use another --run") from error
+    warnings.warn(f"{run}: held a run, which is now {aside.name} beside it (--resume goes on with one)", stacklevel=2)

@@ -1,0 +1,52 @@
+"""How good the model is while it is trained, and the best one so far."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from ..checkpoint import save_model
+from ..data import collate
+from ..evaluation import evaluate
+from ..models import Discriminator, HumanViewSynthesis
+
+
+class Validation:
+    """Scores on a few held-out pairs; the model with the best ones is kept in a file.
+
+    What counts is LPIPS, and without its network the PSNR of the person.
+
+    Args:
+        file: of the best model.
+        pairs: to score on; without any there is no score and no file.
+        batch_size: of the scoring.
+        lpips: from :func:`hvs.metrics.lpips_alex`, if there is one.
+    """
+
+    def __init__(self, file: Path, pairs: Dataset, batch_size: int, lpips: nn.Module | None = None) -> None:
+        self.file, self.lpips = file, lpips
+        # Its own random numbers, as those of the training must not depend on it.
+        self.loader = DataLoader(pairs, batch_size, collate_fn=collate, generator=torch.Generator())
+        self.name, self.sign = ("lpips", -1) if lpips else ("psnr_foreground", 1)
+        self.best: dict[str, float] = {}
+
+    def __call__(
+        self, step: int, model: HumanViewSynthesis, discriminator: Discriminator | None = None
+    ) -> dict[str, float]:
+        """The scores after ``step`` steps; the model is saved if they are the best so far."""
+        if not len(self.loader):
+            return {}
+        scores = evaluate(model, self.loader, self.lpips)
+        if self.sign * scores[self.name] > self.sign * self.best.get(self.name, -self.sign * math.inf):
+            self.best = {self.name: scores[self.name], "step": step}
+            save_model(self.file, model, {"validation": scores, "step": step}, discriminator)
+        return scores
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.best
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best = state
