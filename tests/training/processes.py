@@ -4,6 +4,7 @@ python -m tests.training.processes FOLDER
 """
 
 import sys
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,11 +32,10 @@ def settings(folder):
     tiny = PRESETS["tiny"]
     base = replace(
         tiny,
-        run=folder / "run",
         device="cpu",
         start_from=folder / "start.safetensors",
         checkpoint_every=1000,
-        data=replace(tiny.data, root=folder / "capture"),
+        data=replace(tiny.data, root=folder / "capture", validation_pairs=0),
     )
 
     def lifter(**options):
@@ -107,7 +107,7 @@ def train_all(folder):
         patch.setattr(train, "autocast", no_less_than_double)
         patch.setattr(train, "LIFTER_LOG_EVERY", 1)
         for name, chosen in settings(folder).items():
-            trainer = Watched(chosen)
+            trainer = Watched(replace(chosen, run=folder / f"{name} of {distribute.world()}"))
             trainer.run()
             parts = [trainer.model, trainer.critic, trainer.average]
             states = [part.state_dict() for part in parts if part]
@@ -231,6 +231,7 @@ def check_scores(folder):
 
 def main():
     folder = Path(sys.argv[1])
+    warnings.showwarning = train.show_warning
     with distribute.one_voice():
         distribute.start("cpu")
         check_together()
