@@ -12,7 +12,6 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
@@ -49,7 +48,7 @@ from hvs.runtime import (
     select_device,
     write_atomically,
 )
-from hvs.training.interrupt import ignore_signals
+from hvs.training.interrupt import heed_parent
 from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, total
 from hvs.training.progress import Progress
 from hvs.training.stepper import Stepper
@@ -193,14 +192,11 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
             # Its own random numbers: it would take one from those of the training, at a resume once more.
             generator=torch.Generator(),
-            worker_init_fn=ignore_signals,
+            worker_init_fn=heed_parent,
         )
+        batches = self.readable(loader, dataset)
         model.train()
-        # Closed whatever happens: the workers leave when they are told to, not at a signal.
-        with (
-            closing(self.readable(loader, dataset)) as batches,
-            self.bar("synthesis", range(first, settings.steps), settings.steps) as bar,
-        ):
+        with self.bar("synthesis", range(first, settings.steps), settings.steps) as bar:
             for step in bar:
                 if settings.cosine:
                     set_rates(steppers["synthesis"].optimizer, step, settings.steps)
