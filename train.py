@@ -23,7 +23,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -33,7 +33,7 @@ from hvs.config import DESCRIPTIONS, PRESETS, DataSettings, TrainSettings
 from hvs.data import DataError, NoSequencesError, PairDataset, PoseDataset, collate, even_subset
 from hvs.data.sampling import Draws, draw, step_generator
 from hvs.data.virtual import VirtualViews
-from hvs.evaluation import draw_pairs, evaluate, to_device
+from hvs.evaluation import average, draw_pairs, score, to_device
 from hvs.losses import R1_INTERVAL, TERMS, WEIGHTS, AdaptiveAugmentation, PerceptualLoss, load_perceptual
 from hvs.metrics import lpips_alex
 from hvs.models import Discriminator
@@ -45,9 +45,10 @@ from hvs.runtime import (
     make_folder,
     run_command,
     seed_everything,
-    select_device,
     write_atomically,
 )
+from hvs.training import distribute
+from hvs.training.faults import Faults
 from hvs.training.interrupt import heed_parent
 from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, total
 from hvs.training.progress import Progress
@@ -69,18 +70,24 @@ class Trainer:
     def __init__(self, settings: TrainSettings) -> None:
         started = time.monotonic()
         self.settings = settings
-        self.device = select_device(settings.device)
-        self.folder = make_folder(settings.run)
+        self.device = distribute.start(settings.device)
+        self.first = distribute.is_first()
+        distribute.agree(**vars(settings), device_type=self.device.type)
+        self.folder = make_folder(settings.run) if self.first else settings.run
         seed_everything(settings.seed)
         self.root = settings.data.root or make_sample_capture(settings.data)
-        self.faults: set[str] = set()
+        self.faults = Faults(self.root, settings.data.max_faults)
         self.precision = choose_precision(settings.precision, self.device)
         model = load(settings.start_from) if settings.start_from else HumanViewSynthesis(settings.model)
+        if not self.first:
+            # The model is the same in all processes, what the steps draw at random is not.
+            seed_everything(settings.seed + distribute.rank())
         # A checkpoint brings its own settings of the model.
         self.settings = settings = replace(settings, model=model.settings)
         self.model = model.to(self.device)
         self.average: AveragedModel | None = None
         self.critic: Critic | None = None
+        self.writer: SummaryWriter | None = None
         weights = settings.synthesis.lifter_weights, settings.synthesis.encoder_weights
         reads = settings.start_from, Path(self.root), *weights
         self.progress = Progress(settings, self.model, self.device, started, reads)
@@ -104,7 +111,8 @@ class Trainer:
                 self.train_lifter()
             else:
                 self.train_synthesis()
-            self.writer.close()
+            if self.writer:
+                self.writer.close()
 
     def train_lifter(self) -> None:
         """2D keypoints to 3D pose; all poses fit into memory."""
@@ -112,14 +120,15 @@ class Trainer:
         dataset = PoseDataset(self.root, "train")
         self.check_skeleton(dataset)
         poses, faults = dataset.tensors()
-        self.note_faults(faults, dataset)
+        self.faults.note(faults, dataset)
+        distribute.agree(poses=len(poses["valid"]))
         poses = to_device(poses, self.device)
         steps = settings.steps
         if settings.epochs is not None:
             steps = math.ceil(settings.epochs * len(poses["valid"]) / settings.batch_size)
         turned = round(settings.virtual_views * settings.batch_size)
         virtual = VirtualViews(dataset) if turned else None
-        objective = LifterObjective(model, settings.weigh_parts)
+        objective = distribute.wrap(LifterObjective(model, settings.weigh_parts))
         optimizer = torch.optim.AdamW(
             model.lifter.parameters(),
             settings.learning_rate,
@@ -140,10 +149,12 @@ class Trainer:
                 if virtual:
                     more = to_device(virtual.draw(turned, step_generator(self.settings.seed, step)), self.device)
                     batch = {name: torch.cat((value, more[name])) for name, value in batch.items()}
+                batch = {name: distribute.share(value) for name, value in batch.items()}
                 losses = objective(batch)
                 stepper.backward(losses["pose"])
                 stepper.step(step, losses)
                 if step % LIFTER_LOG_EVERY == 0 or step + 1 == steps:
+                    self.faults.tell(dataset)
                     self.log("lifter", step, losses, bar, stepper)
                 self.save_now_and_then("lifter", step + 1, steps, {"lifter": stepper})
 
@@ -151,6 +162,7 @@ class Trainer:
         """The whole model, end to end, on pairs of views; against a discriminator, if the loss is adversarial."""
         settings, model = self.settings.synthesis, self.model
         dataset = self.pairs("train", "known")
+        distribute.agree(pairs=len(dataset))
         self.critic = critic = self.make_critic()
         objective = SynthesisObjective(model, self.settings.lifter.weigh_parts, self.load_perceptual(), critic)
         if self.settings.compile:
@@ -171,19 +183,13 @@ class Trainer:
                 load_lifter(model, settings.lifter_weights)
             self.start_encoder(dataset)
             model.decoder.start_quiet()
+        objective, judging = distribute.wrap(objective), critic and distribute.wrap(critic)
         if settings.average:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.average))
         extra = {"discriminator": critic, "average": self.average, "validation": self.make_validation()}
         parts = {**steppers, **extra}
         first = self.restore("synthesis", parts)
-        draws = Draws(
-            dataset.index,
-            settings.batch_size,
-            self.settings.seed,
-            range(first, settings.steps),
-            self.settings.data.balance,
-            settings.most_at_once,
-        )
+        draws = self.draws(dataset, range(first, settings.steps))
         loader = DataLoader(
             dataset,
             batch_sampler=draws,
@@ -201,34 +207,47 @@ class Trainer:
                 if settings.cosine:
                     set_rates(steppers["synthesis"].optimizer, step, settings.steps)
                 shown, samples = [], []
-                for _ in range(draws.passes):
+                for last in draws.last_of_passes:
                     batch = to_device(next(batches), self.device)
-                    with autocast(self.device, self.precision):
-                        losses, found = objective(batch)
-                    steppers["synthesis"].backward(total(losses) / draws.passes)
+                    with distribute.accumulating(objective, last):
+                        with autocast(self.device, self.precision):
+                            losses, found = objective(batch)
+                        steppers["synthesis"].backward(total(losses) / draws.passes)
                     shown.append((found["image"].detach().float(), batch["image_b"]))
                     samples += batch["name"]
                 steppers["synthesis"].step(step, losses, samples)
                 if critic:
-                    for image, target in shown:
-                        with autocast(self.device, self.precision):
-                            judged = critic(image, target, penalise=step % R1_INTERVAL == 0)
-                        steppers["critic"].backward(total(judged) / draws.passes)
+                    for last, pictures in zip(draws.last_of_passes, shown, strict=True):
+                        with distribute.accumulating(judging, last):
+                            with autocast(self.device, self.precision):
+                                judged = judging(*pictures, penalise=step % R1_INTERVAL == 0)
+                            steppers["critic"].backward(total(judged) / draws.passes)
                     steppers["critic"].step(step, judged, samples)
                     losses |= judged
                 if self.average:
                     self.average.update_parameters(model)
                 if step % settings.log_every == 0 or step + 1 == settings.steps:
+                    self.faults.tell(dataset)
                     self.log("synthesis", step, losses, bar, *steppers.values())
-                    # Pairs without a person in them, and broken files, for which others were taken.
-                    self.writer.add_scalar("synthesis/skipped", batch["skipped"].float().mean(), step)
-                    self.writer.add_scalar("synthesis/faults", len(self.faults), step)
-                    if critic and critic.augmentation:
-                        self.writer.add_scalar("synthesis/augmentation", critic.augmentation.probability, step)
-                if step % (10 * settings.log_every) == 0:
+                    if self.first:
+                        # Pairs without a person in them, and broken files, for which others were taken.
+                        self.writer.add_scalar("synthesis/skipped", batch["skipped"].float().mean(), step)
+                        self.writer.add_scalar("synthesis/faults", len(self.faults), step)
+                        if critic and critic.augmentation:
+                            self.writer.add_scalar("synthesis/augmentation", critic.augmentation.probability, step)
+                if self.first and step % (10 * settings.log_every) == 0:
                     rows = [list(images[:8]) for images in (batch["image_a"], *shown[-1])]
                     self.writer.add_image("source, output, target", np.array(mosaic(rows)), step, dataformats="HWC")
                 self.save_now_and_then("synthesis", step + 1, settings.steps, parts)
+
+    def draws(self, dataset: PairDataset, steps: range) -> Draws:
+        settings = self.settings.synthesis
+        part = distribute.rank(), distribute.world()
+        size, seed, balance = settings.batch_size, self.settings.seed, self.settings.data.balance
+        try:
+            return Draws(dataset.index, size, seed, steps, balance, settings.most_at_once, part)
+        except ValueError as error:
+            raise UserError(f"synthesis.{error}") from error
 
     def make_critic(self) -> Critic | None:
         """The other side of an adversarial training, from the checkpoint that is gone on from if that has one."""
@@ -285,11 +304,16 @@ class Trainer:
                     raise
                 continue
             chosen = even_subset(dataset, settings.data.evaluation_pairs, settings.seed)
-            loader = DataLoader(chosen, batch_size=settings.synthesis.batch_size, collate_fn=collate)
-            batches = self.readable(tqdm(loader, f"evaluate {subjects} subjects", unit="batch"), dataset)
-            found = evaluate(model, batches, self.lpips)
+            own = Subset(chosen, distribute.part(len(chosen)))
+            loader = DataLoader(own, batch_size=settings.synthesis.batch_size, collate_fn=collate)
+            bar = tqdm(loader, f"evaluate {subjects} subjects", unit="batch", disable=not self.first)
+            found = average(distribute.gather(score(model, self.readable(bar, dataset), self.lpips)))
+            self.faults.tell(dataset)
             scores |= found if subjects == "known" else {"held_out_subjects": found}
-            shown += [chosen[i] for i in torch.linspace(0, len(chosen) - 1, 4).round().int().tolist()]
+            if self.first:
+                shown += [chosen[i] for i in torch.linspace(0, len(chosen) - 1, 4).round().int().tolist()]
+        if not self.first:
+            return
         scores["seconds"] = self.progress.seconds
         preview = draw_pairs(model, collate(shown))
         write_atomically(folder / "preview.png", lambda path: preview.save(path, "PNG"))
@@ -338,52 +362,44 @@ class Trainer:
     def readable(self, batches: Iterable[dict[str, Any]], dataset: PairDataset) -> Iterator[dict[str, Any]]:
         """The batches, telling what had to be passed over for them."""
         for batch in batches:
-            self.note_faults(chain(*batch["faults"]), dataset)
+            self.faults.note(chain(*batch["faults"]), dataset)
             yield batch
-
-    def note_faults(self, faults: Iterable[str], dataset: PairDataset | PoseDataset) -> None:
-        """Tell of broken files once each; a few are passed over, many mean that the capture needs a look."""
-        for fault in sorted(set(faults) - self.faults):
-            tqdm.write(f"note: passed over {fault}", file=sys.stderr)
-            self.faults.add(fault)
-        limit = max(1, round(self.settings.data.max_faults * int(dataset.index.counts.sum())))
-        if len(self.faults) > limit:
-            raise UserError(
-                f"{self.root}: more than {limit} broken files, the last one {fault}; "
-                f"python -m hvs.data check {self.root} lists them all"
-            )
 
     def restore(self, stage: str, parts: dict[str, Any]) -> int:
         first = self.progress.restore(stage, parts)
         # What is done again hides what was written of it before. That goes by steps alone, so each stage has a folder.
-        self.writer = SummaryWriter(str(self.folder / "tensorboard" / stage), purge_step=first)
+        if self.first:
+            self.writer = SummaryWriter(str(self.folder / "tensorboard" / stage), purge_step=first)
         return first
 
     def save_now_and_then(self, stage: str, done: int, steps: int, parts: dict[str, Any]) -> None:
         due = done % self.settings.checkpoint_every == 0 or done == steps
-        if due and "validation" in parts:
-            for name, score in parts["validation"](done, *self.result()).items():
-                self.writer.add_scalar(f"validation/{name}", score, done - 1)
+        if due and "validation" in parts and self.first:
+            for name, value in parts["validation"](done, *self.result()).items():
+                self.writer.add_scalar(f"validation/{name}", value, done - 1)
         if due or self.progress.asked:
             # A run that goes on from here will not write again what was before.
-            self.writer.flush()
+            if self.writer:
+                self.writer.flush()
             self.progress.save(stage, done, steps, parts)
 
     def log(self, stage: str, step: int, losses: dict[str, Tensor], bar: tqdm, *steppers: Stepper) -> None:
-        """Losses of a step, and how many steps were left out; waits for the device."""
+        """Losses of a step, and how many steps were left out; waits for the device and the other processes."""
+        losses = distribute.mean(losses)
         values = {name: value.item() for name, value in losses.items()}
         for stepper in steppers:
-            if count := stepper.check():
+            if (count := stepper.check()) and self.first:
                 tqdm.write(f"note: {stepper.name}: {count} steps were not finite and left out", file=sys.stderr)
         values["total"] = sum(WEIGHTS[name] * value for name, value in values.items())
-        for name, value in values.items():
-            self.writer.add_scalar(f"{stage}/{name}", value, step)
-        self.writer.add_scalar(f"{stage}/left_out", sum(stepper.skipped for stepper in steppers), step)
+        if self.first:
+            for name, value in values.items():
+                self.writer.add_scalar(f"{stage}/{name}", value, step)
+            self.writer.add_scalar(f"{stage}/left_out", sum(stepper.skipped for stepper in steppers), step)
         bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
 
     @staticmethod
     def bar(name: str, steps: range, total: int) -> tqdm:
-        return tqdm(steps, name, initial=steps.start, total=total, mininterval=1)
+        return tqdm(steps, name, initial=steps.start, total=total, mininterval=1, disable=not distribute.is_first())
 
 
 def set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:
@@ -439,12 +455,18 @@ def parse_settings(arguments: list[str]) -> TrainSettings:
     return tyro.extras.overridable_config_cli(presets, description=__doc__, args=arguments)
 
 
+def show_warning(message: Warning | str, *_: Any) -> None:
+    if distribute.is_first():
+        tqdm.write(f"note: {message}", file=sys.stderr)
+
+
 def main() -> None:
     settings = parse_settings(sys.argv[1:])
-    warnings.showwarning = lambda message, *_: tqdm.write(f"note: {message}", file=sys.stderr)
+    warnings.showwarning = show_warning
     # A log that cannot be written is told of by whoever writes to it next.
     threading.excepthook = lambda args: issubclass(args.exc_type, OSError) or threading.__excepthook__(args)
-    Trainer(settings).run()
+    with distribute.one_voice():
+        Trainer(settings).run()
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ HIGHEST_PSNR = 60.0
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """A collated batch with its tensors and cameras on a device."""
-    return {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
+    """A collated batch with its tensors and cameras on a device; from pinned memory without waiting for it."""
+    return {key: value.to(device, non_blocking=True) if hasattr(value, "to") else value for key, value in batch.items()}
 
 
 def synthesise(model: HumanViewSynthesis, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -39,11 +39,27 @@ def synthesise(model: HumanViewSynthesis, batch: dict[str, Any]) -> dict[str, Te
     return dict(lifted=lifted, relative=true - root, appearance=appearance, latent=latent, image=image)
 
 
-@torch.no_grad()
 def evaluate(
     model: HumanViewSynthesis, batches: Iterable[dict[str, Any]], lpips: nn.Module | None = None
 ) -> dict[str, float]:
-    """Mean scores over all pairs of the batches; see :mod:`hvs.metrics` for each.
+    """Mean scores over all pairs of the batches; arguments and names are those of :func:`score`."""
+    return average([score(model, batches, lpips)])
+
+
+def average(parts: Iterable[dict[str, Tensor]]) -> dict[str, float]:
+    """Mean scores over all pairs of some parts, each as :func:`score` returns it; a part may be empty."""
+    found: dict[str, list[Tensor]] = {}
+    for scores in parts:
+        for name, values in scores.items():
+            found.setdefault(name, []).append(values)
+    return {name: torch.cat(values).nanmean().item() for name, values in found.items()}
+
+
+@torch.no_grad()
+def score(
+    model: HumanViewSynthesis, batches: Iterable[dict[str, Any]], lpips: nn.Module | None = None
+) -> dict[str, Tensor]:
+    """Scores of every pair of the batches, [P] each, on the CPU; see :mod:`hvs.metrics` for each.
 
     ``psnr_foreground_background_baseline`` and ``psnr_foreground_copy_baseline`` are the scores of the constant
     background and of the source image in place of the model's picture.
@@ -82,7 +98,7 @@ def evaluate(
             # A picture without any error has an infinite score, which would drown the mean.
             scores.setdefault(name, []).append(values.clamp(max=HIGHEST_PSNR) if name.startswith("psnr") else values)
     model.train(was_training)
-    return {name: torch.cat(values).nanmean().item() for name, values in scores.items()}
+    return {name: torch.cat(values).cpu() for name, values in scores.items()}
 
 
 @torch.no_grad()

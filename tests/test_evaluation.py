@@ -4,7 +4,7 @@ import torch
 from hvs import HumanViewSynthesis, metrics
 from hvs.config import PRESETS
 from hvs.data import PairDataset, collate
-from hvs.evaluation import HIGHEST_PSNR, draw_pairs, evaluate, synthesise
+from hvs.evaluation import HIGHEST_PSNR, average, draw_pairs, evaluate, score, synthesise
 
 
 @pytest.fixture
@@ -44,6 +44,15 @@ def test_scores_are_the_means_over_all_pairs(model, batch, monkeypatch):
     baseline = metrics.psnr_foreground(constant, batch["image_b"], batch["mask_b"]).mean().item()
     assert scores["psnr_foreground_background_baseline"] == pytest.approx(baseline, rel=1e-5)
     assert "lpips" not in scores
+
+
+def test_parts_are_averaged_together(model, batch):
+    """An empty part and samples that cannot be scored count nothing."""
+    nan = float("nan")
+    parts = [{"psnr": torch.tensor([1.0, 2.0])}, score(model, []), {"psnr": torch.tensor([6.0, nan])}]
+    assert average(parts) == {"psnr": 3.0}
+    scores = score(model, [batch])
+    assert all(len(values) == 3 for values in scores.values()) and average([scores]) == evaluate(model, [batch])
 
 
 def _perfect(batch):

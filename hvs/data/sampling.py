@@ -72,8 +72,14 @@ class Draws(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self.steps:
-            own = self.batch(step).chunk(self.world)[self.rank]
-            yield from (items.tolist() for items in own.chunk(self.passes))
+            # Passes first, so that one holds the same items for whatever number of processes.
+            for items in self.batch(step).chunk(self.passes):
+                yield items.chunk(self.world)[self.rank].tolist()
+
+    @property
+    def last_of_passes(self) -> list[bool]:
+        """Of each pass of a step, whether it is the last one."""
+        return [done == self.passes for done in range(1, self.passes + 1)]
 
     def __len__(self) -> int:
         return len(self.steps) * self.passes

@@ -109,14 +109,22 @@ class Camera:
         """
         if convention not in ("centre", "original"):
             raise ValueError(f'convention: got {convention!r}, wanted "centre" or "original"')
-        scale = self.K.new_tensor((width / self.width, height / self.height, 1.0))
-        shift = (scale - 1) / 2 if convention == "centre" else torch.zeros_like(scale)
-        K = self.K * scale[:, None] + shift[:, None] * self.K.new_tensor((0.0, 0.0, 1.0))
+        x, y, last = self.K.unbind(-2)
+        # Filled where K is: numbers copied there from the host would have to wait for a GPU.
+        axis_z = F.pad(self.K.new_ones(1), (2, 0))
+        half = 0.5 if convention == "centre" else 0.0
+        scales = width / self.width, height / self.height
+        rows = [row * scale + axis_z * (half * (scale - 1)) for row, scale in zip((x, y), scales, strict=True)]
+        K = torch.stack((*rows, last), -2)
         return replace(self, K=K, height=height, width=width)
 
     def to(self, *args: Any, **kwargs: Any) -> "Camera":
         """The camera with its tensors moved by :meth:`torch.Tensor.to` (a device, a dtype, or both)."""
         return self._map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self) -> "Camera":
+        """The camera with its tensors in memory that is copied to a GPU without waiting, as data loaders ask for it."""
+        return self._map(torch.Tensor.pin_memory)
 
     def __getitem__(self, index: Any) -> "Camera":
         """The cameras at an index of the first batch axis; every tensor must have that axis."""

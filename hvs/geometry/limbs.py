@@ -1,7 +1,10 @@
 """From a pose to one Gaussian per limb."""
 
+from functools import cache
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .rotations import frame_from_direction
 from .skeletons import Skeleton
@@ -35,16 +38,35 @@ def limb_gaussians(points: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor, 
         raise ValueError(
             f"points: got shape {tuple(points.shape)}, wanted [..., {len(skeleton.joints)}, 3] for {skeleton.name}"
         )
-    edges = torch.tensor(skeleton.edges, device=points.device)
-    widths = torch.tensor(skeleton.widths, dtype=points.dtype, device=points.device)
+    edges, widths = _edges(skeleton, points.device), _widths(skeleton, points.dtype, points.device)
     start, end = points[..., edges[:, 0], :], points[..., edges[:, 1], :]  # [..., N, 3]
     bone = end - start
     # Both the value and the gradient of the norm must be safe, so the bone itself is replaced, not the result.
     degenerate = (bone.abs() < NO_DIRECTION).all(-1, keepdim=True)
-    axis_z = bone.new_tensor((0.0, 0.0, 1.0))
+    axis_z = F.pad(bone.new_ones(1), (2, 0))
     safe = torch.where(degenerate, axis_z, bone)
     length = torch.linalg.vector_norm(safe, dim=-1, keepdim=True)  # [..., N, 1]
     rotations = frame_from_direction(safe / length)
     along = torch.where(degenerate, SHORTEST_BONE, length.clamp(min=SHORTEST_BONE))
     across = widths[:, None].expand_as(along)
     return (start + end) / 2, rotations, torch.cat((along, across, across), -1)
+
+
+def _edges(skeleton: Skeleton, device: torch.device) -> Tensor:
+    return _copy(skeleton.edges, torch.long, device)
+
+
+def _widths(skeleton: Skeleton, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return _copy(skeleton.widths, dtype, device)
+
+
+@cache
+def _copy(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers on a device, once and for all: every copy from the host would wait for a GPU."""
+    # Kept for ever, they must not be the inference tensors that a caller's mode would make of them.
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
+
+
+# What torch.compiler.assume_constant_result does; to call it would import all of the compiler with the package.
+_edges._dynamo_marked_constant = _widths._dynamo_marked_constant = True

@@ -45,9 +45,9 @@ class AdaptiveAugmentation(nn.Module):
         return tuple(changed)
 
     @torch.no_grad()
-    def adapt(self, real: Tensor) -> None:
-        """Let the probability follow the logits of real pictures, of any shape."""
-        self.sign.lerp_(real.float().sign().mean(), 1 - MOMENTUM)
+    def adapt(self, sign: Tensor) -> None:
+        """Let the probability follow the mean sign of the logits of real pictures (scalar)."""
+        self.sign.lerp_(sign.float(), 1 - MOMENTUM)
         self.probability.add_(STEP * (self.sign - TARGET).sign()).clamp_(0, 1)
 
     def _chosen(self, count: int) -> Tensor:
@@ -94,7 +94,8 @@ class AdaptiveAugmentation(nn.Module):
         angle = drawn(math.pi * (2 * torch.rand(count, device=device) - 1), 0.0)
         saturation = drawn(torch.exp2(SATURATION * torch.randn(count, device=device)), 1.0)
         # Rodrigues' rotation about the axis of grey.
-        cross = GREY * torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=device)
+        turn = identity.roll(1, 0)
+        cross = GREY * (turn - turn.mT)
         hue = along + angle.cos() * (identity - along) + angle.sin() * cross
         saturate = along + saturation * (identity - along)
         mirror = identity + (flip - 1) * along

@@ -1,5 +1,7 @@
 """Loss of the lifted pose."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,17 @@ _PARTS = {
 }
 
 
-def pose_loss(predicted: Tensor, target: Tensor, valid: Tensor, skeleton: Skeleton) -> Tensor:
+# Where no joint counts, their sum of zero is divided by this.
+_LEAST = 1e-6
+
+
+def pose_loss(
+    predicted: Tensor,
+    target: Tensor,
+    valid: Tensor,
+    skeleton: Skeleton,
+    average: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Mean joint position error in metres over valid joints, a weighted sum over the skeleton's parts (scalar).
 
     Body 1, relative to the root; for a skeleton with hands and face, each hand 10, relative to its wrist, and face 5,
@@ -27,6 +39,8 @@ def pose_loss(predicted: Tensor, target: Tensor, valid: Tensor, skeleton: Skelet
         target: poses in the same frame, metres, [B, J, 3]; the root is subtracted here.
         valid: which joints of the target are known, [B, J] bool.
         skeleton: the joints' order.
+        average: of several processes that each have a part of a batch: the mean of a tensor over them. The number of
+            joints that count is then that of the whole batch, and the mean of the losses is the whole batch's loss.
 
     Raises:
         ValueError: the shapes do not agree with one another or with the skeleton.
@@ -37,7 +51,7 @@ def pose_loss(predicted: Tensor, target: Tensor, valid: Tensor, skeleton: Skelet
         raise ValueError(
             f"predicted, target, valid: got shapes {shapes}, wanted two of [B, {joints}, 3] and one of [B, {joints}]"
         )
-    error = predicted.new_zeros(())
+    sums, known = [], []
     for part, (start, stop) in skeleton.parts.items():
         weight, anchor = _PARTS[part]
         joint = skeleton.root if anchor is None else skeleton.joints.index(anchor)
@@ -48,5 +62,8 @@ def pose_loss(predicted: Tensor, target: Tensor, valid: Tensor, skeleton: Skelet
         # Unknown joints may hold anything, NaN included; selected away before the norm, they leave no gradient either.
         difference = torch.where(counts[..., None], found - wanted, 0)
         distance = torch.linalg.vector_norm(difference, dim=-1)
-        error = error + weight * distance.sum() / counts.sum().clamp(min=1)
-    return error
+        sums.append(weight * distance.sum())
+        known.append(counts.sum())
+    number = torch.stack(known).to(predicted.dtype)
+    number = average(number) if average else number
+    return (torch.stack(sums) / number.clamp(min=_LEAST)).sum()

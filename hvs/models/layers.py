@@ -8,6 +8,7 @@ Equalised learning rate: weights are drawn from N(0, 1) and multiplied by 1/√f
 import math
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -123,7 +124,8 @@ class SecondMoment(nn.Module):
     """Running mean square of every channel, by which the input of a layer is normalised.
 
     In training the statistic of [B, C, H, W] is updated before it is used; the first batch sets it. Until then it is 1,
-    so a model that was never trained does not normalise.
+    so a model that was never trained does not normalise. Where several processes train together, it is the statistic
+    of all their batches, which are of one size.
     """
 
     MOMENTUM = 0.995
@@ -145,6 +147,10 @@ class SecondMoment(nn.Module):
         dtype = torch.promote_types(x.dtype, torch.float32)
         # Two means, because torch is slow at summing over axes that are not neighbours.
         batch = x.to(dtype).square().mean((2, 3)).mean(0).to(self.mean_square.dtype)
+        if dist.is_available() and dist.is_initialized():
+            # Not all backends have a mean of their own.
+            dist.all_reduce(batch)
+            batch = batch / dist.get_world_size()
         # Selected on the device: a Python branch on the flag would wait for the GPU.
         self.mean_square.copy_(torch.where(self.initialised, batch.lerp(self.mean_square, self.MOMENTUM), batch))
         self.initialised.fill_(True)

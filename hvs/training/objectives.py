@@ -22,6 +22,7 @@ from ..losses import (
 )
 from ..metrics import MILLIMETRES, mpjpe
 from ..models import Discriminator, HumanViewSynthesis
+from .distribute import average
 
 
 def total(losses: dict[str, Tensor]) -> Tensor:
@@ -48,8 +49,10 @@ class LifterObjective(nn.Module):
 
     def distance(self, lifted: Tensor, relative: Tensor, valid: Tensor) -> Tensor:
         if self.weigh_parts:
-            return pose_loss(lifted, relative, valid, self.skeleton)
-        return mpjpe(lifted, relative, valid).nanmean() / MILLIMETRES
+            return pose_loss(lifted, relative, valid, self.skeleton, average)
+        errors = mpjpe(lifted, relative, valid)
+        known = (~errors.isnan()).sum().to(errors.dtype)
+        return errors.nansum() / average(known) / MILLIMETRES
 
 
 class SynthesisObjective(nn.Module):
@@ -123,7 +126,7 @@ class Critic(nn.Module):
         if penalise:
             losses["r1"] = R1_INTERVAL * r1_penalty(self._logits, real)
         if self.augmentation:
-            self.augmentation.adapt(logits)
+            self.augmentation.adapt(average(logits.sign().mean()))
         return losses
 
     def compile(self, **options: Any) -> None:

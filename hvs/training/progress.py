@@ -13,6 +13,7 @@ from ..config import TrainSettings
 from ..losses import TERMS
 from ..models import Discriminator
 from ..runtime import UserError
+from . import distribute
 from .interrupt import Interrupt
 from .state import Checkpoints, random_state, restore, set_aside
 
@@ -43,19 +44,23 @@ class Progress:
         started: float,
         reads: Iterable[Path | None] = (),
     ) -> None:
-        if settings.resume == "never":
+        if settings.resume == "never" and distribute.is_first():
             set_aside(settings.run, reads)
+        # The folder is one for all processes, and the first one clears it up.
+        distribute.agree()
         self.settings, self.model, self.device = settings, model, device
         self.checkpoints = Checkpoints(settings.run, settings.keep)
         self._state = self.checkpoints.load() if settings.resume == "auto" else {}
         found = self._state.get("settings")
         if found not in (None, settings.model.to_json()):
             raise UserError(f"{settings.run}: holds a run of a model with other settings ({found}); use another --run")
-        restore(self._state, {"model": model}, device)
         self.stage: str | None = self._state.get("stage")
+        distribute.agree(state=(self.stage, self._state.get("step")))
+        restore(self._state, {"model": model}, device, distribute.rank())
         self._started = started - self._state.get("seconds", 0.0)
         self._interrupt = Interrupt()
-        self._check_space()
+        if distribute.is_first():
+            self._check_space()
 
     def __enter__(self) -> Self:
         self._interrupt.__enter__()
@@ -74,8 +79,8 @@ class Progress:
 
     @property
     def asked(self) -> bool:
-        """Whether a signal has asked to stop."""
-        return self._interrupt.asked
+        """Whether a signal has asked any process to stop; to be called by all of them."""
+        return distribute.anywhere(self._interrupt.asked)
 
     def restore(self, stage: str, parts: dict[str, Any]) -> int:
         """Bring parts with a ``load_state_dict``, and all random numbers, to where a stage was left, if it was.
@@ -83,7 +88,7 @@ class Progress:
         Returns:
             The steps of the stage that are done.
         """
-        return restore(self._state, parts, self.device) if self.stage == stage else 0
+        return restore(self._state, parts, self.device, distribute.rank()) if self.stage == stage else 0
 
     def save(self, stage: str, done: int, steps: int, parts: dict[str, Any]) -> None:
         """Save the state after ``done`` of the stage's ``steps``; ends the process if a signal asked for it.
@@ -93,17 +98,19 @@ class Progress:
         """
         # One that comes from here on is heeded by the next step.
         asked = self.asked
+        random = distribute.gather(random_state(self.device))
         found = {"model": self.model, **parts}.items()
-        self.checkpoints.save(
-            dict(
-                stage=stage,
-                step=done,
-                seconds=self.seconds,
-                settings=self.settings.model.to_json(),
-                parts={name: part.state_dict() for name, part in found if part is not None},
-                random=[random_state(self.device)],
+        if distribute.is_first():
+            self.checkpoints.save(
+                dict(
+                    stage=stage,
+                    step=done,
+                    seconds=self.seconds,
+                    settings=self.settings.model.to_json(),
+                    parts={name: part.state_dict() for name, part in found if part is not None},
+                    random=random,
+                )
             )
-        )
         if asked:
             self.leave(f"after step {done} of {steps} of the stage {stage!r}")
 
@@ -111,7 +118,8 @@ class Progress:
         """End as a signal asked for, with one line and exit code 0; all that matters is saved."""
         from tqdm import tqdm
 
-        tqdm.write(f"stopped {where}; the same command with --resume goes on")
+        if distribute.is_first():
+            tqdm.write(f"stopped {where}; the same command with --resume goes on")
         sys.exit(0)
 
     def _check_space(self) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..runtime import UserError
+from .distribute import everywhere, gather
 
 # More steps than this between two checks are a training gone wrong.
 MOST_SKIPPED = 20
@@ -25,7 +26,8 @@ class Stepper:
     """Steps of an optimiser.
 
     A step with a loss or a gradient that is not finite is left out: weights and moments stay as they are. That is
-    decided on the device, by the means that a gradient scaler has in fused optimisers.
+    decided on the device, by the means that a gradient scaler has in fused optimisers; of many processes all leave out
+    a step that was not finite in one of them.
 
     Args:
         name: of what is trained, for reports.
@@ -44,8 +46,9 @@ class Stepper:
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=scaled)
         self.skipped = 0
-        # Since the last check: numbers of steps, names of their losses and samples, and which losses were finite.
-        self._recent: deque[tuple[int, list[str], list[str], Tensor]] = deque(maxlen=REMEMBERED)
+        # Since the last check: numbers of steps, names of their losses and samples, and which losses were finite here
+        # and in all processes.
+        self._recent: deque[tuple[int, list[str], list[str], Tensor, Tensor]] = deque(maxlen=REMEMBERED)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a loss (scalar) to those there are."""
@@ -61,7 +64,8 @@ class Stepper:
         """
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        finite = torch.stack([value.detach().isfinite() for value in (*losses.values(), norm)])
+        here = torch.stack([value.detach().isfinite() for value in (*losses.values(), norm)])
+        finite = everywhere(here)
         if self.scaler.is_enabled():
             # It leaves out steps whose gradients overflow, and lowers the scale.
             finite[-1] = True
@@ -70,23 +74,27 @@ class Stepper:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self._recent.append((step, [*losses, "the gradient"], list(samples), finite))
+        self._recent.append((step, [*losses, "the gradient"], list(samples), here, finite))
 
     def check(self) -> int:
-        """How many steps have been left out since the last check; waits for the device.
+        """How many steps have been left out since the last check; waits for the device. For all processes together.
 
         Raises:
             UserError: too many; says which losses were not finite, and in which samples.
         """
         recent, self._recent = self._recent, deque(maxlen=self._recent.maxlen)
         faults = []
-        for step, names, samples, finite in recent:
+        for step, names, samples, here, finite in recent:
             wrong = [name for name, fine in zip(names, finite.tolist(), strict=True) if not fine]
             if wrong:
-                faults.append((step, wrong, samples))
+                faults.append((step, wrong, samples, here))
         self.skipped += len(faults)
         if len(faults) > MOST_SKIPPED:
-            step, wrong, samples = faults[-1]
+            step, wrong, samples, here = faults[-1]
+            # The gradient is that of all processes; a loss tells which of them had the samples.
+            told = gather((bool(here[:-1].all()), samples))
+            guilty = [names for fine, names in told if not fine] or [names for _, names in told]
+            samples = [name for names in guilty for name in names]
             raise UserError(
                 f"{self.name}: {len(faults)} of {len(recent)} steps were not finite; in step {step} it was "
                 f"{', '.join(wrong)}, with {', '.join(samples[:LISTED])}{' ...' if len(samples) > LISTED else ''}"

@@ -67,6 +67,32 @@ def test_billions_of_items_are_not_listed(balance):
     assert len(items.unique()) > 990
 
 
+@pytest.mark.parametrize("balance", BALANCES)
+def test_processes_share_every_pass(balance):
+    """A pass has the same items, in the same order, whatever the number of processes."""
+
+    def draws(most, part):
+        return Draws(UNEVEN, 12, 3, range(4), balance, most, part)
+
+    alone = list(draws(6, (0, 1)))
+    shares = [draws(3, (rank, 2)) for rank in range(2)]
+    assert [a + b for a, b in zip(*shares, strict=True)] == alone
+    assert len(alone) == len(shares[0]) == 8 and all(len(items) == 3 for items in shares[0])
+    assert shares[0].last_of_passes == [False, True] and draws(None, (0, 1)).last_of_passes == [True]
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "world", "wanted"),
+    [
+        (9, None, 2, "batch_size: got 9, wanted a multiple of the 2 processes"),
+        (10, 3, 2, "most_at_once: 5 pairs of a process do not come out even in passes of 3"),
+    ],
+)
+def test_batches_come_out_even(size, most, world, wanted):
+    with pytest.raises(ValueError, match=wanted):
+        Draws(UNEVEN, size, 0, range(1), "pairs", most, (0, world))
+
+
 def test_a_loader_takes_the_batches():
     draws = Draws(Index([25, 25]), 3, 1, range(2))
     loader = DataLoader(range(50), batch_sampler=draws)

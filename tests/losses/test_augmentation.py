@@ -80,14 +80,14 @@ def test_gradients_flow_to_the_pictures():
 def test_probability_follows_the_sign_of_real_logits():
     module = AdaptiveAugmentation()
     for _ in range(40):
-        module.adapt(torch.full((4, 1, 2, 2), 3.0))
+        module.adapt(torch.tensor(1.0))
     risen = module.probability.item()
     assert 30 * STEP < risen <= 40 * STEP
     for _ in range(200):
-        module.adapt(torch.tensor([-1.0, 2.0]))
+        module.adapt(torch.tensor(0.0))
     assert module.probability == 0
     module.probability.fill_(1.0)
     for _ in range(50):
-        module.adapt(torch.ones(4))
+        module.adapt(torch.tensor(1.0))
     assert module.probability == 1
     assert set(module.state_dict()) == {"probability", "sign"}

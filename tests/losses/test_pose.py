@@ -64,6 +64,23 @@ def test_unknown_joints_do_not_count_even_if_they_are_nan():
     assert predicted.grad[1, knee].abs().sum() == predicted.grad[0, finger].abs().sum() == 0
 
 
+@pytest.mark.parametrize("skeleton", [PANOPTIC, HUMAN36M], ids=lambda s: s.name)
+def test_parts_of_a_batch_have_the_mean_of_the_whole(skeleton):
+    """Given the numbers of joints that count, averaged over the parts, one of which has hardly any."""
+    predicted, target, valid = poses(skeleton, batch=4)
+    predicted = predicted + 0.1 * torch.randn_like(predicted)
+    valid[2:, 3:] = False
+    numbers = []
+    for part in (slice(0, 2), slice(2, 4)):
+        pose_loss(predicted[part], target[part], valid[part], skeleton, lambda n: numbers.append(n) or n)
+    mean = torch.stack(numbers).mean(0)
+    losses = [
+        pose_loss(predicted[part], target[part], valid[part], skeleton, lambda _: mean)
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    torch.testing.assert_close(torch.stack(losses).mean(), pose_loss(predicted, target, valid, skeleton))
+
+
 def test_nothing_valid_costs_nothing():
     predicted, target, valid = poses(PANOPTIC)
     predicted.requires_grad_()

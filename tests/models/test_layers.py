@@ -1,7 +1,9 @@
 import math
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch.nn import functional as F
 
 from hvs.models.layers import Blur, EqualisedConv, EqualisedLinear, ModulatedConv, SecondMoment, modulated_conv2d
@@ -94,6 +96,15 @@ def test_blur_pads_with_zeros():
     assert corner == pytest.approx((11 / 16) ** 2)
 
 
+@contextmanager
+def one_process_group():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
 class TestSecondMoment:
     def test_untrained_does_not_normalise(self):
         moment = SecondMoment(3).eval()
@@ -115,6 +126,19 @@ class TestSecondMoment:
 
     def test_an_empty_image_leaves_finite_factors(self):
         assert SecondMoment(2)(torch.zeros(1, 2, 3, 3)).isfinite().all()
+
+    @pytest.mark.parametrize("grouped", [False, True])
+    def test_it_compiles_without_a_break_in_a_group_of_processes_too(self, grouped):
+        torch.manual_seed(0)
+        eager, compiled = ModulatedConv(5, 4, 3), ModulatedConv(5, 4, 3)
+        compiled.load_state_dict(eager.state_dict())
+        call = torch.compile(compiled, backend="aot_eager", fullgraph=True)
+        x, style = torch.randn(2, 5, 6, 6), torch.randn(2, 3)
+        with one_process_group() if grouped else nullcontext():
+            for step in range(2):
+                torch.testing.assert_close(call(x + step, style), eager(x + step, style))
+        torch.testing.assert_close(compiled.moment.mean_square, eager.moment.mean_square)
+        assert compiled.moment.initialised
 
     def test_half_precision_does_not_overflow(self):
         moment = SecondMoment(1)

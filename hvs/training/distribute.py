@@ -1,0 +1,222 @@
+"""One training by many processes, each with a GPU of its own: torchrun starts them, DistributedDataParallel averages.
+
+Every process takes its part of each step's batch, and what they reckon together is what one process would have reckoned
+with the whole batch. A plain run is one process without a group, for which nothing here costs anything.
+
+    with one_voice():
+        device = start("auto")
+        objective = wrap(objective)
+"""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..runtime import UserError, select_device
+
+# What the processes leave word in for one another, also when the group is no more; there is none in a plain run.
+_store: dist.Store | None = None
+
+
+def start(device_name: str) -> torch.device:
+    """Join the group of processes, if torchrun has started more than one, and find this one's device.
+
+    GPUs talk through NCCL and hosts through gloo.
+
+    Raises:
+        UserError: there is no such device, or none for this process alone.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if processes == 1:
+        return select_device(device_name)
+    if dist.is_initialized():
+        return _own_device(device_name)
+    global _store
+    try:
+        store, own, _ = next(dist.rendezvous("env://"))
+        # torchrun may start all processes anew after a failure, and its store outlives them.
+        _store = dist.PrefixStore(f"hvs/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"WORLD_SIZE is {processes}, but the processes do not find each other: {error}") from error
+    device = _own_device(device_name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=_store, rank=own, world_size=processes)
+    return device
+
+
+def stop() -> None:
+    """Leave the group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """The number of this process."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and prints."""
+    return rank() == 0
+
+
+@contextmanager
+def one_voice() -> Iterator[None]:
+    """Of an error that ends the training let one process tell: the first that met one. The others end without a word.
+
+    A process that fails takes the others with it, as they lose its connection.
+
+    Raises:
+        UserError: another process was killed.
+    """
+    try:
+        yield
+    except SystemExit as end:
+        if not end.code:
+            stop()
+        raise
+    except BaseException as error:
+        if _store is None:
+            raise
+        if not _speaks_first():
+            raise SystemExit(2) from None
+        if _is_lost_connection(error):
+            raise UserError(f"process {rank()} lost the others: one was killed, hangs or cannot be reached") from error
+        raise
+    stop()
+
+
+def wrap(module: nn.Module) -> nn.Module:
+    """A module whose gradients are averaged over the processes; all start with the first one's weights and buffers.
+
+    To be called when parameters have their final values and `requires_grad`. Buffers are never sent again: what
+    changes them in training does so alike everywhere.
+    """
+    if world() == 1:
+        return module
+    # A filter of one pixel has several strides that mean the same.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    wrapped = DistributedDataParallel(module, gradient_as_bucket_view=True)
+    # Not before: they are to be sent once, too.
+    wrapped.broadcast_buffers = False
+    return wrapped
+
+
+def accumulating(module: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """Around forward and backward of one pass of a step: gradients are sent in the last one only."""
+    return module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext()
+
+
+def average(value: Tensor) -> Tensor:
+    """The mean over the processes, without a gradient; compiles."""
+    if world() == 1:
+        return value
+    value = value.detach().clone()
+    dist.all_reduce(value)
+    return value / world()
+
+
+def mean(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The mean of each scalar over the processes."""
+    if world() == 1:
+        return values
+    means = average(
+        torch.stack([value.to(torch.promote_types(value.dtype, torch.float32)) for value in values.values()])
+    )
+    return dict(zip(values, means.unbind(), strict=True))
+
+
+def everywhere(flags: Tensor) -> Tensor:
+    """Which flags, of any shape, are true in all processes; does not wait for the device."""
+    if world() == 1:
+        return flags
+    found = flags.float()
+    dist.all_reduce(found, dist.ReduceOp.MIN)
+    return found > 0
+
+
+def anywhere(flag: bool) -> bool:
+    """Whether it is true in any process; waits for the other hosts, but for no device."""
+    if world() == 1:
+        return flag
+    found = torch.tensor(float(flag))
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return bool(found)
+
+
+def gather(value: Any) -> list[Any]:
+    """Every process's value (anything that pickles), in their order and for all of them; waits for the other hosts."""
+    if world() == 1:
+        return [value]
+    values = [None] * world()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def agree(**values: Any) -> None:
+    """Make sure that all processes have the same values; waits for the other hosts.
+
+    Raises:
+        UserError: they have not; in every process, naming the first difference.
+    """
+    first, *others = gather(values)
+    for number, other in enumerate(others, 1):
+        for name, value in other.items():
+            if value != first[name]:
+                raise UserError(f"{name}: is {value} in process {number}, but {first[name]} in process 0")
+
+
+def share(items: Tensor) -> Tensor:
+    """This process's part of what a whole batch holds, along the first axis.
+
+    Raises:
+        UserError: it cannot be shared out evenly.
+    """
+    if len(items) % world():
+        raise UserError(f"batch_size: got {len(items)}, wanted a multiple of the {world()} processes")
+    return items.chunk(world())[rank()]
+
+
+def part(count: int) -> range:
+    """This process's part of so many things, as even as can be."""
+    return range(count * rank() // world(), count * (rank() + 1) // world())
+
+
+def _own_device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if not name.startswith("cuda"):
+        return select_device(name)
+    if name != "cuda":
+        raise UserError(f'device: got {name!r}, wanted "cuda": every process takes a GPU of its own')
+    own = int(os.environ["LOCAL_RANK"])
+    if own >= (found := torch.cuda.device_count()):
+        raise UserError(f"device: process {own} of this machine has no GPU of its own, there are {found}")
+    return select_device(f"cuda:{own}")
+
+
+def _speaks_first() -> bool:
+    try:
+        return _store.add("told", 1) == 1
+    except RuntimeError:
+        # The store went down with the process that had it.
+        return False
+
+
+def _is_lost_connection(error: BaseException) -> bool:
+    known = (dist.DistNetworkError, dist.DistBackendError)
+    return isinstance(error, known) or (isinstance(error, RuntimeError) and "gloo/" in str(error))

@@ -1,0 +1,56 @@
+"""Broken files that a training passes over: told once each, and too many end it."""
+
+import sys
+from collections.abc import Iterable
+
+from ..data import PairDataset, PoseDataset
+from ..runtime import UserError
+from . import distribute
+
+
+class Faults:
+    """What was wrong with files that were passed over, in all processes.
+
+    Args:
+        root: of the capture, for the report.
+        limit: part of all views of frames that may be broken.
+    """
+
+    def __init__(self, root: object, limit: float) -> None:
+        self.root, self.limit = root, limit
+        self.known: set[str] = set()
+        self._untold: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def note(self, faults: Iterable[str], dataset: PairDataset | PoseDataset) -> None:
+        """Add faults, a line each, and tell of new ones, unless other processes have to be heard first.
+
+        Raises:
+            UserError: too many.
+        """
+        self._untold |= set(faults) - self.known
+        if distribute.world() == 1:
+            self.tell(dataset)
+
+    def tell(self, dataset: PairDataset | PoseDataset) -> None:
+        """Tell of what all processes have noted since; to be called by all of them.
+
+        Raises:
+            UserError: too many; in all processes.
+        """
+        from tqdm import tqdm
+
+        new = set().union(*distribute.gather(self._untold)) - self.known
+        self._untold = set()
+        self.known |= new
+        for fault in sorted(new):
+            if distribute.is_first():
+                tqdm.write(f"note: passed over {fault}", file=sys.stderr)
+        most = max(1, round(self.limit * int(dataset.index.counts.sum())))
+        if new and len(self.known) > most:
+            raise UserError(
+                f"{self.root}: more than {most} broken files, the last one {max(new)}; "
+                f"python -m hvs.data check {self.root} lists them all"
+            )

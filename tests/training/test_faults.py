@@ -1,0 +1,53 @@
+"""Broken files: told once each by the first process, and too many end all."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from hvs.runtime import UserError
+from hvs.training import distribute
+from hvs.training.faults import Faults
+
+# A hundred views of frames.
+DATASET = SimpleNamespace(index=SimpleNamespace(counts=torch.full((10,), 10)))
+
+
+def test_each_is_told_once(capsys):
+    faults = Faults("capture", 0.05)
+    faults.note(["b", "a", "b"], DATASET)
+    faults.note(["a", "c"], DATASET)
+    faults.note([], DATASET)
+    told = capsys.readouterr().err.splitlines()
+    assert told == [f"note: passed over {name}" for name in "abc"] and len(faults) == 3
+
+
+def test_too_many_end_the_training():
+    faults = Faults("capture", 0.02)
+    faults.note(["a", "b"], DATASET)
+    with pytest.raises(UserError, match="^capture: more than 2 broken files, the last one c; python -m hvs.data check"):
+        faults.note(["a", "c"], DATASET)
+
+
+def test_one_is_always_allowed():
+    faults = Faults("capture", 0.0)
+    faults.note(["a"], DATASET)
+    faults.note(["a"], DATASET)
+    with pytest.raises(UserError, match="more than 1 broken files"):
+        faults.note(["b"], DATASET)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_many_processes_the_first_tells_what_all_have_noted(monkeypatch, capsys, first):
+    monkeypatch.setattr(distribute, "world", lambda: 2)
+    monkeypatch.setattr(distribute, "is_first", lambda: first)
+    monkeypatch.setattr(distribute, "gather", lambda own: [own, {"theirs"}])
+    faults = Faults("capture", 0.02)
+    faults.note(["own"], DATASET)
+    assert not capsys.readouterr().err
+    faults.tell(DATASET)
+    wanted = ["note: passed over own", "note: passed over theirs"] if first else []
+    assert capsys.readouterr().err.splitlines() == wanted and len(faults) == 2
+    faults.note(["another"], DATASET)
+    with pytest.raises(UserError, match="more than 2"):
+        faults.tell(DATASET)
