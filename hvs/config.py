@@ -138,8 +138,8 @@ class TrainSettings:
     start_from: Path | None = None
     """Checkpoint of this project or of the original to go on from: its weights and settings of the model."""
     device: str = "auto"
-    """"cpu", "cuda", "cuda:1", ...; "auto" takes the GPU if there is one. Under torchrun every process has one of its own
-    (docs/training.md)."""
+    """"cpu", "cuda", "cuda:1", ...; "auto" takes the GPU if there is one. Under torchrun every process has one of its
+    own (docs/training.md)."""
     precision: Precision = "auto"
     """Of the networks; geometry and rasteriser always compute in float32. "auto" is bf16 where the GPU has it, and fp32
     elsewhere; "fp16" scales its gradients."""
