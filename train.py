@@ -166,7 +166,7 @@ class Trainer:
         self.critic = critic = self.make_critic()
         objective = SynthesisObjective(model, self.settings.lifter.weigh_parts, self.load_perceptual(), critic)
         if self.settings.compile:
-            for part in (model.encoder, model.decoder, objective.perceptual, critic and critic.discriminator):
+            for part in (model.encoder, model.decoder, objective.perceptual, critic):
                 if part:
                     part.compile()
         rates = [(model.decoder, 1.0), (model.encoder, settings.encoder_rate), (model.lifter, settings.lifter_rate)]
