@@ -12,20 +12,18 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import tyro
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from hvs import HumanViewSynthesis, load
@@ -35,10 +33,9 @@ from hvs.data import DataError, NoSequencesError, PairDataset, PoseDataset, coll
 from hvs.data.sampling import Draws, draw, step_generator
 from hvs.data.virtual import VirtualViews
 from hvs.evaluation import average, draw_pairs, score, to_device
-from hvs.losses import R1_INTERVAL, TERMS, WEIGHTS, AdaptiveAugmentation, PerceptualLoss, load_perceptual
+from hvs.losses import R1_INTERVAL, TERMS, AdaptiveAugmentation, PerceptualLoss, load_perceptual
 from hvs.metrics import lpips_alex
 from hvs.models import Discriminator
-from hvs.pictures import mosaic
 from hvs.runtime import (
     UserError,
     autocast,
@@ -50,9 +47,11 @@ from hvs.runtime import (
 )
 from hvs.training import distribute
 from hvs.training.faults import Faults
-from hvs.training.interrupt import ignore_signals
+from hvs.training.interrupt import heed_parent
+from hvs.training.monitor import ROWS, Watch
 from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, total
 from hvs.training.progress import Progress
+from hvs.training.report import score_table, write_report
 from hvs.training.stepper import Stepper
 from hvs.training.validation import Validation
 from hvs.transfer import load_imagenet, load_lifter
@@ -88,7 +87,6 @@ class Trainer:
         self.model = model.to(self.device)
         self.average: AveragedModel | None = None
         self.critic: Critic | None = None
-        self.writer: SummaryWriter | None = None
         weights = settings.synthesis.lifter_weights, settings.synthesis.encoder_weights
         reads = settings.start_from, Path(self.root), *weights
         self.progress = Progress(settings, self.model, self.device, started, reads)
@@ -97,8 +95,14 @@ class Trainer:
 
     def run(self) -> None:
         with self.progress:
-            self.train()
-            self.finish()
+            try:
+                self.train()
+                self.finish()
+            except (SystemExit, UserError):
+                # What there is to see of a run that was stopped, if the disk holds it.
+                with suppress(OSError):
+                    self.report()
+                raise
 
     def train(self) -> None:
         stages = self.settings.stages
@@ -112,8 +116,6 @@ class Trainer:
                 self.train_lifter()
             else:
                 self.train_synthesis()
-            if self.writer:
-                self.writer.close()
 
     def train_lifter(self) -> None:
         """2D keypoints to 3D pose; all poses fit into memory."""
@@ -138,14 +140,13 @@ class Trainer:
             fused=True,
         )
         stepper = Stepper("lifter", optimizer)
-        first = self.restore("lifter", {"lifter": stepper})
+        first = self.progress.restore("lifter", {"lifter": stepper})
         model.train()
-        with self.bar("lifter", range(first, steps), steps) as bar:
-            for step in bar:
+        with self.watch("lifter", range(first, steps), LIFTER_LOG_EVERY, settings.batch_size) as watch:
+            for step in watch:
                 set_rates(optimizer, step, steps)
-                items = draw(len(poses["valid"]), settings.batch_size - turned, self.settings.seed, step).to(
-                    self.device
-                )
+                items = draw(len(poses["valid"]), settings.batch_size - turned, self.settings.seed, step)
+                items = items.to(self.device)
                 batch = {name: value[items] for name, value in poses.items()}
                 if virtual:
                     more = to_device(virtual.draw(turned, step_generator(self.settings.seed, step)), self.device)
@@ -154,10 +155,11 @@ class Trainer:
                 losses = objective(batch)
                 stepper.backward(losses["pose"])
                 stepper.step(step, losses)
-                if step % LIFTER_LOG_EVERY == 0 or step + 1 == steps:
+                watch.add(losses)
+                if watch.is_due(step):
                     self.faults.tell(dataset)
-                    self.log("lifter", step, losses, bar, stepper)
-                self.save_now_and_then("lifter", step + 1, steps, {"lifter": stepper})
+                    watch.log(step, [stepper], faults=len(self.faults))
+                self.save_now_and_then(watch, step + 1, {"lifter": stepper})
 
     def train_synthesis(self) -> None:
         """The whole model, end to end, on pairs of views; against a discriminator, if the loss is adversarial."""
@@ -170,10 +172,12 @@ class Trainer:
             for part in (model.encoder, model.decoder, objective.perceptual, critic):
                 if part:
                     part.compile()
-        rates = [(model.decoder, 1.0), (model.encoder, settings.encoder_rate), (model.lifter, settings.lifter_rate)]
-        for part, rate in rates:
-            part.requires_grad_(rate > 0)
-        groups = [dict(params=part.parameters(), lr=rate * settings.learning_rate) for part, rate in rates if rate > 0]
+        rates = {"decoder": 1.0, "encoder": settings.encoder_rate, "lifter": settings.lifter_rate}
+        groups = []
+        for name, rate in rates.items():
+            part = model.get_submodule(name).requires_grad_(rate > 0)
+            if rate > 0:
+                groups.append(dict(params=part.parameters(), lr=rate * settings.learning_rate, name=name))
         scaled = self.precision is torch.float16
         steppers = {"synthesis": Stepper("synthesis", self.make_optimizer(groups), CLIP_NORM, scaled)}
         if critic:
@@ -189,7 +193,7 @@ class Trainer:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.average))
         extra = {"discriminator": critic, "average": self.average, "validation": self.make_validation()}
         parts = {**steppers, **extra}
-        first = self.restore("synthesis", parts)
+        first = self.progress.restore("synthesis", parts)
         draws = self.draws(dataset, range(first, settings.steps))
         loader = DataLoader(
             dataset,
@@ -199,15 +203,18 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
             # Its own random numbers: it would take one from those of the training, at a resume once more.
             generator=torch.Generator(),
-            worker_init_fn=ignore_signals,
+            worker_init_fn=heed_parent,
         )
+        # Always the same ones, to see them become better.
+        examples = collate(list(even_subset(dataset, ROWS, self.settings.seed))) if self.first else None
+        augmentation = critic and critic.augmentation
+        followed = {"augmentation": augmentation.probability} if augmentation else {}
+        batches = self.readable(loader, dataset)
         model.train()
-        # Closed whatever happens: the workers leave when they are told to, not at a signal.
-        with (
-            closing(self.readable(loader, dataset)) as batches,
-            self.bar("synthesis", range(first, settings.steps), settings.steps) as bar,
-        ):
-            for step in bar:
+        with self.watch("synthesis", range(first, settings.steps), settings.log_every, settings.batch_size) as watch:
+            if not first:
+                watch.show(0, self.result()[0], examples)
+            for step in watch:
                 if settings.cosine:
                     set_rates(steppers["synthesis"].optimizer, step, settings.steps)
                 shown, samples = [], []
@@ -217,6 +224,8 @@ class Trainer:
                         with autocast(self.device, self.precision):
                             losses, found = objective(batch)
                         steppers["synthesis"].backward(total(losses) / draws.passes)
+                    # Pairs without a person in them, for which others were taken.
+                    watch.add(losses, skipped=batch["skipped"].float().mean())
                     shown.append((found["image"].detach().float(), batch["image_b"]))
                     samples += batch["name"]
                 steppers["synthesis"].step(step, losses, samples)
@@ -226,23 +235,15 @@ class Trainer:
                             with autocast(self.device, self.precision):
                                 judged = judging(*pictures, penalise=step % R1_INTERVAL == 0)
                             steppers["critic"].backward(total(judged) / draws.passes)
+                        watch.add(judged)
                     steppers["critic"].step(step, judged, samples)
-                    losses |= judged
                 if self.average:
                     self.average.update_parameters(model)
-                if step % settings.log_every == 0 or step + 1 == settings.steps:
+                if watch.is_due(step):
                     self.faults.tell(dataset)
-                    self.log("synthesis", step, losses, bar, *steppers.values())
-                    if self.first:
-                        # Pairs without a person in them, and broken files, for which others were taken.
-                        self.writer.add_scalar("synthesis/skipped", batch["skipped"].float().mean(), step)
-                        self.writer.add_scalar("synthesis/faults", len(self.faults), step)
-                        if critic and critic.augmentation:
-                            self.writer.add_scalar("synthesis/augmentation", critic.augmentation.probability, step)
-                if self.first and step % (10 * settings.log_every) == 0:
-                    rows = [list(images[:8]) for images in (batch["image_a"], *shown[-1])]
-                    self.writer.add_image("source, output, target", np.array(mosaic(rows)), step, dataformats="HWC")
-                self.save_now_and_then("synthesis", step + 1, settings.steps, parts)
+                    watch.log(step, steppers.values(), faults=len(self.faults), **followed)
+                watch.show(step + 1, self.result()[0], examples)
+                self.save_now_and_then(watch, step + 1, parts)
 
     def draws(self, dataset: PairDataset, steps: range) -> Draws:
         settings = self.settings.synthesis
@@ -324,9 +325,15 @@ class Trainer:
         write_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(scores, indent=1)))
         extra = dict(root=str(Path(self.root).absolute()), metrics=scores)
         save_model(folder / "model.safetensors", model, extra, discriminator)
-        print_table(scores)
+        print(f"\n{score_table(scores)}\n\ntime        {scores['seconds']:.0f} s")
+        print(f"report      {self.report(scores)}")
         print(f"preview     {folder / 'preview.png'}")
         print(f"checkpoint  {folder / 'model.safetensors'}")
+
+    def report(self, scores: dict[str, Any] | None = None) -> Path | None:
+        return (
+            write_report(self.folder, self.settings, self.device, self.progress.seconds, scores) if self.first else None
+        )
 
     def result(self) -> tuple[HumanViewSynthesis, Discriminator | None]:
         """What is evaluated and saved."""
@@ -369,41 +376,17 @@ class Trainer:
             self.faults.note(chain(*batch["faults"]), dataset)
             yield batch
 
-    def restore(self, stage: str, parts: dict[str, Any]) -> int:
-        first = self.progress.restore(stage, parts)
-        # What is done again hides what was written of it before. That goes by steps alone, so each stage has a folder.
-        if self.first:
-            self.writer = SummaryWriter(str(self.folder / "tensorboard" / stage), purge_step=first)
-        return first
+    def watch(self, stage: str, steps: range, log_every: int, images: int) -> Watch:
+        return Watch(self.folder, stage, steps, log_every, images, self.device)
 
-    def save_now_and_then(self, stage: str, done: int, steps: int, parts: dict[str, Any]) -> None:
+    def save_now_and_then(self, watch: Watch, done: int, parts: dict[str, Any]) -> None:
+        steps = watch.steps.stop
         due = done % self.settings.checkpoint_every == 0 or done == steps
         if due and "validation" in parts and self.first:
-            for name, value in parts["validation"](done, *self.result()).items():
-                self.writer.add_scalar(f"validation/{name}", value, done - 1)
+            watch.score(done, parts["validation"](done, *self.result()))
         if due or self.progress.asked:
-            # A run that goes on from here will not write again what was before.
-            if self.writer:
-                self.writer.flush()
-            self.progress.save(stage, done, steps, parts)
-
-    def log(self, stage: str, step: int, losses: dict[str, Tensor], bar: tqdm, *steppers: Stepper) -> None:
-        """Losses of a step, and how many steps were left out; waits for the device and the other processes."""
-        losses = distribute.mean(losses)
-        values = {name: value.item() for name, value in losses.items()}
-        for stepper in steppers:
-            if (count := stepper.check()) and self.first:
-                tqdm.write(f"note: {stepper.name}: {count} steps were not finite and left out", file=sys.stderr)
-        values["total"] = sum(WEIGHTS[name] * value for name, value in values.items())
-        if self.first:
-            for name, value in values.items():
-                self.writer.add_scalar(f"{stage}/{name}", value, step)
-            self.writer.add_scalar(f"{stage}/left_out", sum(stepper.skipped for stepper in steppers), step)
-        bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
-
-    @staticmethod
-    def bar(name: str, steps: range, total: int) -> tqdm:
-        return tqdm(steps, name, initial=steps.start, total=total, mininterval=1, disable=not distribute.is_first())
+            watch.flush()
+            self.progress.save(watch.stage, done, steps, parts)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:
@@ -425,26 +408,6 @@ def make_sample_capture(data: DataSettings) -> Path:
         return make_sample(settings=SampleSettings(subjects=data.sample_subjects, frames=data.sample_frames, **size))
     except ValueError as error:
         raise UserError(f"the sample capture: {error}") from error
-
-
-def print_table(scores: dict[str, Any]) -> None:
-    rows = dict(
-        psnr="PSNR (dB)",
-        ssim="SSIM",
-        lpips="LPIPS",
-        psnr_foreground="foreground PSNR (dB)",
-        psnr_foreground_background_baseline="  of the constant background",
-        psnr_foreground_copy_baseline="  of the source image",
-        mpjpe_mm="MPJPE (mm)",
-    )
-    columns = {"held-out frames": scores}
-    if "held_out_subjects" in scores:
-        columns["held-out subjects"] = scores["held_out_subjects"]
-    print(f"\n{'on novel views':30s}" + "".join(f"{title:>19s}" for title in columns))
-    for name, title in rows.items():
-        if name in scores:
-            print(f"{title:30s}" + "".join(f"{column[name]:19.2f}" for column in columns.values()))
-    print(f"\ntime        {scores['seconds']:.0f} s")
 
 
 def parse_settings(arguments: list[str]) -> TrainSettings:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from . import metrics
 from .models import HumanViewSynthesis
-from .pictures import draw_skeleton, latent_to_rgb, mosaic
+from .pictures import draw_skeleton, error_to_rgb, latent_to_rgb, mosaic
 
 # dB; the error of one grey level everywhere is 48 dB.
 HIGHEST_PSNR = 60.0
@@ -103,7 +103,7 @@ def score(
 
 @torch.no_grad()
 def draw_pairs(model: HumanViewSynthesis, batch: dict[str, Any]) -> Image:
-    """One row a pair: source, lifted pose in the target view, latent, output, target."""
+    """One row a pair: source, lifted and true pose in the target view, latent, output, target, error."""
     batch = to_device(batch, next(model.parameters()).device)
     was_training = model.training
     model.eval()
@@ -111,10 +111,12 @@ def draw_pairs(model: HumanViewSynthesis, batch: dict[str, Any]) -> Image:
     model.train(was_training)
     camera_a, camera_b = batch["camera_a"], batch["camera_b"]
     root = camera_a.to_camera(batch["points"])[:, model.skeleton.root, None]
-    seen = camera_b.project(camera_a.to_world(root + found["lifted"]))
+    lifted = camera_b.project(camera_a.to_world(root + found["lifted"]))
+    true = camera_b.project(batch["points"])
+    errors = error_to_rgb(found["image"], batch["image_b"])
     blank = torch.ones_like(batch["image_b"][0])
     rows = []
     for i, latent in enumerate(latent_to_rgb(found["latent"])):
-        pose = draw_skeleton(blank, seen[i], batch["valid"][i], model.skeleton)
-        rows.append([batch["image_a"][i], pose, latent, found["image"][i], batch["image_b"][i]])
-    return mosaic(rows, ["source", "lifted pose", "latent", "output", "target"])
+        poses = [draw_skeleton(blank, pose[i], batch["valid"][i], model.skeleton) for pose in (lifted, true)]
+        rows.append([batch["image_a"][i], *poses, latent, found["image"][i], batch["image_b"][i], errors[i]])
+    return mosaic(rows, ["source", "lifted pose", "true pose", "latent", "output", "target", "error"])

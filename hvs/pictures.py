@@ -1,4 +1,4 @@
-"""Pictures of tensors, to look at: latents as colours, skeletons over images, mosaics with captions."""
+"""Pictures of tensors, to look at: latents and errors as colours, skeletons over images, mosaics with captions."""
 
 from collections.abc import Sequence
 
@@ -14,6 +14,11 @@ from .geometry import Skeleton
 GAP = 4
 CAPTION = 18
 NARROWEST = 96
+# Joints are drawn at most so many pixels away.
+FARTHEST = 1e4
+# The error of the brightest colour, and the colours from none to that: black, violet, red, yellow, white.
+BRIGHTEST_ERROR = 0.5
+HEAT = ((0, 0, 4), (87, 16, 110), (204, 61, 54), (250, 179, 24), (252, 255, 200))
 PART_COLOURS = {"body": (255, 140, 0), "left_hand": (0, 170, 255), "right_hand": (120, 220, 60), "face": (255, 80, 160)}
 
 
@@ -27,7 +32,8 @@ def latent_to_rgb(latent: Tensor) -> Tensor:
 
     The components are those of the whole batch, so a colour means the same in all its pictures.
     """
-    values = latent.detach().float().movedim(1, -1)  # [B, h, w, C]
+    # The decomposition refuses what is not finite.
+    values = latent.detach().float().nan_to_num(0.0, 0.0, 0.0).movedim(1, -1)  # [B, h, w, C]
     flat = values.flatten(0, 2)
     flat = flat - flat.mean(0)
     components = torch.linalg.eigh(flat.T @ flat).eigenvectors[:, -3:].flip(-1)  # [C, up to 3]
@@ -38,8 +44,20 @@ def latent_to_rgb(latent: Tensor) -> Tensor:
     return (0.5 + 0.5 * colours / spread).unflatten(0, values.shape[:3]).movedim(-1, 1)
 
 
+def error_to_rgb(output: Tensor, target: Tensor) -> Tensor:
+    """How far pictures [..., 3, H, W] in 0..1 are from others, mean over red, green and blue, as colours of heat.
+
+    Black is no error, white one of half the range or more, or one that is not finite.
+    """
+    error = (output.detach().float().clamp(0, 1) - target.float()).abs().mean(-3) / BRIGHTEST_ERROR
+    colours = torch.tensor(HEAT, device=error.device) / 255  # [K, 3]
+    place = error.nan_to_num(1.0).clamp(0, 1) * (len(HEAT) - 1)
+    below = place.long().clamp(max=len(HEAT) - 2)
+    return torch.lerp(colours[below], colours[below + 1], (place - below)[..., None]).movedim(-1, -3)
+
+
 def draw_skeleton(image: Tensor, keypoints: Tensor, valid: Tensor, skeleton: Skeleton) -> Tensor:
-    """The picture [3, H, W] with the skeleton's edges over it, where both joints are valid.
+    """The picture [3, H, W] with the skeleton's edges over it, where both joints are valid and finite.
 
     Args:
         image: in 0..1, [3, H, W].
@@ -49,6 +67,8 @@ def draw_skeleton(image: Tensor, keypoints: Tensor, valid: Tensor, skeleton: Ske
     picture = Image.fromarray(to_uint8(image))
     draw = ImageDraw.Draw(picture)
     width = max(1, picture.height // 128)
+    valid = valid & keypoints.isfinite().all(-1)
+    keypoints = keypoints.clamp(-FARTHEST, FARTHEST)
     for i, j in skeleton.edges:
         if valid[i] and valid[j]:
             part = next(name for name, (start, stop) in skeleton.parts.items() if start <= max(i, j) < stop)
