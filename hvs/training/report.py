@@ -47,9 +47,9 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.5em; margin-bottom: 0; } h2 { font-size: 1.15em; margin: 2em 0 .6em; }
 p, figcaption, summary, svg text { color: var(--dim); } figcaption b { color: var(--ink); }
 table { border-collapse: collapse; margin-bottom: 1.2em; }
-td, th { padding: .15em 1.2em .15em 0; border-bottom: 1px solid var(--rule); text-align: left;
-  font-weight: normal; vertical-align: top; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; } thead th { color: var(--dim); }
+td, th { padding: .15em 1.2em .15em 0; border-bottom: 1px solid var(--rule);
+  text-align: left; font-weight: normal; vertical-align: top; } td.number, th.number { text-align: right;
+  font-variant-numeric: tabular-nums; } thead th { color: var(--dim); }
 td.of { padding-left: 1.2em; color: var(--dim); }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(310px, 1fr)); gap: 1em 1.5em; }
 figure { margin: 0 0 1em; } img { max-width: 100%; display: block; } svg { width: 100%; display: block; }
