@@ -79,6 +79,13 @@ def test_the_mode_of_the_model_is_restored(model, batch, training):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_a_drawn_pair_is_a_row_of_five_pictures(model, batch):
+def test_a_drawn_pair_is_a_row_of_seven_pictures(model, batch):
     picture = draw_pairs(model, batch)
-    assert picture.width > 5 * 96 and picture.height > 3 * 96
+    assert 7 * 96 < picture.width < 8 * 96 and picture.height > 3 * 96
+
+
+def test_a_broken_model_is_drawn_too(model, batch):
+    """When something is wrong is when one wants to look."""
+    for parameter in model.parameters():
+        parameter.data.fill_(torch.nan)
+    assert draw_pairs(model, batch).width > 7 * 96

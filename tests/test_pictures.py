@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
-from hvs.pictures import CAPTION, GAP, draw_skeleton, latent_to_rgb, mosaic, to_uint8
+from hvs.pictures import CAPTION, GAP, draw_skeleton, error_to_rgb, latent_to_rgb, mosaic, to_uint8
 
 
 def test_to_uint8_rounds_and_clamps():
@@ -59,3 +59,29 @@ def test_mosaic_has_every_picture_in_its_place():
 
 def test_small_pictures_are_enlarged():
     assert mosaic([[torch.zeros(3, 20, 32)]]).size == (96, 60)
+
+
+def test_errors_become_colours_from_black_to_white():
+    target = torch.full((2, 3, 1, 4), 0.4)
+    output = target + torch.tensor([0.0, 0.1, -0.3, torch.nan])
+    colours = error_to_rgb(output, target)
+    assert colours.shape == (2, 3, 1, 4)
+    brightness = colours.mean(1)[:, 0]
+    assert (brightness.diff(dim=-1) > 0.05).all()
+    assert (brightness[:, 0] < 0.01).all() and (brightness[:, 3] > 0.9).all()
+    # What is beyond the range of pictures is as wrong as its end.
+    assert torch.equal(error_to_rgb(target + 7, target), error_to_rgb(target + 0.6, target))
+
+
+def test_what_is_not_finite_is_left_out_or_grey():
+    keypoints = torch.full((17, 2), 10.0)
+    keypoints[1] = torch.tensor([torch.inf, torch.nan])
+    image = torch.zeros(3, 16, 16)
+    valid = torch.zeros(17, dtype=torch.bool)
+    valid[:2] = True
+    assert torch.equal(draw_skeleton(image, keypoints, valid, HUMAN36M), image)
+    keypoints[1] = torch.tensor([1e30, 10.0])
+    assert (draw_skeleton(image, keypoints, valid, HUMAN36M)[:, 10, 10:] > 0).any(0).all()
+    latent = torch.randn(1, 4, 2, 2)
+    latent[0, 0, 0, 0] = torch.nan
+    assert latent_to_rgb(latent).isfinite().all()

@@ -13,6 +13,7 @@ import train
 from hvs.checkpoint import save_model
 from hvs.config import PRESETS
 from hvs.data.stores import Store, write_store
+from hvs.training.history import History
 
 
 def test_a_capture_without_others_is_scored_on_its_own(settings, capture, capsys):
@@ -44,19 +45,18 @@ def test_a_run_trains_evaluates_and_leaves_its_results(settings, capsys):
     assert model.settings == settings.model
     printed = capsys.readouterr().out
     assert "preview.png" in printed and "model.safetensors" in printed and "held-out subjects" in printed
-    assert list((settings.run / "tensorboard").iterdir())
+    assert len(list(settings.run.glob("tensorboard/*/*"))) == 2
+    assert [path.name for path in sorted(settings.run.glob("pictures/*"))] == ["0000000.png", "0000004.png"]
+    page = (settings.run / "report.html").read_text()
+    assert "held-out subjects" in page and "Stage lifter" in page and "Stage synthesis" in page
 
 
 def test_losses_fall(settings):
     """The same pairs again and again must become known."""
     settings = replace(settings, stages=("synthesis",), synthesis=replace(settings.synthesis, steps=60, log_every=1))
-    seen = []
-
-    class Watch(train.Trainer):
-        def log(self, stage, step, losses, *_):
-            seen.append(losses["pixel"].item())
-
-    Watch(settings).train_synthesis()
+    train.Trainer(settings).train_synthesis()
+    seen = [entry["losses"]["pixel"] for entry in History(settings.run).read() if "losses" in entry]
+    assert len(seen) >= 10
     assert sum(seen[-5:]) < 0.7 * sum(seen[:5])
     # From the start pictures are about as bright as pictures.
     assert max(seen) < 1

@@ -45,7 +45,7 @@ class Means:
         """Add scalars by name."""
         found = torch.stack([value.detach().float() for value in values.values()])
         finite = found.isfinite()
-        sums = torch.stack((found.where(finite, 0.0), finite.float()))
+        sums = torch.stack((found.nan_to_num(0.0, 0.0, 0.0), finite.to(found.dtype)))
         key = tuple(values)
         self._sums[key] = self._sums[key].add_(sums) if key in self._sums else sums
 

@@ -23,6 +23,7 @@ from hvs.models.layers import SecondMoment
 from hvs.runtime import UserError
 from hvs.training import distribute
 from hvs.training import stepper as stepper_module
+from hvs.training.monitor import Means, Watch
 from hvs.training.objectives import Critic, LifterObjective
 from hvs.training.stepper import Stepper
 
@@ -61,20 +62,15 @@ class DoubleCritic(Critic):
 
 
 class Watched(train.Trainer):
-    """A training in float64, whose sums hardly depend on their order, that keeps its losses and is not evaluated."""
+    """A training in float64, whose sums hardly depend on their order, that is not evaluated."""
 
     def __init__(self, chosen):
         super().__init__(chosen)
         self.model.double()
-        self.curve = []
 
     def make_critic(self):
         critic = super().make_critic()
         return critic and DoubleCritic(critic.discriminator, critic.augmentation).double()
-
-    def log(self, stage, step, losses, *rest):
-        super().log(stage, step, losses, *rest)
-        self.curve.append({name: value.item() for name, value in distribute.mean(losses).items()})
 
     def finish(self):
         pass
@@ -102,16 +98,27 @@ def no_less_than_double(*_):
 def train_all(folder):
     """Loss curves and weights of all trainings, by name, and which numbers come up next at random."""
     found = {}
+    curve = []
+    take = Means.take
+
+    def keep(self):
+        curve.append(take(self))
+        return curve[-1]
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Means, "take", keep)
+        # Pictures are drawn in single precision.
+        patch.setattr(Watch, "show", lambda *_: None)
         patch.setattr(train, "to_device", batch_in_double)
         patch.setattr(train, "autocast", no_less_than_double)
         patch.setattr(train, "LIFTER_LOG_EVERY", 1)
         for name, chosen in settings(folder).items():
+            curve.clear()
             trainer = Watched(replace(chosen, run=folder / f"{name} of {distribute.world()}"))
             trainer.run()
             parts = [trainer.model, trainer.critic, trainer.average]
             states = [part.state_dict() for part in parts if part]
-            found[name] = {"curve": trainer.curve, "states": states, "random": torch.rand(3)}
+            found[name] = {"curve": curve.copy(), "states": states, "random": torch.rand(3)}
     return found
 
 

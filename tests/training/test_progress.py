@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import hvs
 import train
+from hvs.training.history import History
 from hvs.training.state import Checkpoints
 
 from .states import same
@@ -79,9 +80,11 @@ def test_a_resumed_run_logs_every_step_once(settings, killed):
             event.step for event in EventAccumulator(str(settings.run / "tensorboard" / stage)).Reload().Scalars(tag)
         ]
 
-    assert steps("synthesis", "synthesis/pixel") == [0, 1, 2, 3, 4]
-    assert steps("synthesis", "validation/psnr_foreground") == [1, 3, 4]
-    assert steps("lifter", "lifter/pose") == [0, 3]
+    assert steps("synthesis", "losses/pixel") == [1, 2, 3, 4, 5]
+    assert steps("synthesis", "validation/psnr_foreground") == [2, 4, 5]
+    assert steps("lifter", "losses/pose") == [1, 2, 3, 4]
+    history = [(entry["stage"], entry["step"]) for entry in History(settings.run).read() if "losses" in entry]
+    assert history == [("lifter", step) for step in range(1, 5)] + [("synthesis", step) for step in range(1, 6)]
 
 
 def test_without_resume_a_run_begins_and_the_one_before_is_kept(settings):
@@ -159,6 +162,7 @@ def test_a_signal_finishes_the_step_and_says_how_to_go_on(settings, number):
     os.killpg(process.pid, number)
     said, error = process.communicate()
     assert process.returncode == 0 and "Traceback" not in error
+    assert "stopped or going on" in (settings.run / "report.html").read_text()
     (line,) = [line for line in said.splitlines() if "stopped" in line]
     step = Checkpoints(settings.run).load()["step"]
     assert (
