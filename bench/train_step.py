@@ -4,6 +4,8 @@
     python -m bench.train_step --json FILE           for the record
     python -m bench.train_step --profile trace.json  what a step does, for Perfetto or chrome://tracing
 
+Needs torch, torchvision, triton and numpy alone, and lpips for `--image-loss vgg` and `lpips`.
+
 The model has its full size; poses are the sample's, pictures are noise, and all weights are random: a step costs the
 same whatever they are. The baseline (bench/baseline.py) is eager and in float32, with contiguous tensors and torch's
 own choice of an AdamW. Both take turns, and on a GPU the time is that from launch to launch, Python included.
