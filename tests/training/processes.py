@@ -60,21 +60,29 @@ class DoubleCritic(Critic):
         return super().forward(fake.double(), real, penalise)
 
 
-class Watched(train.Trainer):
-    """A training in float64, whose sums hardly depend on their order, that keeps its losses and is not evaluated."""
+class Curve(train.Watch):
+    """Keeps the losses of every pass, by name, as means over the processes; draws nothing."""
+
+    passes = []
+
+    def add(self, losses, **others):
+        super().add(losses, **others)
+        self.passes.append({name: value.item() for name, value in distribute.mean(losses).items()})
+
+    def show(self, *_):
+        pass
+
+
+class Double(train.Trainer):
+    """A training in float64, whose sums hardly depend on their order; it is not evaluated."""
 
     def __init__(self, chosen):
         super().__init__(chosen)
         self.model.double()
-        self.curve = []
 
     def make_critic(self):
         critic = super().make_critic()
         return critic and DoubleCritic(critic.discriminator, critic.augmentation).double()
-
-    def log(self, stage, step, losses, *rest):
-        super().log(stage, step, losses, *rest)
-        self.curve.append({name: value.item() for name, value in distribute.mean(losses).items()})
 
     def finish(self):
         pass
@@ -105,13 +113,14 @@ def train_all(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "to_device", batch_in_double)
         patch.setattr(train, "autocast", no_less_than_double)
-        patch.setattr(train, "LIFTER_LOG_EVERY", 1)
+        patch.setattr(train, "Watch", Curve)
         for name, chosen in settings(folder).items():
-            trainer = Watched(replace(chosen, run=folder / f"{name} of {distribute.world()}"))
+            patch.setattr(Curve, "passes", [])
+            trainer = Double(replace(chosen, run=folder / f"{name} of {distribute.world()}"))
             trainer.run()
             parts = [trainer.model, trainer.critic, trainer.average]
             states = [part.state_dict() for part in parts if part]
-            found[name] = {"curve": trainer.curve, "states": states, "random": torch.rand(3)}
+            found[name] = {"curve": Curve.passes, "states": states, "random": torch.rand(3)}
     return found
 
 
