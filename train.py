@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
@@ -47,7 +47,7 @@ from hvs.runtime import (
 )
 from hvs.training import distribute
 from hvs.training.faults import Faults
-from hvs.training.interrupt import ignore_signals
+from hvs.training.interrupt import heed_parent
 from hvs.training.monitor import ROWS, Watch
 from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, total
 from hvs.training.progress import Progress
@@ -145,9 +145,8 @@ class Trainer:
         with self.watch("lifter", range(first, steps), LIFTER_LOG_EVERY, settings.batch_size) as watch:
             for step in watch:
                 set_rates(optimizer, step, steps)
-                items = draw(len(poses["valid"]), settings.batch_size - turned, self.settings.seed, step).to(
-                    self.device
-                )
+                items = draw(len(poses["valid"]), settings.batch_size - turned, self.settings.seed, step)
+                items = items.to(self.device)
                 batch = {name: value[items] for name, value in poses.items()}
                 if virtual:
                     more = to_device(virtual.draw(turned, step_generator(self.settings.seed, step)), self.device)
@@ -170,7 +169,7 @@ class Trainer:
         self.critic = critic = self.make_critic()
         objective = SynthesisObjective(model, self.settings.lifter.weigh_parts, self.load_perceptual(), critic)
         if self.settings.compile:
-            for part in (model.encoder, model.decoder, objective.perceptual, critic and critic.discriminator):
+            for part in (model.encoder, model.decoder, objective.perceptual, critic):
                 if part:
                     part.compile()
         rates = {"decoder": 1.0, "encoder": settings.encoder_rate, "lifter": settings.lifter_rate}
@@ -204,18 +203,15 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
             # Its own random numbers: it would take one from those of the training, at a resume once more.
             generator=torch.Generator(),
-            worker_init_fn=ignore_signals,
+            worker_init_fn=heed_parent,
         )
         # Always the same ones, to see them become better.
         examples = collate(list(even_subset(dataset, ROWS, self.settings.seed))) if self.first else None
         augmentation = critic and critic.augmentation
         followed = {"augmentation": augmentation.probability} if augmentation else {}
+        batches = self.readable(loader, dataset)
         model.train()
-        # Closed whatever happens: the workers leave when they are told to, not at a signal.
-        with (
-            closing(self.readable(loader, dataset)) as batches,
-            self.watch("synthesis", range(first, settings.steps), settings.log_every, settings.batch_size) as watch,
-        ):
+        with self.watch("synthesis", range(first, settings.steps), settings.log_every, settings.batch_size) as watch:
             if not first:
                 watch.show(0, self.result()[0], examples)
             for step in watch:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything of the rasteriser that needs a GPU: tests, memory checks, benches. Needs torch, triton, numpy, pytest,
-# pytest-benchmark, hypothesis and matplotlib, nothing else.
+# Everything of the rasteriser that needs a GPU: tests, memory checks, benches; and the bench of a training step. Needs
+# torch, torchvision, triton, numpy, pytest, pytest-benchmark, hypothesis and matplotlib, nothing else.
 #
 #     bench/on_gpu.sh [folder of the results, bench/results by default]
 set -uo pipefail
@@ -18,4 +18,5 @@ if command -v compute-sanitizer > /dev/null; then
     done
 fi
 python -m bench --json "$results/$name.json" --plots "$results/$name.png" || status=1
+python -m bench.train_step --json "$results/train_step_$name.json" || status=1
 exit $status

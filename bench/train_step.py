@@ -4,6 +4,8 @@
     python -m bench.train_step --json FILE           for the record
     python -m bench.train_step --profile trace.json  what a step does, for Perfetto or chrome://tracing
 
+Needs torch, torchvision, triton and numpy alone, and lpips for `--image-loss vgg` and `lpips`.
+
 The model has its full size; poses are the sample's, pictures are noise, and all weights are random: a step costs the
 same whatever they are. The baseline (bench/baseline.py) is eager and in float32, with contiguous tensors and torch's
 own choice of an AdamW. Both take turns, and on a GPU the time is that from launch to launch, Python included.
@@ -48,14 +50,15 @@ PRECISIONS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp3
 
 @dataclass(frozen=True)
 class Setup:
-    """What is measured; the baseline leaves precision and compilation out."""
+    """What is measured; the baseline is in float32, and neither compiled nor sparing."""
 
     device: str
     resolution: int
     batch_size: int
     precision: torch.dtype
-    image_loss: str
-    compiled: bool
+    image_loss: str = "pixel"
+    compiled: bool = False
+    save_memory: bool = False
 
     def __str__(self) -> str:
         side = self.resolution
@@ -81,6 +84,8 @@ class Step:
         self.compiled = setup.compiled and not baseline
         if not baseline:
             model.decoder.to(memory_format=torch.channels_last)
+            if setup.save_memory:
+                model.decoder.save_memory()
         if self.compiled:
             self.objective.compile(**COMPILATION)
 
@@ -176,7 +181,8 @@ def measure_step(setup: Setup, seconds: float, with_baseline: bool) -> dict[str,
     steps = {"": Step(setup, baseline=False)}
     if with_baseline:
         steps["baseline_"] = Step(setup, baseline=True)
-    row: dict[str, Any] = dict(name=str(setup), image_loss=setup.image_loss, compiled=setup.compiled)
+    chosen = dict(image_loss=setup.image_loss, compiled=setup.compiled, save_memory=setup.save_memory)
+    row: dict[str, Any] = dict(name=str(setup)) | chosen
     for name, step in steps.items():
         # Before all else: the first step makes the optimiser's moments.
         step()
@@ -230,7 +236,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--precision", choices=("auto", *PRECISIONS.values()), default="auto")
     parser.add_argument("--image-loss", choices=("pixel", "vgg", "lpips"), default="pixel", help="vgg and lpips: lpips")
     parser.add_argument("--seconds", type=float, default=10.0, help="to spend on each timing")
-    parser.add_argument("--no-compile", action="store_true", help="our step without torch.compile")
+    parser.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, default=on_gpu, help="our step, by torch.compile"
+    )
+    parser.add_argument("--save-memory", action="store_true", help="our decoder computes its largest images twice")
     parser.add_argument("--no-baseline", action="store_true", help="our step alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows, with device and versions")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="write a torch.profiler trace of the first size")
@@ -240,7 +249,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     precision = choose_precision(options.precision, torch.device(options.device))
-    shared = precision, options.image_loss, not options.no_compile
+    shared = precision, options.image_loss, options.compile, options.save_memory
     setups = [Setup(options.device, side, options.batch_size, *shared) for side in options.resolution]
     # Sizes do not change, and grouped convolutions gain most by the search: a favour to the baseline above all.
     torch.backends.cudnn.benchmark = True

@@ -69,6 +69,16 @@ class Decoder(nn.Module):
             x = block(x, style)
         return 0.5 * (self.to_rgb(x, style) + 1)
 
+    def save_memory(self) -> None:
+        """Let the layers of the largest images, of the latent's size and more, keep nothing but their input.
+
+        They are a few of the layers and hold most of what the backward pass needs, which then computes it once more.
+        """
+        for part in (self.stem, self.up[-1], self.merge[-1], self.outer, self.to_rgb):
+            for layer in part.modules():
+                if isinstance(layer, ModulatedConv):
+                    layer.recompute = True
+
     @torch.no_grad()
     def start_quiet(self) -> None:
         """Shrink the weights of a new decoder that make its first pictures loud and its channels differ by style.

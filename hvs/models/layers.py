@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)
@@ -166,7 +167,12 @@ class ModulatedConv(nn.Module):
         stride: 1; or 2, which blurs before a convolution and after a transposed one.
         transposed: scale the image up by the stride instead of down.
         activation: False leaves out the demodulation and the leaky ReLU, as the last layer does.
+
+    Attributes:
+        recompute: keep nothing but the input for the backward pass, which computes the rest once more.
     """
+
+    recompute = False
 
     def __init__(
         self,
@@ -195,6 +201,13 @@ class ModulatedConv(nn.Module):
         """Images x [B, in_channels, H, W] and style vectors [B, style_features] -> [B, out_channels, H', W']."""
         if self.blur and not self.transposed:
             x = self.blur(x)
+        # Not a part of what may be computed twice: the statistic moves once.
+        rescale = self.moment(x)
+        if self.recompute:
+            return checkpoint(self._convolve, x, style, rescale, use_reentrant=False, preserve_rng_state=False)
+        return self._convolve(x, style, rescale)
+
+    def _convolve(self, x: Tensor, style: Tensor, rescale: Tensor) -> Tensor:
         # The weight's scale goes into the style and the activation's gain into the demodulation: the same numbers, and
         # fewer passes over images and weights.
         x = modulated_conv2d(
@@ -205,9 +218,10 @@ class ModulatedConv(nn.Module):
             stride=self.stride,
             transposed=self.transposed,
             demodulate=self.activation,
-            rescale=self.moment(x),
+            rescale=rescale,
             gain=GAIN if self.activation else 1.0,
         )
         if self.blur and self.transposed:
             x = self.blur(x)
-        return F.leaky_relu(x, SLOPE) if self.activation else x
+        # In place: nobody needs what it was, and the backward pass then keeps one image less.
+        return F.leaky_relu(x, SLOPE, inplace=True) if self.activation else x

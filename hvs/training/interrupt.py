@@ -1,6 +1,8 @@
 """Signals to stop (Ctrl-C, a scheduler's SIGTERM) are asked for where the work can be stopped, not where they come."""
 
+import os
 import signal
+import threading
 from types import FrameType
 from typing import Any, Self
 
@@ -33,7 +35,19 @@ class Interrupt:
         self.__exit__()
 
 
-def ignore_signals(worker: int = 0) -> None:
-    """For processes that read ahead (``worker_init_fn``): the one they read for ends them, once its step is done."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+def heed_parent(worker: int = 0) -> None:
+    """For processes that read ahead (``worker_init_fn``): none but the one that they read for can end them.
+
+    It has to finish its step, and a terminal or a scheduler may send its signals to all of them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Where there is no such call, the senders of signals cannot be told apart.
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

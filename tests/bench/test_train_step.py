@@ -18,7 +18,7 @@ def bench(monkeypatch):
 
     def run(*arguments):
         options = ["--device", "cpu", "--resolution", "32", "64", "--batch-size", "2"]
-        options += ["--seconds", "0.01", "--no-compile"]
+        options += ["--seconds", "0.01"]
         monkeypatch.setattr(sys, "argv", ["train_step", *options, *map(str, arguments)])
         train_step.main()
 
@@ -55,7 +55,7 @@ def test_a_trace_can_be_read(bench, tmp_path):
 @pytest.mark.parametrize("baseline", [False, True])
 def test_steps_train(bench, baseline):
     """What is timed is a training: every part's weights move, and the loss goes down."""
-    step = train_step.Step(train_step.Setup("cpu", 32, 2, torch.float32, "pixel", False), baseline)
+    step = train_step.Step(train_step.Setup("cpu", 32, 2, torch.float32), baseline)
     before = {name: value.clone() for name, value in step.model.named_parameters()}
     losses = [step()["pixel"].item() for _ in range(8)]
     assert min(losses[4:]) < losses[0]
@@ -64,7 +64,7 @@ def test_steps_train(bench, baseline):
 
 
 def test_parts_leave_no_gradients(bench):
-    step = train_step.Step(train_step.Setup("cpu", 32, 2, torch.float32, "pixel", False), baseline=False)
+    step = train_step.Step(train_step.Setup("cpu", 32, 2, torch.float32), baseline=False)
     step()
     for part in step.parts().values():
         part()

@@ -167,6 +167,13 @@ def test_to_moves_every_tensor():
     }
 
 
+def test_pinning_takes_every_tensor(monkeypatch):
+    """As a loader's `pin_memory` would; there is nothing to pin for without a GPU."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    found = camera().pin_memory()
+    assert isinstance(found, Camera) and torch.equal(found.t, camera().t + 1) and torch.equal(found.K, camera().K + 1)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

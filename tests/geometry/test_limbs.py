@@ -47,3 +47,16 @@ def test_gradients():
 def test_wrong_joint_count_is_named():
     with pytest.raises(ValueError, match=r"points: got shape \(4, 16, 3\), wanted \[..., 17, 3\] for human36m"):
         limb_gaussians(torch.zeros(4, 16, 3), HUMAN36M)
+
+
+def test_inference_first_and_training_after():
+    """The first call leaves nothing behind that a gradient cannot pass."""
+    skeleton = Skeleton("one", ("a", "b"), ((0, 1),), (0.0123,), 0, {"body": (0, 2)}, (0, 0, 0))
+    with torch.inference_mode():
+        limb_gaussians(torch.randn(2, 3), skeleton)
+    points = torch.randn(2, 3, requires_grad=True)
+    means, _, scales = limb_gaussians(points, skeleton)
+    (means.sum() + scales.sum()).backward()
+    assert points.grad.abs().sum() > 0
+    assert scales[0, 1:].tolist() == pytest.approx([0.0123] * 2)
+    assert limb_gaussians(points.double(), skeleton)[2].dtype == torch.float64

@@ -4,6 +4,7 @@ python -m tests.training.processes FOLDER
 """
 
 import sys
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,6 @@ from hvs.models.layers import SecondMoment
 from hvs.runtime import UserError
 from hvs.training import distribute
 from hvs.training import stepper as stepper_module
-from hvs.training.monitor import Means, Watch
 from hvs.training.objectives import Critic, LifterObjective
 from hvs.training.stepper import Stepper
 
@@ -32,11 +32,9 @@ def settings(folder):
     tiny = PRESETS["tiny"]
     base = replace(
         tiny,
-        run=folder / "run",
         device="cpu",
         start_from=folder / "start.safetensors",
         checkpoint_every=1000,
-        # The validation computes in single precision.
         data=replace(tiny.data, root=folder / "capture", validation_pairs=0),
     )
 
@@ -62,8 +60,21 @@ class DoubleCritic(Critic):
         return super().forward(fake.double(), real, penalise)
 
 
-class Watched(train.Trainer):
-    """A training in float64, whose sums hardly depend on their order, that is not evaluated."""
+class Curve(train.Watch):
+    """Keeps the losses of every pass, by name, as means over the processes; draws nothing."""
+
+    passes = []
+
+    def add(self, losses, **others):
+        super().add(losses, **others)
+        self.passes.append({name: value.item() for name, value in distribute.mean(losses).items()})
+
+    def show(self, *_):
+        pass
+
+
+class Double(train.Trainer):
+    """A training in float64, whose sums hardly depend on their order; it is not evaluated."""
 
     def __init__(self, chosen):
         super().__init__(chosen)
@@ -99,27 +110,17 @@ def no_less_than_double(*_):
 def train_all(folder):
     """Loss curves and weights of all trainings, by name, and which numbers come up next at random."""
     found = {}
-    curve = []
-    take = Means.take
-
-    def keep(self):
-        curve.append(take(self))
-        return curve[-1]
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Means, "take", keep)
-        # Pictures are drawn in single precision.
-        patch.setattr(Watch, "show", lambda *_: None)
         patch.setattr(train, "to_device", batch_in_double)
         patch.setattr(train, "autocast", no_less_than_double)
-        patch.setattr(train, "LIFTER_LOG_EVERY", 1)
+        patch.setattr(train, "Watch", Curve)
         for name, chosen in settings(folder).items():
-            curve.clear()
-            trainer = Watched(chosen)
+            patch.setattr(Curve, "passes", [])
+            trainer = Double(replace(chosen, run=folder / f"{name} of {distribute.world()}"))
             trainer.run()
             parts = [trainer.model, trainer.critic, trainer.average]
             states = [part.state_dict() for part in parts if part]
-            found[name] = {"curve": curve.copy(), "states": states, "random": torch.rand(3)}
+            found[name] = {"curve": Curve.passes, "states": states, "random": torch.rand(3)}
     return found
 
 
@@ -239,6 +240,7 @@ def check_scores(folder):
 
 def main():
     folder = Path(sys.argv[1])
+    warnings.showwarning = train.show_warning
     with distribute.one_voice():
         distribute.start("cpu")
         check_together()

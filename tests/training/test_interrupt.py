@@ -1,12 +1,14 @@
 """Signals, sent by a process to itself."""
 
+import multiprocessing
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
-from hvs.training.interrupt import Interrupt, ignore_signals
+from hvs.training.interrupt import Interrupt, heed_parent
 
 NUMBERS = [signal.SIGTERM, signal.SIGINT]
 NAMES = [number.name for number in NUMBERS]
@@ -44,9 +46,33 @@ def test_ignored_signals_stay_ignored(number):
     assert not interrupt.asked and signal.getsignal(number) is signal.SIG_IGN
 
 
-def test_processes_that_read_ahead_ignore_them(number):
-    ignore_signals(0)
-    signal.raise_signal(number)
+def serve(ready):
+    heed_parent()
+    ready.set()
+    time.sleep(60)
+
+
+@pytest.fixture
+def reader():
+    """A process that heeds its parent only."""
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    process = context.Process(target=serve, args=(ready,), daemon=True)
+    process.start()
+    assert ready.wait(60)
+    yield process
+    process.kill()
+
+
+def test_processes_that_read_ahead_heed_only_their_parent(reader):
+    for name in NAMES:
+        # The shell is somebody else.
+        subprocess.run(["sh", "-c", f"kill -{name.removeprefix('SIG')} {reader.pid}"], check=True)
+    reader.join(0.3)
+    assert reader.is_alive()
+    reader.terminate()
+    reader.join()
+    assert reader.exitcode == 0
 
 
 def test_a_second_sigterm_ends_the_process():

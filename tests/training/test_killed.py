@@ -20,7 +20,7 @@ from hvs.training.state import Checkpoints
 
 from .states import same
 
-KILLS = int(os.environ.get("HVS_KILLS", 8))
+KILLS = int(os.environ.get("HVS_KILLS", 3))
 SEED = 5
 
 
