@@ -1,6 +1,7 @@
 """See people from anywhere.
 
 python infer.py orbit                 a turn around a person, from one image of the sample
+
 python infer.py orbit --help          every setting
 """
 

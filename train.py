@@ -1,7 +1,9 @@
 """Train a model.
 
 python train.py                       the sample capture, on any machine, in minutes
+
 python train.py sample-512            the same at 512×512, for a GPU
+
 python train.py sample --help         every setting
 """
 
