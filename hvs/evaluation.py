@@ -102,8 +102,11 @@ def score(
 
 
 @torch.no_grad()
-def draw_pairs(model: HumanViewSynthesis, batch: dict[str, Any]) -> Image:
-    """One row a pair: source, lifted and true pose in the target view, latent, output, target, error."""
+def draw_pairs(model: HumanViewSynthesis, batch: dict[str, Any], widest: int | None = None) -> Image:
+    """One row a pair: source, lifted and true pose in the target view, latent, output, target, error.
+
+    Pictures wider than ``widest`` pixels are made smaller.
+    """
     batch = to_device(batch, next(model.parameters()).device)
     was_training = model.training
     model.eval()
@@ -119,4 +122,5 @@ def draw_pairs(model: HumanViewSynthesis, batch: dict[str, Any]) -> Image:
     for i, latent in enumerate(latent_to_rgb(found["latent"])):
         poses = [draw_skeleton(blank, pose[i], batch["valid"][i], model.skeleton) for pose in (lifted, true)]
         rows.append([batch["image_a"][i], *poses, latent, found["image"][i], batch["image_b"][i], errors[i]])
-    return mosaic(rows, ["source", "lifted pose", "true pose", "latent", "output", "target", "error"])
+    captions = ["source", "lifted pose", "true pose", "latent", "output", "target", "error"]
+    return mosaic(rows, captions, widest)

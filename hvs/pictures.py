@@ -10,9 +10,11 @@ from torch.nn import functional as F
 
 from .geometry import Skeleton
 
-# Pixels between the pictures of a mosaic, height of its captions, and the least width that they fit on.
+# Pixels between the pictures of a mosaic, height of its captions over small pictures, their letters as a part of it and
+# of wider pictures, and the least width that they fit on.
 GAP = 4
 CAPTION = 18
+LETTER, OF_WIDTH = 2 / 3, 1 / 16
 NARROWEST = 96
 # Joints are drawn at most so many pixels away.
 FARTHEST = 1e4
@@ -77,25 +79,35 @@ def draw_skeleton(image: Tensor, keypoints: Tensor, valid: Tensor, skeleton: Ske
     return torch.from_numpy(np.array(picture)).movedim(-1, 0).float() / 255
 
 
-def mosaic(rows: Sequence[Sequence[Tensor]], captions: Sequence[str] = ()) -> Image.Image:
+def mosaic(rows: Sequence[Sequence[Tensor]], captions: Sequence[str] = (), widest: int | None = None) -> Image.Image:
     """Rows of pictures [3, H, W] in 0..1 on white, captions over the columns.
 
-    All are brought to the size of the first, which is enlarged if it is narrower than 96 pixels.
+    All are brought to the size of the widest, enlarged if that is narrower than 96 pixels, and made smaller if it is
+    wider than the given one.
     """
-    height, width = rows[0][0].shape[-2:]
+    height, width = max((picture.shape[-2:] for row in rows for picture in row), key=lambda size: size[1])
     enlarge = -(-NARROWEST // width)
     height, width = height * enlarge, width * enlarge
-    top = CAPTION if captions else 0
+    if widest and width > widest:
+        height, width = round(height * widest / width), widest
+    caption = max(CAPTION, round(OF_WIDTH / LETTER * width))
+    top = caption if captions else 0
     columns = max(len(row) for row in rows)
     size = (columns * (width + GAP) - GAP, top + len(rows) * (height + GAP) - GAP)
     sheet = Image.new("RGB", size, "white")
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
             if picture.shape[-2:] != (height, width):
-                picture = F.interpolate(picture[None].float(), (height, width), mode="nearest")[0]
+                picture = _resize(picture.float(), height, width)
             sheet.paste(Image.fromarray(to_uint8(picture)), (x * (width + GAP), top + y * (height + GAP)))
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=12)
+    font = ImageFont.load_default(size=round(LETTER * caption))
     for x, caption in enumerate(captions):
         draw.text((x * (width + GAP) + width / 2, 2), caption, fill="black", font=font, anchor="ma")
     return sheet
+
+
+def _resize(picture: Tensor, height: int, width: int) -> Tensor:
+    """Larger with pixels to be seen, or smaller without moiré."""
+    smooth = dict(mode="bilinear", antialias=True) if width < picture.shape[-1] else dict(mode="nearest")
+    return F.interpolate(picture[None], (height, width), **smooth)[0]

@@ -15,6 +15,7 @@ DRAWN = 400
 SMOOTHING = 0.05
 # Values, all above zero, that differ by such a factor are drawn along a logarithm.
 LOGARITHMIC = 8
+LARGEST = 1e300
 # With so many values, the few most extreme do not widen the axis.
 MANY, EXTREME = 50, 0.01
 
@@ -24,7 +25,7 @@ def chart(title: str, curves: dict[str, Points], smooth: bool = True) -> str:
 
     Args:
         title: text over it, with the last value beside it where there is one curve.
-        curves: (step, value) in order, by name. Values that are None or not finite leave a gap.
+        curves: (step, value) in order, by name. Values that are None, not finite or beyond 1e300 leave a gap.
         smooth: draw the values faintly, and a smoothed curve over them.
     """
     finite = {name: [(x, y) for x, y in points if _is_number(y)] for name, points in curves.items()}
@@ -77,7 +78,7 @@ class _Axis:
             factors = (1,) if len(decades) > 4 else (1, 3) if len(decades) > 2 else (1, 2, 5)
             found = [factor * 10.0**decade for decade in decades[::every] for factor in factors]
         else:
-            rough = (self.high - self.low) / 4
+            rough = (self.high - self.low) / 5
             unit = 10.0 ** math.floor(math.log10(rough))
             unit *= next(factor for factor in (1, 2, 5, 10) if factor * unit >= rough)
             first = math.ceil(self.low / unit)
@@ -86,7 +87,8 @@ class _Axis:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    # Differences of larger ones would not be finite.
+    return isinstance(value, (int, float)) and abs(value) < LARGEST
 
 
 def _smooth(points: Points) -> list[tuple[int, float | None]]:

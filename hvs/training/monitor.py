@@ -25,8 +25,9 @@ from .history import History
 from .stepper import Stepper
 
 PICTURES = "pictures"
-# Pairs of a mosaic; mosaics come with every so many entries of the log, and not more often than so many times.
-ROWS, PICTURE_EVERY, MOST_PICTURES = 6, 10, 100
+# Pairs of a mosaic, and pixels of its pictures. It comes with every so many entries of the log, and not more often than
+# so many times.
+ROWS, WIDEST, PICTURE_EVERY, MOST_PICTURES = 6, 256, 10, 100
 # A line of the table is an epoch of the paper's, or so small a part of the stage.
 LINES = 10
 # What the discriminator minimises is no part of the model's total.
@@ -181,23 +182,11 @@ class Watch:
             model: its mode is restored afterwards.
             pairs: always the same ones.
         """
-        if not self._first or not pairs or (done % self._picture_every and done != self.steps.stop):
-            return
-        started = time.monotonic()
-        # Another batch size in another mode would be compiled anew.
-        with torch.compiler.set_stance("force_eager"):
-            mosaic = draw_pairs(model, pairs)
-            factors = modulations(model, pairs)
-        folder = self.folder / PICTURES
-        folder.mkdir(exist_ok=True)
-        write_atomically(folder / f"{done:07d}.png", lambda path: mosaic.save(path, "PNG"))
-        self._writer.add_image("pictures", np.asarray(mosaic), done, dataformats="HWC")
-        for name, values in factors.items():
-            # TensorBoard refuses what is not finite, and nothing at all.
-            if len(values := values[values.isfinite()]):
-                self._writer.add_histogram(f"modulation/{name}", values, done)
-        # The speed is that of the training.
-        self._logged_at += time.monotonic() - started
+        if self._first and pairs and (done % self._picture_every == 0 or done == self.steps.stop):
+            started = time.monotonic()
+            self._draw(done, model, pairs)
+            # The speed is that of the training.
+            self._logged_at += time.monotonic() - started
 
     def flush(self) -> None:
         """Before a state is saved: a run that goes on from it will not write again what was before."""
@@ -212,6 +201,20 @@ class Watch:
                     self._writer.add_scalar(f"{name}/{inner}", number, entry["step"])
             elif name not in ("stage", "step"):
                 self._writer.add_scalar(f"run/{name}", value, entry["step"])
+
+    def _draw(self, done: int, model: HumanViewSynthesis, pairs: dict[str, Any]) -> None:
+        # Another batch size in another mode would be compiled anew.
+        with torch.compiler.set_stance("force_eager"):
+            mosaic = draw_pairs(model, pairs, WIDEST)
+            factors = modulations(model, pairs)
+        folder = self.folder / PICTURES
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / f"{done:07d}.png", lambda path: mosaic.save(path, "PNG"))
+        self._writer.add_image("pictures", np.asarray(mosaic), done, dataformats="HWC")
+        for name, values in factors.items():
+            # TensorBoard refuses what is not finite, and nothing at all.
+            if len(values := values[values.isfinite()]):
+                self._writer.add_histogram(f"modulation/{name}", values, done)
 
     def _line(self, done: int, now: float) -> None:
         from tqdm import tqdm

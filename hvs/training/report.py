@@ -21,8 +21,8 @@ from .history import History
 from .monitor import PICTURES
 
 FILE = "report.html"
-# Wider pictures are made smaller and less exact; a picture over time is one of so many.
-WIDEST, TIMES = 1400, 6
+# Wider pictures are made smaller, and larger files less exact; of the pictures over time there are so many.
+WIDEST, LARGEST, TIMES = 1900, 500_000, 6
 QUALITY = 90
 ROWS = {
     "psnr": "PSNR (dB)",
@@ -202,10 +202,11 @@ def _picture(path: Path, caption: str) -> list[str]:
     try:
         data, kind = path.read_bytes(), "png"
         with Image.open(io.BytesIO(data)) as picture:
-            if picture.width > WIDEST:
-                size = WIDEST, round(picture.height * WIDEST / picture.width)
+            if picture.width > WIDEST or len(data) > LARGEST:
                 smaller = io.BytesIO()
-                picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(smaller, "JPEG", quality=QUALITY)
+                picture = picture.convert("RGB")
+                picture.thumbnail((WIDEST, picture.height), Image.Resampling.LANCZOS)
+                picture.save(smaller, "JPEG", quality=QUALITY)
                 data, kind = smaller.getvalue(), "jpeg"
     except OSError:
         return []
