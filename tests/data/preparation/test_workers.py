@@ -46,9 +46,10 @@ def test_workers_end_with_a_parent_that_is_killed():
     # The workers hold the pipe's writing end, so reading it to its end waits for them.
     code = "import tests.data.preparation.test_workers as t; t.be_killed()"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-        lines = process.stdout.read().split()
+        said = process.stdout.read()
     assert process.returncode == -signal.SIGKILL
-    assert lines and set(lines) == {"working"}
+    # Two processes may write into one another's lines.
+    assert "working" in said and not said.replace("working", "").strip()
 
 
 def be_killed():
