@@ -8,6 +8,8 @@ code of "Human Pose Manipulation and Novel View Synthesis using Differentiable R
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from torch import Tensor
+
 from hvs.geometry import Skeleton
 from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
 
@@ -35,6 +37,7 @@ class Layout:
         held_out_stride: validation and test use every so manieth frame.
         up: the world's direction that is up.
         not_projected: joints that are other points in 3D than in 2D.
+        middles: in 3D, these rows of a label are means of others.
     """
 
     skeleton: Skeleton
@@ -48,6 +51,15 @@ class Layout:
     held_out_stride: int
     up: tuple[float, float, float]
     not_projected: tuple[int, ...]
+    middles: tuple[tuple[int, tuple[int, ...]], ...]
+
+    def place_middles(self, points: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
+        """3D joints of a label [L, 3] and their confidence [L], with the means in their places; copies."""
+        points, confidence = points.clone(), confidence.clone()
+        for joint, parts in self.middles:
+            points[joint] = points[list(parts)].mean(0)
+            confidence[joint] = confidence[list(parts)].amin(0)
+        return points, confidence
 
 
 LAYOUTS = {
@@ -64,6 +76,8 @@ LAYOUTS = {
         held_out_stride=30,
         up=(0.0, -1.0, 0.0),
         not_projected=(17, 18),
+        # The skeleton's root and head are no joints of BODY_135 in 3D, where detections of 17 and 18 are poor.
+        middles=((17, (5, 6)), (18, (1, 2, 3, 4))),
     ),
     "human36m": Layout(
         skeleton=HUMAN36M,
@@ -77,5 +91,6 @@ LAYOUTS = {
         held_out_stride=1,
         up=(0.0, 0.0, 1.0),
         not_projected=(),
+        middles=(),
     ),
 }

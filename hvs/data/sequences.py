@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from hvs.geometry import Camera
-from hvs.geometry.skeletons import PANOPTIC
 
 from .decoding import Picture
 from .files import read_json
@@ -121,14 +120,7 @@ class Sequence(ABC):
     def points(self, frame: int) -> tuple[Tensor, Tensor]:
         """World points in metres [J, 3], and which of them count [J]."""
         points, confidence, _ = self.label(self.layout.points, None, frame)
-        # Not the same object in a process that got a copy.
-        if self.layout.skeleton.name == PANOPTIC.name:
-            points, confidence = points.clone(), confidence.clone()
-            # The skeleton's root and head are no joints of BODY_135 in 3D, where detections of 17 and 18 are poor.
-            for joint, parts in ((17, [5, 6]), (18, [1, 2, 3, 4])):
-                points[joint] = points[parts].mean(0)
-                confidence[joint] = confidence[parts].amin(0)
-        return self._joints(points, confidence)
+        return self._joints(*self.layout.place_middles(points, confidence))
 
     def where(self, view: str) -> str:
         """Names a view's camera in errors."""

@@ -46,8 +46,8 @@ class Stepper:
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=scaled)
         self.skipped = 0
-        # Since the last check: numbers of steps, names of their losses and samples, and which losses were finite here
-        # and in all processes.
+        # Since the last check: numbers of steps, names of their losses and of the gradient, of their samples, which
+        # losses were finite here, and which of all those names were in all processes.
         self._recent: deque[tuple[int, list[str], list[str], Tensor, Tensor]] = deque(maxlen=REMEMBERED)
 
     def backward(self, loss: Tensor) -> None:
@@ -62,14 +62,18 @@ class Stepper:
             losses: of it, by name (scalars).
             samples: names of what was in it.
         """
+        here = torch.stack([value.detach().isfinite() for value in losses.values()])
+        finite = everywhere(here)
+        scaled = self.scaler.is_enabled()
+        if scaled:
+            # The scaler leaves out steps whose gradients overflow, and looks at nothing else.
+            gradient = next(parameter.grad for parameter in self.parameters if parameter.grad is not None)
+            gradient.masked_fill_(~finite.all(), torch.nan)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        here = torch.stack([value.detach().isfinite() for value in (*losses.values(), norm)])
-        finite = everywhere(here)
-        if self.scaler.is_enabled():
-            # It leaves out steps whose gradients overflow, and lowers the scale.
-            finite[-1] = True
-        else:
+        # An overflow is part of the scaler's bargain. The norm is that of all processes.
+        finite = torch.cat((finite, torch.ones_like(finite[:1]) if scaled else norm.isfinite()[None]))
+        if not scaled:
             self.optimizer.found_inf = 1 - finite.all().float()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -84,15 +88,17 @@ class Stepper:
         """
         recent, self._recent = self._recent, deque(maxlen=self._recent.maxlen)
         faults = []
-        for step, names, samples, here, finite in recent:
-            wrong = [name for name, fine in zip(names, finite.tolist(), strict=True) if not fine]
+        # One transfer for all of them.
+        flags = iter(torch.cat([finite for *_, finite in recent]).tolist() if recent else [])
+        for step, names, samples, here, _ in recent:
+            wrong = [name for name in names if not next(flags)]
             if wrong:
                 faults.append((step, wrong, samples, here))
         self.skipped += len(faults)
         if len(faults) > MOST_SKIPPED:
             step, wrong, samples, here = faults[-1]
             # The gradient is that of all processes; a loss tells which of them had the samples.
-            told = gather((bool(here[:-1].all()), samples))
+            told = gather((bool(here.all()), samples))
             guilty = [names for fine, names in told if not fine] or [names for _, names in told]
             samples = [name for names in guilty for name in names]
             raise UserError(

@@ -70,11 +70,13 @@ def test_a_step_that_is_not_finite_changes_nothing(bad, when):
     assert other[1].check() == 1 and other[1].skipped == 1 and one[1].check() == 0
 
 
-def test_a_loss_that_is_not_finite_leaves_the_step_out_though_its_gradient_is():
-    layer, stepper = make()
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_loss_that_is_not_finite_leaves_the_step_out_though_its_gradient_is(scaled):
+    layer, stepper = make(scaled=scaled)
     before = [parameter.clone() for parameter in layer.parameters()]
     stepper.backward(layer(torch.ones(1, 4)).sum())
     stepper.step(0, {"loss": torch.tensor(torch.nan)})
+    assert stepper.check() == 1
     assert all(torch.equal(a, b) for a, b in zip(before, layer.parameters(), strict=True))
 
 

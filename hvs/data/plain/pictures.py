@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..decoding import WHITE
 from ..files import read_bounded
 from ..stores import DataError, MissingFrameError
 from .folders import numbered, subfolders
@@ -12,8 +13,6 @@ from .folders import numbered, subfolders
 ENDINGS = (".jpg", ".jpeg", ".png")
 MAX_BYTES = 128 * 2**20
 EXIF_ORIENTATION, UPRIGHT = 0x0112, 1
-# Masks are cut here.
-HALF = 128
 
 
 class Pictures:
@@ -82,7 +81,7 @@ class Pictures:
             raise DataError(f"{file}: EXIF orientation {orientation}, {wanted}")
         if picture.mode.startswith(("I", "F")):
             raise DataError(f"{file}: a grey picture of more than 8 bits, wanted 8 bits per channel")
-        if 0 < brightest < HALF:
+        if 0 < brightest < WHITE:
             raise DataError(f"{file}: no value of the mask is above {brightest}, wanted 0 and 255")
 
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from hvs.data.decoding import Picture
+from hvs.data.decoding import WHITE, Picture
 from hvs.data.ffmpeg import count_frames, read_frames
 from hvs.data.layouts import CONFIDENT, IMAGES
 from hvs.data.stores import DataError
@@ -140,13 +140,10 @@ class Silhouette:
 
 def _draw(clip: Clip, label: Tensor, camera: Camera) -> np.ndarray:
     skeleton = clip.layout.skeleton
-    valid = label[:, 3] > CONFIDENT if clip.layout.with_confidence else torch.ones(len(label), dtype=torch.bool)
-    points = label[:, :3]
-    if clip.dataset == "panoptic":
-        for joint, parts in ((17, [5, 6]), (18, [1, 2, 3, 4])):
-            points[joint], valid[joint] = points[parts].mean(0), valid[parts].all()
+    confidence = label[:, 3] if clip.layout.with_confidence else torch.ones(len(label))
+    points, confidence = clip.layout.place_middles(label[:, :3], confidence)
     joints = list(clip.layout.joints)
-    points, valid = points[joints], valid[joints]
+    points, valid = points[joints], confidence[joints] > CONFIDENT
     depth = camera.to_camera(points)[:, 2]
     valid = valid & (depth > 0.1)
     pixels = camera.project(points)
@@ -188,7 +185,7 @@ def _binary(picture: Image.Image, size: tuple[int, int], where: str) -> np.ndarr
         raise DataError(f"{where}: is {picture.width}x{picture.height}, its view {size[0]}x{size[1]}")
     values = np.asarray(picture.convert("L"))
     # Many tools write masks of 0 and 1.
-    threshold = 1 if values.max() == 1 else 128
+    threshold = 1 if values.max() == 1 else WHITE
     return np.uint8(255) * (values >= threshold)
 
 

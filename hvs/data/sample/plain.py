@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from hvs.data.decoding import Picture
 from hvs.geometry import Camera
 
 from .layouts import Take, Writer
@@ -56,7 +57,7 @@ def _put(file: Path, data: bytes | str) -> None:
 
 
 def _binary(jpeg: bytes) -> bytes:
-    mask = np.asarray(Image.open(io.BytesIO(jpeg)).convert("L")) >= 128
+    mask = Picture(jpeg, "sample").mask()[0].numpy()
     file = io.BytesIO()
     Image.fromarray(np.uint8(255) * mask).save(file, "PNG")
     return file.getvalue()

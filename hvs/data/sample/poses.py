@@ -24,9 +24,8 @@ def sample_poses(count: int = COUNT, seed: int = 0) -> Tensor:
     poses = []
     for subject in range(count):
         body = make_person(seed, subject, FRAMES).joints["panoptic"][(5 * subject) % FRAMES].double()
-        # As the readers of Panoptic's labels do.
-        body[17], body[18] = body[5:7].mean(0), body[1:5].mean(0)
-        points = body[list(layout.joints)]
+        points, _ = layout.place_middles(body, torch.ones(len(body)))
+        points = points[list(layout.joints)]
         poses.append((points - points[layout.skeleton.root]) @ torch.tensor(Y_DOWN).double().mT)
     return torch.stack(poses).float()
 

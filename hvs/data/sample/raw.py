@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from hvs.data.decoding import Picture
 from hvs.data.ffmpeg import write_frames
 from hvs.data.preparation import human36m_raw, panoptic_raw
 from hvs.geometry import Camera
@@ -134,7 +135,7 @@ def _write_videos(masks: Path, take: Take, videos: dict[str, Path], fps: str) ->
         write_frames(file, (_decode(shot[index][0]) for shot in take.shots), fps)
         (masks / view).mkdir(parents=True)
         for frame, shot in enumerate(take.shots):
-            mask = _decode(shot[index][1])[..., 0] >= 128
+            mask = Picture(shot[index][1], view).mask()[0].numpy()
             Image.fromarray(np.uint8(255) * mask).save(masks / view / f"{frame:08d}.png")
 
 
