@@ -92,6 +92,8 @@ class Trainer:
         weights = settings.synthesis.lifter_weights, settings.synthesis.encoder_weights
         reads = settings.start_from, Path(self.root), *weights
         self.progress = Progress(settings, self.model, self.device, started, reads)
+        # Pictures are all of one size: the search for the fastest convolution is soon done.
+        torch.backends.cudnn.benchmark = True
         # The decoder's convolutions are faster with the channels last, on tensor cores and on CPUs.
         self.model.decoder.to(memory_format=torch.channels_last)
 
@@ -148,7 +150,7 @@ class Trainer:
             for step in watch:
                 set_rates(optimizer, step, steps)
                 items = draw(len(poses["valid"]), settings.batch_size - turned, self.settings.seed, step)
-                items = items.to(self.device)
+                items = items.to(self.device, non_blocking=True)
                 batch = {name: value[items] for name, value in poses.items()}
                 if virtual:
                     more = to_device(virtual.draw(turned, step_generator(self.settings.seed, step)), self.device)
@@ -171,9 +173,10 @@ class Trainer:
         self.critic = critic = self.make_critic()
         objective = SynthesisObjective(model, self.settings.lifter.weigh_parts, self.load_perceptual(), critic)
         if self.settings.compile:
-            for part in (model.encoder, model.decoder, objective.perceptual, critic):
+            # As a whole, with the rasteriser and the losses; what evaluates the model stays as it is.
+            for part in (objective, critic):
                 if part:
-                    part.compile()
+                    part.compile(dynamic=False)
         rates = {"decoder": 1.0, "encoder": settings.encoder_rate, "lifter": settings.lifter_rate}
         groups = []
         for name, rate in rates.items():

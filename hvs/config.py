@@ -144,7 +144,7 @@ class TrainSettings:
     """Of the networks; geometry and rasteriser always compute in float32. "auto" is bf16 where the GPU has it, and fp32
     elsewhere; "fp16" scales its gradients."""
     compile: bool = False
-    """Compile encoder and decoder with torch.compile."""
+    """Compile the synthesis, with its rasteriser and losses, by torch.compile."""
     seed: int = 0
     checkpoint_every: int = 200
     """Steps between the states that --resume goes on from; in the stage "synthesis", between validations too."""
