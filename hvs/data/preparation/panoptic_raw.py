@@ -137,9 +137,7 @@ def _landmarks(person: dict | None, name: str, count: int, file: Path) -> Tensor
 
 
 def _read(file: Path) -> dict:
-    if file.exists() and file.stat().st_size > MAX_JSON_BYTES:
-        raise DataError(f"{file}: has {file.stat().st_size} bytes, wanted at most {MAX_JSON_BYTES}")
-    content = read_json(file)
+    content = read_json(file, MAX_JSON_BYTES)
     if not isinstance(content, dict):
         raise DataError(f"{file}: holds a {type(content).__name__}, wanted an object")
     return content
