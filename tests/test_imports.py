@@ -16,6 +16,8 @@ ALLOWED = {
     "models": {"geometry", "kernels"},
     "data": {"geometry"},
     # Of the modules beside the rooms too.
+    "inference": {"geometry", "kernels", "models", "data"}
+    | {"checkpoint", "evaluation", "export", "metrics", "pictures", "runtime", "video"},
     "training": {"geometry", "kernels", "models", "losses", "data"}
     | {"checkpoint", "config", "evaluation", "metrics", "runtime"},
 }
