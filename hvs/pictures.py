@@ -29,21 +29,32 @@ def to_uint8(image: Tensor) -> np.ndarray:
     return (image.detach().float().clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy()
 
 
-def latent_to_rgb(latent: Tensor) -> Tensor:
-    """The three principal components of latent images [B, C, h, w] as colours in 0..1, [B, 3, h, w].
+class LatentColours:
+    """The three principal components of latent images as colours: they mean the same in every picture.
 
-    The components are those of the whole batch, so a colour means the same in all its pictures.
+    Args:
+        latent: the images that the components are of, [B, C, h, w].
     """
-    # The decomposition refuses what is not finite.
-    values = latent.detach().float().nan_to_num(0.0, 0.0, 0.0).movedim(1, -1)  # [B, h, w, C]
-    flat = values.flatten(0, 2)
-    flat = flat - flat.mean(0)
-    components = torch.linalg.eigh(flat.T @ flat).eigenvectors[:, -3:].flip(-1)  # [C, up to 3]
-    # An eigenvector's sign is arbitrary; the same picture should come out the same everywhere.
-    components = components * components.gather(0, components.abs().argmax(0, keepdim=True)).sign()
-    colours = F.pad(flat @ components, (0, 3 - components.shape[1]))
-    spread = colours.abs().amax(0).clamp(min=1e-12)
-    return (0.5 + 0.5 * colours / spread).unflatten(0, values.shape[:3]).movedim(-1, 1)
+
+    def __init__(self, latent: Tensor) -> None:
+        flat = _channels_last(latent).flatten(0, 2)  # [B·h·w, C]
+        self.mean = flat.mean(0)
+        flat = flat - self.mean
+        components = torch.linalg.eigh(flat.T @ flat).eigenvectors[:, -3:].flip(-1)  # [C, up to 3]
+        # An eigenvector's sign is arbitrary; the same picture should come out the same everywhere.
+        self.components = components * components.gather(0, components.abs().argmax(0, keepdim=True)).sign()
+        self.spread = (flat @ self.components).abs().amax(0).clamp(min=1e-12)
+
+    def __call__(self, latent: Tensor) -> Tensor:
+        """Colours in 0..1 of latent images [B, C, h, w], [B, 3, h, w]."""
+        colours = (_channels_last(latent) - self.mean) @ self.components / self.spread
+        colours = F.pad(colours, (0, 3 - colours.shape[-1]))
+        return (0.5 + 0.5 * colours).clamp(0, 1).movedim(-1, 1)
+
+
+def latent_to_rgb(latent: Tensor) -> Tensor:
+    """Latent images [B, C, h, w] in the colours of their own principal components, in 0..1, [B, 3, h, w]."""
+    return LatentColours(latent)(latent)
 
 
 def error_to_rgb(output: Tensor, target: Tensor) -> Tensor:
@@ -111,3 +122,8 @@ def _resize(picture: Tensor, height: int, width: int) -> Tensor:
     """Larger with pixels to be seen, or smaller without moiré."""
     smooth = dict(mode="bilinear", antialias=True) if width < picture.shape[-1] else dict(mode="nearest")
     return F.interpolate(picture[None], (height, width), **smooth)[0]
+
+
+def _channels_last(latent: Tensor) -> Tensor:
+    # The decomposition refuses what is not finite.
+    return latent.detach().float().nan_to_num(0.0, 0.0, 0.0).movedim(1, -1)  # [B, h, w, C]

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
-from hvs.pictures import CAPTION, GAP, draw_skeleton, error_to_rgb, latent_to_rgb, mosaic, to_uint8
+from hvs.pictures import CAPTION, GAP, LatentColours, draw_skeleton, error_to_rgb, latent_to_rgb, mosaic, to_uint8
 
 
 def test_to_uint8_rounds_and_clamps():
@@ -28,6 +28,16 @@ def test_equal_latents_have_equal_colours_in_all_pictures_of_a_batch():
     colours = latent_to_rgb(latent)
     assert torch.allclose(colours[1, :, 0, 0], colours[0, :, 2, 2])
     assert torch.isfinite(latent_to_rgb(torch.zeros(1, 4, 3, 3))).all()
+
+
+def test_the_colours_of_some_latents_serve_for_others():
+    latent = torch.randn(4, 6, 5, 5)
+    colours = LatentColours(latent)
+    assert torch.allclose(colours(latent), latent_to_rgb(latent), atol=1e-6)
+    # A part of them, in other company, has the colours it had.
+    other = torch.cat((latent[1:2], 9 * latent[:1]))
+    assert torch.allclose(colours(other)[0], latent_to_rgb(latent)[1], atol=1e-5)
+    assert colours(other).min() >= 0 and colours(other).max() <= 1
 
 
 def test_a_skeleton_is_drawn_where_both_joints_are_valid():
