@@ -9,9 +9,9 @@ from typing import Literal
 from .data.sampling import Balance
 from .losses.terms import ImageLoss
 from .models import ModelSettings
+from .runtime import Precision
 
 Stage = Literal["lifter", "synthesis"]
-Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
 
 # The original's: width of the lifter, and pairs that fit on one of its GPUs.

@@ -25,8 +25,8 @@ PART_COLOURS = {"body": (255, 140, 0), "left_hand": (0, 170, 255), "right_hand":
 
 
 def to_uint8(image: Tensor) -> np.ndarray:
-    """A picture [3, H, W] in 0..1, as [H, W, 3] bytes."""
-    return (image.detach().float().clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy()
+    """Pictures [..., 3, H, W] in 0..1 as bytes, [..., H, W, 3]."""
+    return (image.detach().float().clamp(0, 1) * 255).round().byte().movedim(-3, -1).cpu().numpy()
 
 
 class LatentColours:

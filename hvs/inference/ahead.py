@@ -1,26 +1,32 @@
-"""Work done ahead of whoever needs it: decoding goes on while the networks compute."""
+"""Work done ahead of whoever needs it: frames are decoded while the networks compute."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
-_END = object()
+
+THREADS = 4
+# Finished and waiting, for every thread.
+AHEAD = 4
 
 
-def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
-    """The items in their order, up to ``depth`` of them made by a thread before they are asked for.
+def ahead(function: Callable[[S], T], items: Iterable[S], threads: int = THREADS) -> Iterator[T]:
+    """``map(function, items)``, made by threads before it is asked for, in the order of the items.
 
-    What goes wrong in making one is raised where it would have come. When the reader stops, so does the thread.
+    What goes wrong is raised in its place. When the reader stops, so do the threads.
     """
-    iterator = iter(items)
-    with ThreadPoolExecutor(1, "ahead") as thread:
-        waiting = deque(thread.submit(next, iterator, _END) for _ in range(depth))
+    items = iter(items)
+    with ThreadPoolExecutor(threads, "ahead") as pool:
+        waiting = deque(pool.submit(function, item) for item in islice(items, AHEAD * threads))
         try:
-            while (item := waiting.popleft().result()) is not _END:
-                waiting.append(thread.submit(next, iterator, _END))
-                yield item
+            while waiting:
+                done = waiting.popleft().result()
+                waiting.extend(pool.submit(function, item) for item in islice(items, 1))
+                yield done
         finally:
             for future in waiting:
                 future.cancel()
