@@ -51,8 +51,8 @@ class Watching(Drawing):
     """Camera whose images are the input. The first one by default."""
     interval: tuple[int, int] | None = None
     """First and last frame. Those of the test split by default."""
-    appearance_frames: int = 4
-    """Frames, spread evenly over the interval, whose mean appearance the person has."""
+    appearance_frames: int = 1
+    """Frames, spread evenly over the interval, whose mean appearance the person has. The middle one by default."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,6 +100,8 @@ class Orbit(Watching):
             raise UserError("path, eye: got both, wanted one of them")
         if self.target and not self.eye:
             raise UserError("target: got one without an eye to look from")
+        if self.eye and self.eye == self.target:
+            raise UserError(f"eye: got the place it is to look at, {self.eye}")
 
 
 @dataclass(frozen=True)
