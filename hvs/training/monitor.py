@@ -146,7 +146,8 @@ class Watch:
         if not self._first:
             return
         losses = {name: value for name, value in means.items() if name in WEIGHTS}
-        losses["total"] = sum(WEIGHTS[name] * value for name, value in losses.items() if name not in OPPOSED)
+        if len(losses) > 1:
+            losses["total"] = sum(WEIGHTS[name] * value for name, value in losses.items() if name not in OPPOSED)
         now = time.monotonic()
         speed = (done - self._logged) * self.images / max(now - self._logged_at, 1e-9)
         self._logged, self._logged_at = done, now
@@ -163,7 +164,8 @@ class Watch:
         if self.device.type == "cuda":
             entry["memory_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
         self._write(entry)
-        self._bar.set_postfix_str(f"total {losses['total']:.4g}", refresh=False)
+        name, value = next(reversed(losses.items()))
+        self._bar.set_postfix_str(f"{name} {value:.4g}", refresh=False)
         for name, value in losses.items():
             self._recent.setdefault(name, []).append(value)
         if done // self._epoch > self._lined // self._epoch or done == self.steps.stop:

@@ -224,3 +224,12 @@ def test_nothing_is_compiled_for_a_picture(tmp_path, model, pairs):
         assert not counters["stats"]["unique_graphs"]
     model.encode(pairs["image_a"])
     assert counters["stats"]["unique_graphs"]
+
+
+def test_a_single_loss_is_its_own_total(tmp_path):
+    _, stepper = make_stepper()
+    with Watch(tmp_path, "lifter", range(1), 1, 8, CPU) as watch:
+        for step in watch:
+            watch.add({"pose": torch.tensor(3.0)})
+            watch.log(step, [stepper])
+    assert History(tmp_path).read()[0]["losses"] == {"pose": 3.0}
