@@ -1,5 +1,6 @@
 """Typed settings of training, and the presets that name good ones: the sample's, and the original's experiments."""
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from .data.sampling import Balance
-from .losses.terms import ImageLoss
+from .losses.terms import TERMS, ImageLoss
 from .models import ModelSettings
 
 Stage = Literal["lifter", "synthesis"]
@@ -73,6 +74,10 @@ class LifterSettings:
         if not 0 <= self.virtual_views <= 1:
             raise ValueError(f"virtual_views: got {self.virtual_views}, wanted between 0 and 1")
 
+    def count_steps(self, poses: int) -> int:
+        """For a training on so many poses."""
+        return self.steps if self.epochs is None else math.ceil(self.epochs * poses / self.batch_size)
+
 
 @dataclass(frozen=True)
 class SynthesisSettings:
@@ -92,7 +97,7 @@ class SynthesisSettings:
     encoder_rate: float = 0.1
     """The encoder's learning rate as a part of the decoder's; 0 leaves it as it starts."""
     lifter_rate: float = 2.5e-3
-    """The lifter's learning rate as a part of the decoder's; 0 leaves it as it is."""
+    """The lifter's learning rate as a part of the decoder's; 0 leaves it as it is, and so does a discriminator."""
     momentum: float = 0.0
     """First beta of AdamW."""
     amsgrad: bool = True
@@ -106,8 +111,12 @@ class SynthesisSettings:
     weight_decay: float = 1e-2
     cosine: bool = False
     """Lower the learning rates to 5 % along a cosine, instead of keeping them."""
-    average: float = 0.0
-    """Decay of a running average of the weights, which is then what is evaluated and saved; 0 has none."""
+    average: float | None = None
+    """Decay of a running average of the weights, which is then what is evaluated and saved; 0 has none. By default
+    0.999 against a discriminator, and none otherwise."""
+    save_memory: bool = False
+    """Let the decoder's layers of the largest images keep their input alone, and compute them once more in the backward
+    pass: larger pictures or batches fit on a GPU, and a step takes longer."""
     perceptual_weights: Path | None = None
     """torchvision's vgg16-397923af.pth; looked for in torch's download cache by default."""
     log_every: int = 50
@@ -117,11 +126,23 @@ class SynthesisSettings:
         _require_positive(self, "steps", "batch_size", "learning_rate", "log_every")
         if self.most_at_once is not None:
             _require_positive(self, "most_at_once")
-        if not 0 <= self.average < 1:
+        if not 0 <= self.decay < 1:
             raise ValueError(f"average: got {self.average}, wanted 0 or more and less than 1")
         for name in ("encoder_rate", "lifter_rate"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether there is a discriminator."""
+        return "adversarial" in TERMS[self.image_loss]
+
+    @property
+    def decay(self) -> float:
+        """Of the average of the weights; 0 where there is none."""
+        if self.average is None:
+            return AVERAGE if self.adversarial else 0.0
+        return self.average
 
 
 @dataclass(frozen=True)
@@ -227,7 +248,6 @@ def tiny() -> TrainSettings:
 
 def experiment(skeleton: str, resolution: int, image_loss: str) -> TrainSettings:
     """The whole model on a data set, as in the paper; needs --data.root and --synthesis.lifter-weights."""
-    adversarial = image_loss in ("adversarial", "adaptive")
     return TrainSettings(
         run=Path(f"runs/{skeleton}-{resolution}-{image_loss}"),
         stages=("synthesis",),
@@ -240,9 +260,6 @@ def experiment(skeleton: str, resolution: int, image_loss: str) -> TrainSettings
             image_loss=image_loss,
             steps=EPOCHS * EPOCH_STEPS,
             most_at_once=AT_ONCE[skeleton, resolution],
-            # The discriminator must not be able to move the pose.
-            lifter_rate=0.0 if adversarial else 2.5e-3,
-            average=AVERAGE if adversarial else 0.0,
         ),
     )
 

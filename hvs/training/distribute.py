@@ -8,10 +8,11 @@ with the whole batch. A plain run is one process without a group, for which noth
         objective = wrap(objective)
 """
 
+import io
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 import torch
@@ -72,6 +73,11 @@ def world() -> int:
 def is_first() -> bool:
     """Whether this is the process that writes and prints."""
     return rank() == 0
+
+
+def first_prints() -> AbstractContextManager[object]:
+    """What is printed in this context is printed by the first process alone; also when none has joined the group."""
+    return nullcontext() if os.environ.get("RANK", "0") == "0" else redirect_stdout(io.StringIO())
 
 
 @contextmanager

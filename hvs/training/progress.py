@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from ..config import TrainSettings
-from ..losses import TERMS
 from ..models import Discriminator
 from ..runtime import UserError
 from . import distribute
@@ -126,12 +125,12 @@ class Progress:
         """An upper bound, as if everything were trained at once."""
         settings = self.settings.synthesis
         model = weights = _count_bytes(self.model)
-        if "adversarial" in TERMS[settings.image_loss]:
+        if settings.adversarial:
             with torch.device("meta"):
                 weights += _count_bytes(Discriminator())
         moments = 2 + settings.amsgrad
         # The best model so far, the one that replaces it, and the last one.
-        self.checkpoints.check_space((1 + moments) * weights + (model if settings.average else 0), 3 * weights)
+        self.checkpoints.check_space((1 + moments) * weights + (model if settings.decay else 0), 3 * weights)
 
 
 def _count_bytes(module: nn.Module) -> int:
