@@ -46,7 +46,8 @@ def test_a_run_trains_evaluates_and_leaves_its_results(settings, capsys):
 
 def test_losses_fall(settings):
     """The same pairs again and again must become known."""
-    settings = replace(settings, stages=("synthesis",), synthesis=replace(settings.synthesis, steps=60, log_every=1))
+    synthesis = replace(settings.synthesis, steps=60, log_every=1)
+    settings = replace(settings, stages=("synthesis",), synthesis=synthesis, checkpoint_every=60)
     train.Trainer(settings).train_synthesis()
     seen = [entry["losses"]["pixel"] for entry in History(settings.run).read() if "losses" in entry]
     assert len(seen) == 60
