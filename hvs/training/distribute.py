@@ -229,7 +229,7 @@ def _speaks_first() -> bool:
             _store.wait(["ended"], PATIENCE)
         return first
     except RuntimeError:
-        # The store went down with the process that had it.
+        # Waited in vain, or the store went down with the process that had it.
         return False
 
 

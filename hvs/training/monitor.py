@@ -30,6 +30,9 @@ PICTURES = "pictures"
 ROWS, WIDEST, PICTURE_EVERY, MOST_PICTURES = 6, 256, 10, 100
 # A line of the table is an epoch of the paper's, or so small a part of the stage.
 LINES = 10
+# At most, and about: of an entry in the history and in TensorBoard; of a mosaic in its folder and in TensorBoard, with
+# the histograms beside it.
+ENTRY_BYTES, PICTURE_BYTES = 2**11, 2**22
 # What the discriminator minimises is no part of the model's total.
 OPPOSED = {"discriminator", "r1"}
 
@@ -89,9 +92,7 @@ class Watch:
         from tqdm import tqdm
 
         self.folder, self.stage, self.steps, self.images, self.device = folder, stage, steps, images, device
-        epoch = max(1, min(EPOCH_STEPS, -(-steps.stop // LINES)))
-        self.log_every, self._epoch = min(log_every, epoch), epoch
-        self._picture_every = self.log_every * max(PICTURE_EVERY, -(-steps.stop // (MOST_PICTURES * self.log_every)))
+        self._epoch, self.log_every, self._picture_every = _rhythm(steps.stop, log_every)
         self._means, self._table = Means(), Table(stage)
         self._lined = self._logged = steps.start
         self._lined_at = self._logged_at = time.monotonic()
@@ -229,6 +230,14 @@ class Watch:
         self._lined, self._lined_at, self._recent = done, now, {}
 
 
+def count_bytes(steps: int, log_every: int) -> int:
+    """What the logs and pictures of a stage with mosaics will take of the disk, at most; with the final report."""
+    _, log_every, picture_every = _rhythm(steps, log_every)
+    # One at each end, the preview, and those in the report.
+    pictures = steps // picture_every + 4
+    return steps // log_every * ENTRY_BYTES + pictures * PICTURE_BYTES
+
+
 @torch.no_grad()
 def modulations(model: HumanViewSynthesis, pairs: dict[str, Any]) -> dict[str, Tensor]:
     """The factors by which each layer of the decoder scales its inputs for the pairs, by its name, on the CPU."""
@@ -238,6 +247,13 @@ def modulations(model: HumanViewSynthesis, pairs: dict[str, Any]) -> dict[str, T
     model.train(was_training)
     layers = {name: layer for name, layer in model.decoder.named_modules() if isinstance(layer, ModulatedConv)}
     return {name: layer.style(style).float().flatten().cpu() for name, layer in layers.items()}
+
+
+def _rhythm(steps: int, log_every: int) -> tuple[int, int, int]:
+    """Steps from one line of the table to the next, from one entry of the log, and from one mosaic."""
+    epoch = max(1, min(EPOCH_STEPS, -(-steps // LINES)))
+    log_every = min(log_every, epoch)
+    return epoch, log_every, log_every * max(PICTURE_EVERY, -(-steps // (MOST_PICTURES * log_every)))
 
 
 def _rates(steppers: Iterable[Stepper]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from ..models import Discriminator
 from ..runtime import UserError
 from . import distribute
 from .interrupt import Interrupt
+from .monitor import count_bytes
 from .state import Checkpoints, random_state, restore, set_aside
 
 
@@ -129,8 +130,9 @@ class Progress:
             with torch.device("meta"):
                 weights += _count_bytes(Discriminator())
         moments = 2 + settings.amsgrad
+        shown = count_bytes(settings.steps, settings.log_every)
         # The best model so far, the one that replaces it, and the last one.
-        self.checkpoints.check_space((1 + moments) * weights + (model if settings.decay else 0), 3 * weights)
+        self.checkpoints.check_space((1 + moments) * weights + (model if settings.decay else 0), 3 * weights + shown)
 
 
 def _count_bytes(module: nn.Module) -> int:

@@ -10,9 +10,10 @@ from torch import nn
 from hvs import HumanViewSynthesis
 from hvs.config import PRESETS
 from hvs.data import PairDataset, collate
+from hvs.losses import WEIGHTS
 from hvs.runtime import UserError
 from hvs.training.history import History
-from hvs.training.monitor import MOST_PICTURES, Means, Watch, modulations
+from hvs.training.monitor import MOST_PICTURES, Means, Watch, count_bytes, modulations
 from hvs.training.stepper import MOST_SKIPPED, Stepper
 
 CPU = torch.device("cpu")
@@ -233,3 +234,18 @@ def test_a_single_loss_is_its_own_total(tmp_path):
             watch.add({"pose": torch.tensor(3.0)})
             watch.log(step, [stepper])
     assert History(tmp_path).read()[0]["losses"] == {"pose": 3.0}
+
+
+def test_what_it_writes_is_foreseen(tmp_path, model, pairs):
+    """Of pictures that are much smaller than the largest, and a report to come, far less is used."""
+    _, stepper = make_stepper()
+    with Watch(tmp_path, "synthesis", range(40), 1, 8, CPU) as watch:
+        watch.show(0, model, pairs)
+        for step in watch:
+            watch.add({name: torch.tensor(1.0) for name in WEIGHTS})
+            watch.log(step, [stepper])
+            watch.show(step + 1, model, pairs)
+    used = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
+    assert used < count_bytes(40, 1) < 100 * used
+    # However long it is.
+    assert count_bytes(10**6, 50) < 2**29 and count_bytes(1, 50) >= 2**22
