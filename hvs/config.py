@@ -58,12 +58,15 @@ class LifterSettings:
     """Stage "lifter": 2D keypoints to 3D pose."""
 
     steps: int = 2000
+    """How many."""
     epochs: int | None = None
     """How often every pose comes up on average, in place of the number of steps."""
     batch_size: int = 1024
+    """Poses of a step, on all GPUs together."""
     learning_rate: float = 1e-4
     """Of AdamW with AMSGrad; cosine down to 5 % after a warm-up."""
     weight_decay: float = 0.1
+    """Of AdamW."""
     weigh_parts: bool = True
     """Weigh hands and face as the paper does. Without it, every joint alike, the body is learned many times sooner."""
     virtual_views: float = 0.0
@@ -88,6 +91,7 @@ class SynthesisSettings:
     trains against a discriminator, "adaptive" does so with augmentation; the lifter then stays as it is. Without the
     classifier's weights, "vgg" and "lpips" are "pixel"."""
     steps: int = 100_000
+    """How many."""
     batch_size: int = 32
     """Pairs of a step, on all GPUs together."""
     most_at_once: int | None = None
@@ -109,6 +113,7 @@ class SynthesisSettings:
     """Checkpoint to take the lifter from, in place of the stage "lifter", which is then left out. One of this project
     or of the original; a lifter of the original's first stage will do."""
     weight_decay: float = 1e-2
+    """Of AdamW."""
     cosine: bool = False
     """Lower the learning rates to 5 % along a cosine, instead of keeping them."""
     average: float | None = None
@@ -167,6 +172,7 @@ class TrainSettings:
     compile: bool = False
     """Compile the synthesis, with its rasteriser and losses, by torch.compile."""
     seed: int = 0
+    """Of all that is drawn at random: weights, batches, dropout, augmentation."""
     checkpoint_every: int = 200
     """Steps between the states that --resume goes on from; in the stage "synthesis", between validations too."""
     keep: int = 3
@@ -209,6 +215,30 @@ def sample() -> TrainSettings:
             momentum=0.9,
             amsgrad=False,
             cosine=True,
+        ),
+    )
+
+
+def sample_adaptive() -> TrainSettings:
+    """Fine-tunes what the preset sample has left in runs/sample against a discriminator, in minutes on two CPU cores."""
+    settings = sample()
+    return replace(
+        settings,
+        run=Path("runs/sample-adaptive"),
+        stages=("synthesis",),
+        start_from=Path("runs/sample/model.safetensors"),
+        checkpoint_every=50,
+        # At rates that pictures are learned with from nothing, those that there are would be forgotten first; and a
+        # discriminator that changes in every step wants no momentum.
+        synthesis=replace(
+            settings.synthesis,
+            image_loss="adaptive",
+            steps=200,
+            learning_rate=2e-3,
+            momentum=0.0,
+            amsgrad=True,
+            average=0.98,
+            log_every=10,
         ),
     )
 
@@ -283,6 +313,7 @@ _EXPERIMENTS = {
     if (skeleton, image_loss) != ("human36m", "adaptive")
 }
 _EXPERIMENTS |= {f"{skeleton}-lifter": partial(lifter_experiment, skeleton) for skeleton in D_EMBEDDING}
-_MAKERS = {"sample": sample, "sample-512": sample_512, "tiny": tiny} | _EXPERIMENTS
+_SAMPLES = {"sample": sample, "sample-adaptive": sample_adaptive, "sample-512": sample_512, "tiny": tiny}
+_MAKERS = _SAMPLES | _EXPERIMENTS
 PRESETS = {name: make() for name, make in _MAKERS.items()}
 DESCRIPTIONS = {name: (make.func if isinstance(make, partial) else make).__doc__ for name, make in _MAKERS.items()}

@@ -16,6 +16,12 @@ def test_sample_512_is_the_full_size_model():
     assert (model.target_resolution, model.base_channels, model.encoder_depth, model.d_embedding) == (512, 64, 50, 2048)
 
 
+def test_the_sample_is_fine_tuned_from_what_it_has_left():
+    sample, tuned = PRESETS["sample"], PRESETS["sample-adaptive"]
+    assert tuned.start_from == sample.run / "model.safetensors" and tuned.stages == ("synthesis",)
+    assert tuned.data == sample.data and tuned.model == sample.model and tuned.synthesis.adversarial
+
+
 @pytest.mark.parametrize(
     ("settings", "name", "value"),
     [
