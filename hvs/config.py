@@ -277,7 +277,8 @@ def tiny() -> TrainSettings:
 
 
 def experiment(skeleton: str, resolution: int, image_loss: str) -> TrainSettings:
-    """The whole model on a data set, as in the paper; needs --data.root and --synthesis.lifter-weights."""
+    """The whole model on a data set, as in the paper; needs --data.root, and --synthesis.lifter-weights or, to go on from
+    a whole model as the adaptive ones do, --start-from."""
     return TrainSettings(
         run=Path(f"runs/{skeleton}-{resolution}-{image_loss}"),
         stages=("synthesis",),
