@@ -220,7 +220,7 @@ def sample() -> TrainSettings:
 
 
 def sample_adaptive() -> TrainSettings:
-    """Fine-tunes what the preset sample has left in runs/sample against a discriminator, in minutes on two CPU cores."""
+    """What the preset sample has left in runs/sample, trained on against a discriminator, in minutes on two CPU cores."""
     settings = sample()
     return replace(
         settings,
@@ -277,8 +277,8 @@ def tiny() -> TrainSettings:
 
 
 def experiment(skeleton: str, resolution: int, image_loss: str) -> TrainSettings:
-    """The whole model on a data set, as in the paper; needs --data.root, and --synthesis.lifter-weights or, to go on from
-    a whole model as the adaptive ones do, --start-from."""
+    """The whole model on a data set, as in the paper; needs --data.root, and --synthesis.lifter-weights or, as the
+    adaptive ones go on from a whole model, --start-from."""
     return TrainSettings(
         run=Path(f"runs/{skeleton}-{resolution}-{image_loss}"),
         stages=("synthesis",),
