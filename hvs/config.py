@@ -220,7 +220,7 @@ def sample() -> TrainSettings:
 
 
 def sample_adaptive() -> TrainSettings:
-    """What the preset sample has left in runs/sample, trained on against a discriminator, in minutes on two CPU cores."""
+    """Goes on from what the preset sample has left, against a discriminator, in minutes on two CPU cores."""
     settings = sample()
     return replace(
         settings,

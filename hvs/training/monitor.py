@@ -18,7 +18,7 @@ from ..evaluation import draw_pairs, to_device
 from ..losses import WEIGHTS
 from ..models import HumanViewSynthesis
 from ..models.layers import ModulatedConv
-from ..runtime import write_atomically
+from ..runtime import remove_leftovers, write_atomically
 from . import distribute
 from .console import Table
 from .history import History
@@ -104,6 +104,7 @@ class Watch:
         if self._first:
             from torch.utils.tensorboard import SummaryWriter
 
+            remove_leftovers(folder / PICTURES)
             self._history = History(folder)
             self._history.cut(stage, steps.start)
             # TensorBoard hides what was written before of steps that are done again. That goes by steps alone, so each

@@ -249,3 +249,12 @@ def test_what_it_writes_is_foreseen(tmp_path, model, pairs):
     assert used < count_bytes(40, 1) < 100 * used
     # However long it is.
     assert count_bytes(10**6, 50) < 2**29 and count_bytes(1, 50) >= 2**22
+
+
+def test_pictures_that_a_killed_run_left_half_written_are_gone(tmp_path):
+    left = tmp_path / "pictures/.1234.0000003.png"
+    left.mkdir(parents=True)
+    (left / "0000003.png").write_bytes(b"half")
+    (tmp_path / "pictures/0000000.png").touch()
+    with Watch(tmp_path, "synthesis", range(3), 1, 8, CPU):
+        assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["0000000.png"]
