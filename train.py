@@ -2,6 +2,8 @@
 
 python train.py                       the sample capture, on any machine, in minutes
 
+python train.py sample-adaptive       goes on from that, against a discriminator
+
 python train.py sample-512            the same at 512×512, for a GPU
 
 python train.py sample --help         every setting
