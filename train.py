@@ -28,7 +28,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from hvs import HumanViewSynthesis, load
+from hvs import HumanViewSynthesis, distribute, load
 from hvs.checkpoint import load_discriminator, save_model
 from hvs.config import DESCRIPTIONS, PRESETS, DataSettings, TrainSettings
 from hvs.data import DataError, NoSequencesError, PairDataset, PoseDataset, collate, even_subset
@@ -47,7 +47,6 @@ from hvs.runtime import (
     seed_everything,
     write_atomically,
 )
-from hvs.training import distribute
 from hvs.training.faults import Faults
 from hvs.training.interrupt import heed_parent
 from hvs.training.monitor import ROWS, Watch

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..distribute import average
 from ..evaluation import synthesise
 from ..losses import (
     R1_INTERVAL,
@@ -22,7 +23,6 @@ from ..losses import (
 )
 from ..metrics import MILLIMETRES, mpjpe
 from ..models import Discriminator, HumanViewSynthesis
-from .distribute import average
 
 
 def total(losses: dict[str, Tensor]) -> Tensor:

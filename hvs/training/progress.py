@@ -9,11 +9,11 @@ from typing import Any, NoReturn, Self
 import torch
 from torch import nn
 
+from .. import distribute
 from ..config import TrainSettings
 from ..losses import TERMS
 from ..models import Discriminator
 from ..runtime import UserError
-from . import distribute
 from .interrupt import Interrupt
 from .state import Checkpoints, random_state, restore, set_aside
 
