@@ -15,7 +15,7 @@ from hvs.models import HumanViewSynthesis
 from hvs.pictures import to_uint8
 from hvs.runtime import UserError, autocast, choose_precision, make_folder, select_device
 
-from .settings import Drawing
+from .settings import Drawing, WithModel
 
 RUNS = Path("runs")
 
@@ -36,7 +36,7 @@ class Studio:
         CheckpointError: the model cannot be read.
     """
 
-    def __init__(self, settings: Drawing) -> None:
+    def __init__(self, settings: WithModel) -> None:
         self.device = select_device(settings.device)
         self.checkpoint = settings.checkpoint or newest_checkpoint()
         self.model: HumanViewSynthesis = hvs.load(self.checkpoint).to(self.device)
@@ -46,11 +46,11 @@ class Studio:
         # Pictures are all of one size: the search for the fastest convolution is soon done.
         torch.backends.cudnn.benchmark = True
         self.model.decoder.to(memory_format=torch.channels_last)
-        self._compiled = settings.compile
+        self._compiled = isinstance(settings, Drawing) and settings.compile
         # The kernels of a single frame take less time than to launch them one by one.
         mode = "reduce-overhead" if self.device.type == "cuda" else None
         render = self.model.render
-        self._render = torch.compile(render, dynamic=False, mode=mode) if settings.compile else render
+        self._render = torch.compile(render, dynamic=False, mode=mode) if self._compiled else render
 
     def root(self, given: Path | None) -> Path:
         """The capture that was asked for, or that the model was trained on."""
