@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,7 +125,7 @@ class Note(NamedTuple):
     faults: list[str]
 
 
-def score_pairs(studio: Studio, pairs: Dataset, lpips: nn.Module | None) -> tuple[list[Note], dict[str, Tensor]]:
+def score_pairs(studio: Studio, pairs: ConcatDataset, lpips: nn.Module | None) -> tuple[list[Note], dict[str, Tensor]]:
     """Notes and scores of every pair, [P] each, by all processes together."""
     notes: list[Note] = []
 
@@ -141,9 +141,13 @@ def score_pairs(studio: Studio, pairs: Dataset, lpips: nn.Module | None) -> tupl
     return list(chain(*all_notes)), {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def own_batches(pairs: Dataset, size: int) -> Iterator[dict[str, Any]]:
-    """This process's part of all batches, which are the same however many processes there are, as the scores must be."""
-    batches = [range(i, min(i + size, len(pairs))) for i in range(0, len(pairs), size)]
+def own_batches(pairs: ConcatDataset, size: int) -> Iterator[dict[str, Any]]:
+    """This process's part of all batches.
+
+    As the scores must be, those are the same however many processes there are, and the same as in training.
+    """
+    groups = pairwise([0, *pairs.cumulative_sizes])
+    batches = [range(i, min(i + size, end)) for start, end in groups for i in range(start, end, size)]
     own = [batches[i] for i in distribute.part(len(batches))]
     items = ahead(pairs.__getitem__, chain(*own))
     with tqdm(total=sum(map(len, own)), desc=NAME, unit="pair", disable=not distribute.is_first()) as bar:
