@@ -6,6 +6,8 @@ python infer.py view                  what another camera of the capture sees
 
 python infer.py transfer              the motion of one person with the looks of another
 
+python infer.py evaluate              scores on held-out frames and people, and the worst cases
+
 python infer.py MODE --help           every setting
 """
 
@@ -24,6 +26,7 @@ from hvs.inference.canvas import to_crop
 from hvs.inference.film import Shot, film, write_film
 from hvs.inference.footage import Footage, choose_frames, find_sequence, next_view
 from hvs.inference.panels import with_poses
+from hvs.inference.scoring import Evaluate, evaluate
 from hvs.inference.settings import Orbit, Transfer, View
 from hvs.inference.studio import Studio
 from hvs.runtime import run_command
@@ -132,6 +135,7 @@ MODES: dict[str, tuple[type, Callable[[Any], None]]] = {
     "view": (View, view),
     "orbit": (Orbit, orbit),
     "transfer": (Transfer, transfer),
+    "evaluate": (Evaluate, evaluate),
 }
 
 

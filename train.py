@@ -25,7 +25,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from hvs import HumanViewSynthesis, load
+from hvs import HumanViewSynthesis, distribute, load
 from hvs.config import DESCRIPTIONS, PRESETS, TrainSettings
 from hvs.data import PairDataset, collate
 from hvs.data.sampling import draw, step_generator
@@ -35,7 +35,6 @@ from hvs.losses import R1_INTERVAL
 from hvs.metrics import lpips_alex
 from hvs.models import Discriminator
 from hvs.runtime import UserError, autocast, choose_precision, make_folder, run_command, seed_everything
-from hvs.training import distribute
 from hvs.training.capture import Capture
 from hvs.training.finishing import finish
 from hvs.training.monitor import ROWS, Watch

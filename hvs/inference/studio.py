@@ -13,7 +13,7 @@ from hvs.models import HumanViewSynthesis
 from hvs.pictures import to_uint8
 from hvs.runtime import UserError, autocast, choose_precision, make_folder, select_device
 
-from .settings import Drawing
+from .settings import WithModel
 
 RUNS = Path("runs")
 
@@ -35,7 +35,7 @@ class Studio:
         CheckpointError: the model cannot be read.
     """
 
-    def __init__(self, settings: Drawing, model: HumanViewSynthesis | None = None) -> None:
+    def __init__(self, settings: WithModel, model: HumanViewSynthesis | None = None) -> None:
         self.device = select_device(settings.device)
         if model is None:
             from hvs.checkpoint import load
@@ -53,7 +53,7 @@ class Studio:
         # The kernels of a single frame take less time than to launch them one by one.
         mode = "reduce-overhead" if self.device.type == "cuda" else None
         render = self.model.render
-        self._render = torch.compile(render, dynamic=False, mode=mode) if settings.compile else render
+        self._render = torch.compile(render, dynamic=False, mode=mode) if self._compiled else render
 
     def root(self, given: Path | None) -> Path:
         """The capture that was asked for, or that the model was trained on."""

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Subset
 
+from .. import distribute
 from ..config import DataSettings, TrainSettings
 from ..data import PairDataset, PoseDataset, collate, even_subset
 from ..data.sampling import Draws
 from ..models import HumanViewSynthesis
 from ..runtime import UserError
-from . import distribute
 from .faults import Faults
 from .interrupt import heed_parent
 

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
+from .. import distribute
 from ..checkpoint import save_model
 from ..config import TrainSettings
 from ..data import NoSequencesError, collate
 from ..evaluation import average, draw_pairs, score
 from ..models import Discriminator, HumanViewSynthesis
 from ..runtime import write_atomically
-from . import distribute
 from .capture import Capture
 from .progress import Progress
 from .report import score_table, write_report

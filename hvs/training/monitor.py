@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import distribute
 from ..config import EPOCH_STEPS
 from ..evaluation import draw_pairs, to_device
 from ..losses import WEIGHTS
 from ..models import HumanViewSynthesis
 from ..models.layers import ModulatedConv
 from ..runtime import remove_leftovers, write_atomically
-from . import distribute
 from .console import Table
 from .history import History
 from .stepper import Stepper

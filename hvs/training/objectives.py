@@ -9,6 +9,7 @@ from torch.func import functional_call
 
 from ..checkpoint import load_discriminator
 from ..config import SynthesisSettings, TrainSettings
+from ..distribute import average
 from ..evaluation import synthesise
 from ..losses import (
     R1_INTERVAL,
@@ -27,7 +28,6 @@ from ..losses import (
 from ..metrics import MILLIMETRES, mpjpe
 from ..models import Discriminator, HumanViewSynthesis
 from ..runtime import UserError
-from .distribute import average
 
 
 def total(losses: dict[str, Tensor]) -> Tensor:

@@ -9,10 +9,10 @@ from typing import Any, NoReturn, Self
 import torch
 from torch import nn
 
+from .. import distribute
 from ..config import TrainSettings
 from ..models import Discriminator
 from ..runtime import UserError
-from . import distribute
 from .interrupt import Interrupt
 from .monitor import count_bytes
 from .state import Checkpoints, random_state, restore, set_aside

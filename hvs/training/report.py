@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from .. import distribute
 from ..config import TrainSettings
 from ..runtime import choose_precision, write_atomically
-from . import distribute
 from .charts import Points, chart
 from .console import clock
 from .history import History

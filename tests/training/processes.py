@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import train
+from hvs import distribute
 from hvs.config import PRESETS
 from hvs.data import PairDataset, PoseDataset, collate
 from hvs.evaluation import average, evaluate, score
@@ -21,7 +22,6 @@ from hvs.losses import AdaptiveAugmentation
 from hvs.models import Discriminator, HumanViewSynthesis
 from hvs.models.layers import SecondMoment
 from hvs.runtime import UserError
-from hvs.training import distribute
 from hvs.training import stepper as stepper_module
 from hvs.training.objectives import Critic, LifterObjective, make_critic
 from hvs.training.stepper import Stepper

@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvs import HumanViewSynthesis
+from hvs import HumanViewSynthesis, distribute
 from hvs.checkpoint import save_model
 from hvs.config import PRESETS
 from hvs.data.stores import Store, write_store
 from hvs.runtime import UserError
-from hvs.training import distribute
 
 from . import processes
 
@@ -118,7 +117,7 @@ def test_an_error_of_one_process_ends_the_other(tmp_path):
     program.write_text(
         "import os, sys\n"
         "from hvs.runtime import UserError, run_command\n"
-        "from hvs.training import distribute\n"
+        "from hvs import distribute\n"
         "def main():\n"
         "    with distribute.one_voice():\n"
         "        distribute.start('cpu')\n"

@@ -1,7 +1,8 @@
-"""One training by many processes, each with a GPU of its own: torchrun starts them, DistributedDataParallel averages.
+"""One work by many processes, each with a GPU of its own: torchrun starts them, DistributedDataParallel averages.
 
-Every process takes its part of each step's batch, and what they reckon together is what one process would have reckoned
-with the whole batch. A plain run is one process without a group, for which nothing here costs anything.
+Every process takes its part of each step's batch, or of an evaluation's pairs, and what they reckon together is what
+one process would have reckoned with the whole. A plain run is one process without a group, for which nothing here costs
+anything.
 
     with one_voice():
         device = start("auto")
@@ -22,7 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..runtime import UserError, select_device
+from .runtime import UserError, select_device
 
 # What the processes leave word in for one another, also when the group is no more; there is none in a plain run.
 _store: dist.Store | None = None
@@ -86,7 +87,7 @@ def first_prints() -> AbstractContextManager[object]:
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Of an error that ends the training let one process tell: the first that met one. The others end without a word.
+    """Of an error that ends the work let one process tell: the first that met one. The others end without a word.
 
     A process that fails takes the others with it, as they lose its connection.
 
