@@ -6,6 +6,8 @@ python infer.py view                  what another camera of the capture sees
 
 python infer.py transfer              the motion of one person with the looks of another
 
+python infer.py viewer                a page in the browser to walk around a person
+
 python infer.py MODE --help           every setting
 """
 
@@ -26,6 +28,7 @@ from hvs.inference.footage import Footage, choose_frames, find_sequence, next_vi
 from hvs.inference.panels import with_poses
 from hvs.inference.settings import Orbit, Transfer, View
 from hvs.inference.studio import Studio
+from hvs.inference.viewer import Viewer, viewer
 from hvs.runtime import run_command
 
 
@@ -132,6 +135,7 @@ MODES: dict[str, tuple[type, Callable[[Any], None]]] = {
     "view": (View, view),
     "orbit": (Orbit, orbit),
     "transfer": (Transfer, transfer),
+    "viewer": (Viewer, viewer),
 }
 
 

@@ -8,11 +8,31 @@ from hvs.video import Format
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """What draws, and where to."""
+class WithModel:
+    """What draws."""
 
     checkpoint: Path | None = None
     """Model to use, of this project or of the original. The newest one under runs/ by default."""
+    device: str = "auto"
+    """"cpu", "cuda", ...; "auto" takes the GPU if there is one."""
+    precision: Precision = "auto"
+    """Of the networks; geometry and rasteriser always compute in float32. "auto" is bf16 where the GPU has it."""
+    compile: bool = False
+    """Compile the networks by torch.compile: a wait at first, faster for every frame."""
+
+    def __post_init__(self) -> None:
+        """Checks of what the settings have in common end here."""
+
+    def require_positive(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise UserError(f"{name}: got {getattr(self, name)}, wanted more than 0")
+
+
+@dataclass(frozen=True)
+class Drawing(WithModel):
+    """What draws, and where to."""
+
     out: Path | None = None
     """Folder of what is written. The checkpoint's by default."""
     format: Format = "mp4"
@@ -23,24 +43,14 @@ class Drawing:
     """Show, side by side, what the picture is made from: input, poses, latent."""
     batch_size: int = 8
     """Frames that the networks take at once."""
-    device: str = "auto"
-    """"cpu", "cuda", ...; "auto" takes the GPU if there is one."""
-    precision: Precision = "auto"
-    """Of the networks; geometry and rasteriser always compute in float32. "auto" is bf16 where the GPU has it."""
-    compile: bool = False
-    """Compile the networks by torch.compile: a wait at first, faster for every frame."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.require_positive("fps", "batch_size")
-
-    def require_positive(self, *names: str) -> None:
-        for name in names:
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise UserError(f"{name}: got {getattr(self, name)}, wanted more than 0")
 
 
 @dataclass(frozen=True)
-class Watching(Drawing):
+class InCapture(WithModel):
     """Whom to look at in a capture."""
 
     root: Path | None = None
@@ -57,6 +67,11 @@ class Watching(Drawing):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("appearance_frames")
+
+
+@dataclass(frozen=True)
+class Watching(InCapture, Drawing):
+    """Whom to look at in a capture, and where to."""
 
 
 @dataclass(frozen=True)

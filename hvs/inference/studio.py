@@ -15,7 +15,7 @@ from hvs.models import HumanViewSynthesis
 from hvs.pictures import to_uint8
 from hvs.runtime import UserError, autocast, choose_precision, make_folder, select_device
 
-from .settings import Drawing
+from .settings import Drawing, WithModel
 
 RUNS = Path("runs")
 
@@ -29,20 +29,22 @@ class Studio:
     Attributes:
         model: on its device, in evaluation mode.
         device: that everything is to be on.
-        folder: of what is written, known to be writable.
+        folder: of what is written, known to be writable; only where something is.
 
     Raises:
         UserError: no model, no such device, or a folder that cannot be written to.
         CheckpointError: the model cannot be read.
     """
 
-    def __init__(self, settings: Drawing) -> None:
+    def __init__(self, settings: WithModel) -> None:
         self.device = select_device(settings.device)
         self.checkpoint = settings.checkpoint or newest_checkpoint()
         self.model: HumanViewSynthesis = hvs.load(self.checkpoint).to(self.device)
-        self.folder = make_folder(settings.out or self.checkpoint.parent)
         self.precision = choose_precision(settings.precision, self.device)
-        self.batch_size = settings.batch_size
+        self.batch_size = 1
+        if isinstance(settings, Drawing):
+            self.folder = make_folder(settings.out or self.checkpoint.parent)
+            self.batch_size = settings.batch_size
         # Pictures are all of one size: the search for the fastest convolution is soon done.
         torch.backends.cudnn.benchmark = True
         self.model.decoder.to(memory_format=torch.channels_last)
