@@ -1,9 +1,7 @@
 """A page in the browser: walk around a person and see what the network makes of them, at once."""
 
 import contextlib
-import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,11 +16,6 @@ from .studio import Studio
 
 if TYPE_CHECKING:
     from .live.page import Page
-
-# Frames a second while time goes on.
-FPS = 25
-# Seconds over which pictures are counted.
-RECENT = 1.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ def viewer(settings: Viewer) -> None:
     cast = Cast(studio, settings)
     artist = Artist(studio, cast)
     wanted: Wanted[Page] = Wanted()
-    with contextlib.suppress(KeyboardInterrupt), serve(settings.host, port, cast, artist, wanted) as address:
+    with contextlib.suppress(KeyboardInterrupt), serve(settings.host, port, cast, wanted) as address:
         print(f"from   {cast.sequence.folder}, view {cast.footage.view}")
         print(f"open   {address}   (Ctrl-C ends it)", flush=True)
         draw_for_ever(artist, wanted)
@@ -63,23 +56,17 @@ def viewer(settings: Viewer) -> None:
 
 def draw_for_ever(artist: Artist, wanted: "Wanted[Page]") -> None:
     """Draw for one page after the other what it wants."""
-    times: deque[float] = deque()
+    recent: list[float] = []
     while True:
         page = wanted.take()
         wish, start = page.wish, time.monotonic()
-        if page.drawn and page.drawn.wish == wish:
-            continue
-        try:
-            drawn = artist.draw(wish)
-        except (DataError, UserError) as error:
-            page.complain(error)
-            continue
-        end = time.monotonic()
-        times.append(end)
-        while times[0] < end - RECENT:
-            times.popleft()
-        page.show(drawn, f"{1000 * (end - start):.0f} ms, {len(times)} pictures/s")
-        if page.playing:
-            later = threading.Timer(max(0.0, 1 / FPS - (end - start)), page.advance)
-            later.daemon = True
-            later.start()
+        if not page.shows(wish):
+            try:
+                drawn = artist.draw(wish)
+            except (DataError, UserError) as error:
+                page.complain(error)
+            else:
+                end = time.monotonic()
+                recent = [moment for moment in recent if moment > end - 1] + [end]
+                page.show(drawn, f"{1000 * (end - start):.0f} ms, {len(recent)} in the last second")
+        page.go_on(time.monotonic() - start)

@@ -67,24 +67,16 @@ class Artist:
     Args:
         studio: that draws.
         cast: whom.
-
-    Attributes:
-        skeleton: the people's.
-        first: the pose that a page shows at first.
-        start: a camera that sees it from the side of the input's, square, without batch axes.
     """
 
     def __init__(self, studio: Studio, cast: Cast) -> None:
         self._studio, self._cast = studio, cast
         self._size = studio.model.settings.target_resolution
-        self.skeleton = studio.model.skeleton
-        self._background = torch.tensor(self.skeleton.background, device=studio.device) / 255
-        footage = cast.footage
-        self.first = cast.pose(footage.view, footage.frames[0])
-        source = cast.sequence.camera(footage.view).to(studio.device)
-        ring = paths.orbit(self.first.points, source, footage.up, 1, self._size)
-        self.start = ring[0]
-        latent, _ = studio.draw(self.first.points, cast.looks(cast.sequence.name), ring)
+        self._background = torch.tensor(cast.skeleton.background, device=studio.device) / 255
+        # The first picture takes longest, and nobody should have to wait for it.
+        points, source = cast.first.points, cast.cameras[cast.footage.view].to(studio.device)
+        camera = paths.orbit(points, source, cast.footage.up, 1, self._size)
+        latent, _ = studio.draw(points, cast.looks(cast.sequence.name), camera)
         # A colour means the same on all pages.
         self._colours = LatentColours(latent)
 

@@ -1,5 +1,6 @@
 """The people of a capture, lifted and encoded when somebody first asks for them."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -10,7 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hvs.data.captures import list_sequences
+from hvs.geometry import Camera
 from hvs.pictures import to_uint8
+from hvs.runtime import UserError
 
 from .. import paths
 from ..footage import choose_frames, find_sequence
@@ -48,7 +51,10 @@ class Cast:
         settings: whom to look at.
 
     Attributes:
-        footage: the frames of the sequence that were asked for.
+        skeleton: of all of them.
+        sequence, footage: whose motion is shown, and the frames of it that were asked for.
+        cameras: view -> camera of the full frame.
+        start, first: place of the first frame in which the person is seen, and their pose.
         people: names of all sequences, whose looks can be had.
 
     Raises:
@@ -58,11 +64,20 @@ class Cast:
     def __init__(self, studio: Studio, settings: InCapture) -> None:
         self._studio, self._count = studio, settings.appearance_frames
         self._root: Path = studio.root(settings.root)
-        self.sequence = find_sequence(self._root, studio.model.skeleton, settings.sequence)
+        self.skeleton = studio.model.skeleton
+        self.sequence = find_sequence(self._root, self.skeleton, settings.sequence)
         self.footage = choose_frames(self.sequence, studio.model.settings, settings.view, interval=settings.interval)
         self.people = [name for name, _ in list_sequences(self._root, "all")]
         self.pose = lru_cache(KEPT)(self._pose)
         self.looks = cache(self._looks)
+        self.cameras: dict[str, Camera] = {view: self.sequence.camera(view) for view in self.sequence.views}
+        self.start, self.first = self._first()
+
+    def _first(self) -> tuple[int, Pose]:
+        for place, frame in enumerate(self.footage.frames):
+            with suppress(UserError):
+                return place, self.pose(self.footage.view, frame)
+        raise UserError(f"{self.sequence.folder}: view {self.footage.view}: nobody is in any of the images")
 
     def _pose(self, view: str, frame: int) -> Pose:
         """The person as lifted from one camera's keypoints; a DataError or UserError where nobody is seen."""
@@ -79,7 +94,7 @@ class Cast:
         """The mean appearance of a sequence's person, [1, N, C]."""
         footage = self.footage
         if person != self.sequence.name:
-            sequence = find_sequence(self._root, self._studio.model.skeleton, person)
+            sequence = find_sequence(self._root, self.skeleton, person)
             view = footage.view if footage.view in sequence.views else None
             footage = choose_frames(sequence, self._studio.model.settings, view)
         return self._studio.encode(footage.images(self._count, self._studio.device))

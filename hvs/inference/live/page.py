@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -13,7 +14,8 @@ import viser
 from PIL import Image
 from viser.transforms import SO3
 
-from hvs.geometry import Camera, Skeleton, limb_gaussians
+from hvs.geometry import Camera, limb_gaussians
+from hvs.geometry.rotations import frame_from_direction
 from hvs.pictures import PART_COLOURS
 
 from .artist import Drawn, Shown, Wish
@@ -22,7 +24,11 @@ from .window import browser_camera
 
 # The ellipsoids' surface, in standard deviations: along a limb they end at its joints.
 SURFACE = 0.5
-FRUSTUM, SOURCE = (110, 110, 110), (255, 140, 0)
+# Frames a second while time goes on.
+FPS = 25
+FRUSTUM, SOURCE = (190, 190, 190), (255, 140, 0)
+# Side of the ground, in metres, and the colour of its lines.
+GROUND, LINES = 8.0, (120, 120, 120)
 # Pictures of more pixels are sent as JPEG.
 SMALL = 2**17
 QUALITY = 90
@@ -34,22 +40,21 @@ class Page:
     Args:
         client: the browser, connected.
         cast: the people.
-        skeleton: theirs.
         ask: called with this page, by any thread, when it is to be drawn anew.
     """
 
-    def __init__(
-        self, client: viser.ClientHandle, cast: Cast, skeleton: Skeleton, ask: Callable[["Page"], None]
-    ) -> None:
-        self._client, self._cast, self._skeleton = client, cast, skeleton
+    def __init__(self, client: viser.ClientHandle, cast: Cast, ask: Callable[["Page"], None]) -> None:
+        self._client, self._cast, self._skeleton = client, cast, cast.skeleton
         self._ask = lambda _: ask(self)
         self._window = see(client.camera)
-        self.drawn: Drawn | None = None
-        self._open = True
+        self._drawn: Drawn | None = None
+        self._open, self._waits = True, False
         self._frames = cast.footage.frames
         self._add_controls()
         self._add_cameras()
+        self._add_ground()
         self._add_person()
+        self._add_buttons()
 
         @client.camera.on_update
         async def _(camera: viser.CameraHandle) -> None:
@@ -65,21 +70,13 @@ class Page:
         frame = self._frames[self._time.value]
         return Wish(self._window, self._view.value, frame, self._person.value, self._shown.value)
 
-    @property
-    def playing(self) -> bool:
-        return self._open and self._play.value
-
-    def close(self) -> None:
-        """Nobody looks at the page any more."""
-        self._open = False
-
-    def advance(self) -> None:
-        """Ask for the next frame; after the last one, the first."""
-        self._time.value = (self._time.value + 1) % len(self._frames)
+    def shows(self, wish: Wish) -> bool:
+        """Whether this is what the page shows."""
+        return self._drawn is not None and self._drawn.wish == wish
 
     def show(self, drawn: Drawn, status: str) -> None:
         """Show what was drawn for the page, and a line that says how."""
-        before, self.drawn = self.drawn, drawn
+        before, self._drawn = self._drawn, drawn
         with self._client.atomic():
             self._show_picture(drawn.picture)
             self._strip.image = drawn.strip
@@ -92,9 +89,25 @@ class Page:
         self._client.flush()
 
     def complain(self, error: Exception) -> None:
-        """Tell the user what went wrong; the page stays as it is."""
-        self._play.value = False
+        """Say what went wrong; the pictures stay as they are."""
         self._status.content = " ".join(str(error).split())
+
+    def go_on(self, spent: float) -> None:
+        """While the page plays, ask for the next frame when it is time, some seconds of which are already spent."""
+        # However often the page is drawn meanwhile.
+        if self._open and self._play.value and not self._waits:
+            self._waits = True
+            timer = threading.Timer(max(0.0, 1 / FPS - spent), self._advance)
+            timer.daemon = True
+            timer.start()
+
+    def close(self) -> None:
+        """Nobody looks at the page any more."""
+        self._open = False
+
+    def _advance(self) -> None:
+        self._waits = False
+        self._time.value = (self._time.value + 1) % len(self._frames)
 
     def _add_controls(self) -> None:
         gui, last = self._client.gui, len(self._frames) - 1
@@ -102,29 +115,50 @@ class Page:
         self._strip = gui.add_image(np.full((1, 3, 3), 255, np.uint8), format="png")
         self._status = gui.add_markdown("")
         # A slider needs somewhere to slide to.
-        self._time = gui.add_slider("Time", 0, max(last, 1), 1, 0, disabled=last == 0)
+        self._time = gui.add_slider("Time", 0, max(last, 1), 1, self._cast.start, disabled=last == 0)
         self._play = gui.add_checkbox("Play", False, disabled=last == 0)
         self._person = gui.add_dropdown("Looks of", self._cast.people, initial_value=self._cast.sequence.name)
-        self._view = gui.add_dropdown("Pose from", list(self._cast.sequence.views), initial_value=footage.view)
-        self._shown = gui.add_dropdown("Behind", get_args(Shown), initial_value="output")
+        self._view = gui.add_dropdown("Pose from", list(self._cast.cameras), initial_value=footage.view)
+        self._shown = gui.add_dropdown("Picture", get_args(Shown), initial_value="output")
         for control in (self._time, self._play, self._person, self._view, self._shown):
             control.on_update(self._ask)
-        gui.add_button("Save picture").on_click(lambda _: self._save_picture())
-        gui.add_button("Save camera", hint="For infer.py orbit --path").on_click(lambda _: self._save_camera())
 
     def _add_cameras(self) -> None:
         scene = self._client.scene
         root = scene.add_frame("/cameras", show_axes=False)
         self._frustums = {}
-        for view in self._cast.sequence.views:
-            camera = self._cast.sequence.camera(view)
+        for view, camera in self._cast.cameras.items():
             fov = 2 * math.atan(camera.height / 2 / camera.K[1, 1].item())
             wxyz, position = place(camera)
             self._frustums[view] = scene.add_camera_frustum(
-                f"/cameras/{view}", fov, camera.width / camera.height, thickness=0.006, wxyz=wxyz, position=position
+                f"/cameras/{view}",
+                fov,
+                camera.width / camera.height,
+                scale=0.2,
+                thickness=0.006,
+                wxyz=wxyz,
+                position=position,
             )
             self._frustums[view].on_click(lambda _, go=(wxyz, position, fov): self._go(*go))
         self._switch("Cameras", root, True)
+
+    def _add_ground(self) -> None:
+        up, pose = self._cast.footage.up, self._cast.first
+        feet = (pose.points[0].cpu() @ up).min()
+        place = pose.centre + (feet - pose.centre @ up) * up
+        # The frame's first axis is the ground's normal.
+        wxyz = SO3.from_matrix(frame_from_direction(up).double().numpy()).wxyz
+        ground = self._client.scene.add_grid(
+            "/ground",
+            GROUND,
+            GROUND,
+            plane="yz",
+            wxyz=wxyz,
+            position=place.numpy(),
+            cell_color=LINES,
+            section_color=LINES,
+        )
+        self._switch("Ground", ground, True)
 
     def _add_person(self) -> None:
         scene, limbs = self._client.scene, len(self._skeleton.edges)
@@ -142,6 +176,11 @@ class Page:
         self._bones = scene.add_line_segments("/skeleton", np.zeros((limbs, 2, 3)), colours, thickness=0.01)
         self._switch("Gaussians", self._limbs, False)
         self._switch("Skeleton", self._bones, False)
+
+    def _add_buttons(self) -> None:
+        gui = self._client.gui
+        gui.add_button("Save picture").on_click(lambda _: self._save_picture())
+        gui.add_button("Save camera", hint="For infer.py orbit --path").on_click(lambda _: self._save_camera())
 
     def _switch(self, label: str, node: Any, on: bool) -> None:
         box = self._client.gui.add_checkbox(label, on)
@@ -180,10 +219,10 @@ class Page:
             self._client.camera.fov = fov
 
     def _save_picture(self) -> None:
-        if self.drawn:
+        if self._drawn:
             file = io.BytesIO()
-            Image.fromarray(self.drawn.output).save(file, "PNG")
-            self._client.send_file_download(f"frame-{self.drawn.wish.frame}.png", file.getvalue())
+            Image.fromarray(self._drawn.output).save(file, "PNG")
+            self._client.send_file_download(f"frame-{self._drawn.wish.frame}.png", file.getvalue())
 
     def _save_camera(self) -> None:
         self._client.send_file_download("camera.json", path_file(self._window).encode())

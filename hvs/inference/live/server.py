@@ -10,26 +10,24 @@ from collections.abc import Iterator
 import torch
 import viser
 from torch import Tensor
-from viser.transforms import SO3
 
-from hvs.geometry.rotations import frame_from_direction
+from hvs.geometry import Camera
 from hvs.runtime import UserError
 
-from .artist import Artist
-from .cast import Cast
+from .cast import Cast, Pose
 from .page import Page
 from .wanted import Wanted
 
 # Ports that are tried before giving up.
 PORTS = 20
-# The window's height at first, beside that of a picture which the person fills.
-ROOM = 1.15
-GROUND = 8.0
+# Of a browser's camera at first: angles in radians, and the space around the person as a part of their size.
+ELEVATION, FOV = math.radians(12), math.radians(50)
+SPACE = 1.5
 
 
 @contextlib.contextmanager
-def serve(host: str, port: int, cast: Cast, artist: Artist, wanted: Wanted[Page]) -> Iterator[str]:
-    """A server of pages that ask to be drawn; gives its address."""
+def serve(host: str, port: int, cast: Cast, wanted: Wanted[Page]) -> Iterator[str]:
+    """A server whose pages ask to be drawn; gives its address."""
     pages: dict[int, Page] = {}
     # What the server prints of itself is in other words than ours.
     with contextlib.redirect_stdout(io.StringIO()):
@@ -37,11 +35,15 @@ def serve(host: str, port: int, cast: Cast, artist: Artist, wanted: Wanted[Page]
     # Whoever sees a page could make it public for the whole world, by way of somebody else's server.
     server.request_share_url = lambda verbose=True: None
     server.gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=True)
-    _set_scene(server, cast.footage.up, artist)
+    pose, footage = cast.first, cast.footage
+    server.scene.set_up_direction(tuple(footage.up.tolist()))
+    server.initial_camera.position = start(pose, cast.cameras[footage.view], footage.up).numpy()
+    server.initial_camera.look_at = pose.centre.numpy()
+    server.initial_camera.fov = FOV
 
     @server.on_client_connect
     def _(client: viser.ClientHandle) -> None:
-        pages[client.client_id] = Page(client, cast, artist.skeleton, wanted.put)
+        pages[client.client_id] = Page(client, cast, wanted.put)
 
     @server.on_client_disconnect
     def _(client: viser.ClientHandle) -> None:
@@ -75,15 +77,15 @@ def free_port(host: str, port: int) -> int:
     raise UserError(f"port: {port} to {last} are all in use on {host}")
 
 
-def _set_scene(server: viser.ViserServer, up: Tensor, artist: Artist) -> None:
-    """The ground under the person, and where the browser's camera is at first."""
-    pose, camera = artist.first, artist.start
-    server.scene.set_up_direction(tuple(up.tolist()))
-    server.initial_camera.position = camera.to_world(torch.zeros(1, 3, device=camera.t.device))[0].cpu().numpy()
-    server.initial_camera.look_at = pose.centre.numpy()
-    server.initial_camera.fov = 2 * math.atan(ROOM * camera.height / 2 / camera.K[1, 1].item())
-    feet = (pose.points[0].cpu() @ up).min()
-    place = pose.centre + (feet - pose.centre @ up) * up
-    # The ground's first axis is its normal.
-    wxyz = SO3.from_matrix(frame_from_direction(up).double().numpy()).wxyz
-    server.scene.add_grid("/ground", GROUND, GROUND, plane="yz", wxyz=wxyz, position=place.numpy())
+def start(pose: Pose, source: Camera, up: Tensor) -> Tensor:
+    """Where a browser's camera is at first, in the world, [3]: a third of a turn from the input's, which is in sight.
+
+    Args:
+        pose: the person's.
+        source: the input's camera.
+        up: the world's direction that is up, [3].
+    """
+    distance = SPACE * pose.radius / math.sin(FOV / 2)
+    toward = source.to_world(torch.zeros(1, 3))[0] - pose.centre
+    ring = Camera.orbit(pose.centre, up, distance, 3, torch.eye(3), 1, 1, ELEVATION, toward)
+    return ring[1].to_world(torch.zeros(1, 3))[0]
