@@ -6,7 +6,6 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 

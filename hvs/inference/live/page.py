@@ -28,7 +28,7 @@ SURFACE = 0.5
 FPS = 25
 FRUSTUM, SOURCE = (190, 190, 190), (255, 140, 0)
 # Side of the ground, in metres, and the colour of its lines.
-GROUND, LINES = 8.0, (120, 120, 120)
+GROUND, LINES = 8.0, (80, 80, 80)
 # Pictures of more pixels are sent as JPEG.
 SMALL = 2**17
 QUALITY = 90

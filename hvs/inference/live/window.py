@@ -69,8 +69,8 @@ def square_around(centre: Tensor, radius: float, window: Camera, size: int) -> S
         size: of the network's pictures, in pixels a side.
     """
     middle, side = _around(window.to_camera(centre[None])[0].tolist(), radius, window)
-    pixels = max(1, min(size, math.ceil(side)))
-    scale = pixels / side
+    scale = min(1.0, size / side)
+    pixels = max(1, round(side * scale))
     height, width = (max(1, round(n * scale)) for n in (window.height, window.width))
     picture = window.resize(height, width)
     # Pixels' centres are at whole numbers, so the square's own is half a pixel before the middle of it.
