@@ -1,15 +1,13 @@
 import base64
 import io
 import os
-import queue
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,7 @@ import infer
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
 from hvs.config import PRESETS
-from hvs.runtime import run_command
+from hvs.runtime import UserError, run_command
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -63,6 +61,51 @@ def command(checkpoint, monkeypatch, capsys):
         return stop.value.code, capsys.readouterr().err
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "70000"], "port: got 70000, wanted 0 to 65535"),
+        (["--host", "203.0.113.7"], "host, port: cannot listen on 203.0.113.7, port 8080"),
+        (["--interval", "50", "60"], "has no frame of 50 to 60, its frames are 0 to 7"),
+        (["--sequence", "nobody"], "sequence: got 'nobody', wanted one of ann/Subsequences/0, bob/Subsequences/0"),
+        (["--view", "77"], "view: got '77', wanted one of 00, 01, 02"),
+        (["--appearance-frames", "0"], "appearance_frames: got 0"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_bad_arguments_end_with_one_line(command, arguments, message):
+    code, error = command(*arguments)
+    assert code == 2 and error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+def test_without_viser_it_says_how_to_get_it(command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "viser", None)
+    for name in ("server", "page"):
+        monkeypatch.delitem(sys.modules, f"hvs.inference.live.{name}", raising=False)
+    code, error = command()
+    assert code == 2 and error == "error: the viewer needs viser: pip install 'hvs[viewer]'\n"
+
+
+def test_a_port_in_use_is_passed_over():
+    pytest.importorskip("viser")
+    from hvs.inference.live import server
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert port < server.free_port("127.0.0.1", port) < port + server.PORTS
+
+
+def test_when_all_ports_are_in_use_it_says_so(monkeypatch):
+    pytest.importorskip("viser")
+    from hvs.inference.live import server
+
+    monkeypatch.setattr(server, "PORTS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"port: {port} to {port} are all in use on 127.0.0.1"):
+            server.free_port("127.0.0.1", port)
 
 
 @contextmanager
@@ -111,7 +154,8 @@ class Browser:
         return _decode(self.page.screenshot(style=only))
 
     def drag(self, by, button="left"):
-        x, y = SIZE[0] // 3, 3 * SIZE[1] // 4
+        # Neither on the controls nor on the message that the graphics are slow.
+        x, y = 40, SIZE[1] - 60
         self.page.mouse.move(x, y)
         self.page.mouse.down(button=button)
         self.page.mouse.move(x + by[0], y + by[1], steps=4)
@@ -133,18 +177,25 @@ class Browser:
         pytest.fail("waited in vain")
 
     def wait_for_other(self, get, than):
-        """What a picture becomes, once it is another and stays so."""
+        """What a picture has become, when it is another than it was and changes no more."""
+        last = None
 
         def settled():
-            first = get()
-            self.page.wait_for_timeout(300)
-            return first if _differ(first, than) and not _differ(first, get()) else None
+            nonlocal last
+            before, last = last, get()
+            return last if _differ(last, than) and not _differ(last, before) else None
 
         return self.wait(settled)
 
 
 def _decode(data):
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def _middle(where):
+    """The mean place of what is marked, (x, y)."""
+    y, x = np.nonzero(where)
+    return np.array((x.mean(), y.mean()))
 
 
 def _differ(one, two):
@@ -159,23 +210,24 @@ def test_a_browser_walks_around_the_person(checkpoint):
         browser = Browser(chromium.new_page(viewport=dict(width=SIZE[0], height=SIZE[1])), address)
         picture, screen = browser.wait(browser.behind), browser.screen()
 
-        browser.drag((90, 20))
+        browser.drag((70, 20))
         turned = browser.wait_for_other(browser.behind, picture)
-        assert _differ(browser.wait_for_other(browser.screen, screen), screen)
+        browser.wait(lambda: _differ(browser.screen(), screen) or None)
 
         # The Gaussians of the scene in 3D are where the latent image has them, beside the middle of the window too.
-        browser.drag((80, -40), "right")
-        aside = browser.wait_for_other(browser.behind, turned)
+        browser.drag((60, -30), "right")
         browser.switch("Cameras")
         browser.switch("Ground")
+        aside = browser.wait_for_other(browser.behind, turned)
         browser.choose("output", "latent")
-        browser.wait_for_other(browser.behind, aside)
+        empty = browser.wait_for_other(browser.behind, aside)[0, 0]
+        browser.wait(lambda: (abs(browser.screen()[0, 0] - empty) < 3).all() or None)
         latent = browser.wait_for_other(browser.screen, screen)
         browser.switch("Gaussians")
         both = browser.wait_for_other(browser.screen, latent)
-        gaussians, limbs = (both != latent).any(-1), (abs(latent - latent[0, 0]) > 12).any(-1)
-        np.save("/tmp/g.npy", np.stack((both, latent)))
-        print(gaussians.mean(), limbs.mean(), limbs[gaussians].mean(), limbs[:, ::-1][gaussians].mean(), limbs[::-1][gaussians].mean())
+        gaussians, limbs = _middle((both != latent).any(-1)), _middle((abs(latent - latent[0, 0]) > 12).any(-1))
+        middle = np.array(SIZE) / 2
+        assert (abs(gaussians - middle) > 15).all() and (abs(gaussians - limbs) < 8).all()
 
         assert browser.errors == []
         # All that the page needs comes with it.

@@ -164,8 +164,16 @@ class Page:
         scene, limbs = self._client.scene, len(self._skeleton.edges)
         sphere = trimesh.creation.icosphere(2)
         turns = np.tile((1.0, 0.0, 0.0, 0.0), (limbs, 1))
+        # Without a graphics card, the usual material would take many seconds to appear.
+        looks = dict(material="toon5", lod="off", cast_shadow=False, receive_shadow=False)
         self._limbs = scene.add_batched_meshes_simple(
-            "/gaussians", sphere.vertices, sphere.faces, turns, np.zeros((limbs, 3)), batched_scales=np.ones((limbs, 3))
+            "/gaussians",
+            sphere.vertices,
+            sphere.faces,
+            turns,
+            np.zeros((limbs, 3)),
+            batched_scales=np.ones((limbs, 3)),
+            **looks,
         )
         parts = self._skeleton.parts.items()
         colours = [
