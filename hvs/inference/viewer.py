@@ -39,9 +39,11 @@ class Viewer(InCapture):
 def viewer(settings: Viewer) -> None:
     """Serve pages until Ctrl-C."""
     try:
-        from .live.server import free_port, serve
+        import viser  # noqa: F401
     except ImportError as error:
         raise UserError("the viewer needs viser: pip install 'hvs[viewer]'") from error
+    from .live.server import free_port, serve
+
     # A model takes longer to read than it takes to see that nobody can listen.
     port = free_port(settings.host, settings.port)
     studio = Studio(settings)
@@ -68,5 +70,5 @@ def draw_for_ever(artist: Artist, wanted: "Wanted[Page]") -> None:
             else:
                 end = time.monotonic()
                 recent = [moment for moment in recent if moment > end - 1] + [end]
-                page.show(drawn, f"{1000 * (end - start):.0f} ms, {len(recent)} in the last second")
+                page.show(drawn, f"{1000 * (end - start):.0f} ms, {len(recent)} pictures/s")
         page.go_on(time.monotonic() - start)

@@ -26,6 +26,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 # A graphics card in software; a page of a container's root has no sandbox.
 FLAGS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 SIZE = (720, 400)
+STATUS = re.compile(r"^Frame \d+: \d+ ms")
 # Nothing is waited for this long, unless something is wrong.
 PATIENCE = 120
 # Every picture that the page decodes, as a data URL: those of the window's shape are what is behind the scene in 3D.
@@ -82,8 +83,6 @@ def test_bad_arguments_end_with_one_line(command, arguments, message):
 
 def test_without_viser_it_says_how_to_get_it(command, monkeypatch):
     monkeypatch.setitem(sys.modules, "viser", None)
-    for name in ("server", "page"):
-        monkeypatch.delitem(sys.modules, f"hvs.inference.live.{name}", raising=False)
     code, error = command()
     assert code == 2 and error == "error: the viewer needs viser: pip install 'hvs[viewer]'\n"
 
@@ -138,7 +137,7 @@ class Browser:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", lambda request: self.requests.append(request.url))
         page.goto(address)
-        page.get_by_text(re.compile(r"^Frame \d+: \d+ ms")).wait_for()
+        page.get_by_text(STATUS).wait_for()
 
     def behind(self):
         """The last picture behind the scene in 3D that the browser was sent, [H, W, 3]."""
@@ -229,9 +228,17 @@ def test_a_browser_walks_around_the_person(checkpoint):
         middle = np.array(SIZE) / 2
         assert (abs(gaussians - middle) > 15).all() and (abs(gaussians - limbs) < 8).all()
 
+        status = browser.page.get_by_text(STATUS)
+        before = status.text_content().partition(":")[0]
+        browser.switch("Play")
+        browser.wait(lambda: status.text_content().partition(":")[0] != before or None)
+
         assert browser.errors == []
         # All that the page needs comes with it.
         assert all(url.startswith((f"{address}/", f"blob:{address}/", "data:")) for url in browser.requests)
+        # Whoever leaves, even while time goes on, disturbs nobody.
+        browser.page.close()
+        Browser(chromium.new_page(viewport=dict(width=SIZE[0], height=SIZE[1])), address)
         server.send_signal(signal.SIGINT)
         assert server.wait(PATIENCE) == 0 and "Traceback" not in server.stdout.read()
         chromium.close()

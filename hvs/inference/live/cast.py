@@ -20,7 +20,7 @@ from ..settings import InCapture
 from ..studio import Studio
 
 # Poses whose pictures are kept, and the height of those of full frames.
-KEPT = 256
+KEPT = 64
 FRAME_HEIGHT = 180
 
 
@@ -31,7 +31,7 @@ class Pose:
     Attributes:
         points: joints in the world, [1, J, 3] in metres.
         centre, radius: of a ball around the person, [3] and in metres, on the CPU.
-        image: what the encoder sees, [3, h, w] in 0..1.
+        image: what the encoder sees, [3, h, w] in 0..1, on the CPU.
         frame: the camera's full frame, small, [H, W, 3] uint8.
     """
 
@@ -53,7 +53,7 @@ class Cast:
         skeleton: of all of them.
         sequence, footage: whose motion is shown, and the frames of it that were asked for.
         cameras: view -> camera of the full frame.
-        start, first: place of the first frame in which the person is seen, and their pose.
+        start, first: place among the frames of one in which the person is seen, and their pose.
         people: names of all sequences, whose looks can be had.
 
     Raises:
@@ -73,9 +73,11 @@ class Cast:
         self.start, self.first = self._first()
 
     def _first(self) -> tuple[int, Pose]:
-        for place, frame in enumerate(self.footage.frames):
+        frames = self.footage.frames
+        # From the middle, where the person is on the way to all other places, on.
+        for place in sorted(range(len(frames)), key=lambda place: (place - (len(frames) - 1) // 2) % len(frames)):
             with suppress(UserError):
-                return place, self.pose(self.footage.view, frame)
+                return place, self.pose(self.footage.view, frames[place])
         raise UserError(f"{self.sequence.folder}: view {self.footage.view}: nobody is in any of the images")
 
     def _pose(self, view: str, frame: int) -> Pose:
@@ -87,7 +89,7 @@ class Cast:
         full = self.sequence.image(view, frame)[None] / 255
         width = round(full.shape[-1] * FRAME_HEIGHT / full.shape[-2])
         small = F.interpolate(full, (FRAME_HEIGHT, width), mode="bilinear", antialias=True)
-        return Pose(points, centre, radius, batch["image_a"][0], to_uint8(small[0]))
+        return Pose(points, centre, radius, batch["image_a"][0].cpu(), to_uint8(small[0]))
 
     def _looks(self, person: str) -> Tensor:
         """The mean appearance of a sequence's person, [1, N, C]."""

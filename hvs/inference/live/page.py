@@ -29,7 +29,7 @@ FPS = 25
 FRUSTUM, SOURCE = (190, 190, 190), (255, 140, 0)
 # Side of the ground, in metres, and the colour of its lines.
 GROUND, LINES = 8.0, (80, 80, 80)
-# Pictures of more pixels are sent as JPEG.
+# Pictures of more bytes are sent as JPEG, of this quality.
 SMALL = 2**17
 QUALITY = 90
 
@@ -145,7 +145,7 @@ class Page:
     def _add_ground(self) -> None:
         up, pose = self._cast.footage.up, self._cast.first
         feet = (pose.points[0].cpu() @ up).min()
-        place = pose.centre + (feet - pose.centre @ up) * up
+        under = pose.centre + (feet - pose.centre @ up) * up
         # The frame's first axis is the ground's normal.
         wxyz = SO3.from_matrix(frame_from_direction(up).double().numpy()).wxyz
         ground = self._client.scene.add_grid(
@@ -154,7 +154,7 @@ class Page:
             GROUND,
             plane="yz",
             wxyz=wxyz,
-            position=place.numpy(),
+            position=under.numpy(),
             cell_color=LINES,
             section_color=LINES,
         )

@@ -83,17 +83,27 @@ def test_a_frame_that_is_not_there_is_told(artist):
         artist.draw(wish(frame=99))
 
 
-def test_the_first_frame_is_one_with_somebody_in_it(capture, settings):
-    absent = torch.full((135, 2), -1000.0)
-
-    def label(view, frame):
-        return capture.with_confidence(absent) if frame < 2 else capture.keypoint_label(view, frame)
-
-    capture.write_keypoints(capture.names[1], 0, label)
+@pytest.mark.parametrize(("absent", "start"), [((), 3), ((3, 4), 5), ((3, 4, 5, 6, 7), 0)])
+def test_it_starts_in_the_middle_or_where_somebody_is_after_that(capture, settings, absent, start):
+    hide(capture, absent)
     cast = Cast(Studio(settings), settings)
-    assert cast.start == 2 and cast.first is cast.pose("00", 2)
-    with pytest.raises(UserError, match="nobody is in the image"):
-        cast.pose("00", 0)
-    capture.write_keypoints(capture.names[1], 0, lambda view, frame: capture.with_confidence(absent))
+    assert cast.start == start and cast.first is cast.pose("00", start)
+    for frame in absent:
+        with pytest.raises(UserError, match="nobody is in the image"):
+            cast.pose("00", frame)
+
+
+def test_without_anybody_it_does_not_start(capture, settings):
+    hide(capture, range(8))
     with pytest.raises(UserError, match="view 00: nobody is in any of the images"):
         Cast(Studio(settings), settings)
+
+
+def hide(capture, frames):
+    """Let nobody be seen in some frames of the first view."""
+
+    def label(view, frame):
+        outside = torch.full((135, 2), -1e4)
+        return capture.with_confidence(outside) if frame in frames else capture.keypoint_label(view, frame)
+
+    capture.write_keypoints(capture.names[1], 0, label)
