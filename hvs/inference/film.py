@@ -18,7 +18,8 @@ from .panels import side_by_side, with_poses
 from .settings import Drawing
 from .studio import Studio
 
-SHEET_FRAMES = 12
+# Of a contact sheet, which is about so many pixels wide.
+SHEET_FRAMES, SHEET_WIDTH = 12, 1600
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def write_film(studio: Studio, frames: Iterable[np.ndarray], name: str, settings
     """Write frames under a name into the studio's folder, and a contact sheet of some of them beside; both paths."""
     some = _Some()
     path = write_animation(studio.folder / f"{name}.{settings.format}", some.keep(frames), settings.fps)
-    sheet = contact_sheet(some.spread())
-    sheet_path = studio.folder / f"{name}.sheet.png"
+    frames = some.spread()
+    sheet = contact_sheet(frames, columns=max(1, SHEET_WIDTH // frames[0].shape[1]))
+    sheet_path = studio.folder / f"{name}.png"
     write_atomically(sheet_path, lambda temporary: sheet.save(temporary, "PNG"))
     return [path, sheet_path]
 

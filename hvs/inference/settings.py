@@ -1,4 +1,4 @@
-"""Settings of the modes of infer.py that draw with a model."""
+"""Settings of the modes of infer.py that have a model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +8,8 @@ from hvs.video import Format
 
 
 @dataclass(frozen=True)
-class WithModel:
-    """What draws."""
+class Computing:
+    """Which model, and how it computes."""
 
     checkpoint: Path | None = None
     """Model to use, of this project or of the original. The newest one under runs/ by default."""
@@ -21,7 +21,7 @@ class WithModel:
     """Compile the networks by torch.compile: a wait at first, faster for every frame."""
 
     def __post_init__(self) -> None:
-        """Checks of what the settings have in common end here."""
+        """Here end the checks of what settings have in common."""
 
     def require_positive(self, *names: str) -> None:
         for name in names:
@@ -30,27 +30,37 @@ class WithModel:
 
 
 @dataclass(frozen=True)
-class Drawing(WithModel):
-    """What draws, and where to."""
+class WithModel(Computing):
+    """Which model, how it computes, and where results go."""
 
     out: Path | None = None
     """Folder of what is written. The checkpoint's by default."""
+    batch_size: int = 8
+    """Frames that the networks take at once."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("batch_size")
+
+
+@dataclass(frozen=True)
+class Drawing(WithModel):
+    """How frames are drawn and written."""
+
     format: Format = "mp4"
     """"png" is a folder of single frames."""
     fps: int = 25
     """Frames a second of what is written."""
     panels: bool = False
     """Show, side by side, what the picture is made from: input, poses, latent."""
-    batch_size: int = 8
-    """Frames that the networks take at once."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_positive("fps", "batch_size")
+        self.require_positive("fps")
 
 
 @dataclass(frozen=True)
-class InCapture(WithModel):
+class InCapture(Computing):
     """Whom to look at in a capture."""
 
     root: Path | None = None
@@ -61,8 +71,8 @@ class InCapture(WithModel):
     """Camera whose images are the input. The first one by default."""
     interval: tuple[int, int] | None = None
     """First and last frame. Those of the test split by default."""
-    appearance_frames: int = 4
-    """Frames, spread evenly over the interval, whose mean appearance the person has."""
+    appearance_frames: int = 1
+    """Frames, spread evenly over the interval, whose mean appearance the person has. The middle one by default."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,7 +81,7 @@ class InCapture(WithModel):
 
 @dataclass(frozen=True)
 class Watching(InCapture, Drawing):
-    """Whom to look at in a capture, and where to."""
+    """Whom to look at in a capture, and how frames are drawn and written."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,8 @@ class Orbit(Watching):
             raise UserError("path, eye: got both, wanted one of them")
         if self.target and not self.eye:
             raise UserError("target: got one without an eye to look from")
+        if self.eye and self.eye == self.target:
+            raise UserError(f"eye: got the place it is to look at, {self.eye}")
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import hvs
-from hvs.checkpoint import read_extra
 from hvs.geometry import Camera
 from hvs.models import HumanViewSynthesis
 from hvs.pictures import to_uint8
 from hvs.runtime import UserError, autocast, choose_precision, make_folder, select_device
 
-from .settings import Drawing, WithModel
+from .settings import Computing, WithModel
 
 RUNS = Path("runs")
 
@@ -25,26 +23,30 @@ class Studio:
 
     Args:
         settings: which model, and how it computes.
+        model: in place of that of the settings; there is no folder then.
 
     Attributes:
         model: on its device, in evaluation mode.
         device: that everything is to be on.
-        folder: of what is written, known to be writable; only where something is.
+        folder: of what is written, known to be writable; none where the settings have none.
 
     Raises:
         UserError: no model, no such device, or a folder that cannot be written to.
         CheckpointError: the model cannot be read.
     """
 
-    def __init__(self, settings: WithModel) -> None:
+    def __init__(self, settings: Computing, model: HumanViewSynthesis | None = None) -> None:
         self.device = select_device(settings.device)
-        self.checkpoint = settings.checkpoint or newest_checkpoint()
-        self.model: HumanViewSynthesis = hvs.load(self.checkpoint).to(self.device)
+        if model is None:
+            from hvs.checkpoint import load
+
+            self.checkpoint = settings.checkpoint or newest_checkpoint()
+            model = load(self.checkpoint)
+            if isinstance(settings, WithModel):
+                self.folder = make_folder(settings.out or self.checkpoint.parent)
+        self.model = model.to(self.device).eval()
         self.precision = choose_precision(settings.precision, self.device)
-        self.batch_size = 1
-        if isinstance(settings, Drawing):
-            self.folder = make_folder(settings.out or self.checkpoint.parent)
-            self.batch_size = settings.batch_size
+        self.batch_size = settings.batch_size if isinstance(settings, WithModel) else 1
         # Pictures are all of one size: the search for the fastest convolution is soon done.
         torch.backends.cudnn.benchmark = True
         self.model.decoder.to(memory_format=torch.channels_last)
@@ -52,10 +54,12 @@ class Studio:
         # The kernels of a single frame take less time than to launch them one by one.
         mode = "reduce-overhead" if self.device.type == "cuda" else None
         render = self.model.render
-        self._render = torch.compile(render, dynamic=False, mode=mode) if settings.compile else render
+        self._render = torch.compile(render, dynamic=False, mode=mode) if self._compiled else render
 
     def root(self, given: Path | None) -> Path:
         """The capture that was asked for, or that the model was trained on."""
+        from hvs.checkpoint import read_extra
+
         root = given or read_extra(self.checkpoint).get("root")
         if not root:
             raise UserError(f"{self.checkpoint}: does not say which capture it was trained on; give --root")
