@@ -10,6 +10,8 @@ python infer.py photo PICTURE       a turn around a person in a picture of your 
 
 python infer.py evaluate            scores on held-out frames and people, and the worst cases
 
+python infer.py viewer              a page in the browser to walk around a person
+
 python infer.py MODE --help         every setting
 """
 
@@ -33,6 +35,7 @@ from hvs.inference.placing import UP
 from hvs.inference.scoring import Evaluate, evaluate
 from hvs.inference.settings import Orbit, Transfer, View
 from hvs.inference.studio import Studio
+from hvs.inference.viewer import Viewer, viewer
 from hvs.runtime import run_command
 
 
@@ -165,6 +168,7 @@ MODES: dict[str, tuple[type, Callable[[Any], None]]] = {
     "transfer": (Transfer, transfer),
     "evaluate": (Evaluate, evaluate),
     "photo": (Photo, photo),
+    "viewer": (Viewer, viewer),
 }
 
 
