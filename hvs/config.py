@@ -228,8 +228,8 @@ def sample_adaptive() -> TrainSettings:
         stages=("synthesis",),
         start_from=Path("runs/sample/model.safetensors"),
         checkpoint_every=50,
-        # At the rates that pictures are learned with from nothing, those that there are would be forgotten first, and
-        # the discriminator learns nothing.
+        # The rates at which pictures are learned from nothing damage those that there are, and a discriminator learns
+        # nothing at them.
         synthesis=replace(
             settings.synthesis,
             image_loss="adaptive",
