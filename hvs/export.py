@@ -72,10 +72,10 @@ def save_ply(
 
 
 def visible_scales(scales: Tensor, alpha: float = 0.025) -> Tensor:
-    """Standard deviations [..., 3] in metres of the Gaussians that the rasteriser shows, ``scales · √(alpha/2)``.
+    """Standard deviations of the Gaussians that the rasteriser shows, ``scales · √(alpha/2)``, [..., 3] in metres.
 
-    ``exp(-D/alpha)`` of a Gaussian with these scales is ``exp(-D/2)`` of one whose scales are so many times as large:
-    with the paper's alpha of 0.025 a limb is drawn 0.11 times as wide as its scales say.
+    D falls with the square of the scales, so ``exp(-D/alpha)`` with the scales given is ``exp(-D/2)`` with these: with
+    the paper's alpha of 0.025 a limb is 0.11 times as wide as its scales say.
 
     Args:
         scales: as :func:`hvs.limb_gaussians` gives them, [..., 3].
@@ -96,10 +96,10 @@ def export_model(model: HumanViewSynthesis, folder: str | Path) -> dict[str, Pat
 
     ``torch.export.load(file).module()`` is a function again, without this package's classes:
 
-        lift.pt2    keypoints [B, J, 2], confidence [B, J] bool, resolution [B, 2]              -> points [B, J, 3]
-        encode.pt2  image [B, 3, h, w]                                                           -> appearance [B, N, C]
+        lift.pt2    keypoints [B, J, 2], confidence [B, J] bool, resolution [B, 2] -> points [B, J, 3]
+        encode.pt2  image [B, 3, h, w] -> appearance [B, N, C]
         render.pt2  points [B, J, 3], appearance [B, N, C], K [B, 3, 3], distortion [B, 12]
-                                                        -> latent [B, C, h, w], image [B, 3, H, W]
+                    -> latent [B, C, h, w], image [B, 3, H, W]
 
     They take float32 on the CPU and mean what :class:`hvs.HumanViewSynthesis` says of its methods. K and distortion are
     those of a camera of the picture at its full size, ``model.settings.target_resolution``; distortion is padded with
