@@ -99,7 +99,11 @@ def work(inputs: Inputs) -> dict[str, float]:
     tiles, _ = culling.tile_pairs(levels, culling.gaussian_extent(means, whiten, visible, least, ALPHA))
     counts = torch.bincount(tiles, minlength=levels[0].height * levels[0].width)
     z, D, q = reference.response(means, rotations, scales, rays.flatten(1, 2))
-    matter = 1 / (1 + z**4) * 0.5 * torch.sqrt(torch.pi * ALPHA / q) * torch.exp(-D / ALPHA) > least
+    peak = 1 / (1 + z**4) * 0.5 * torch.sqrt(torch.pi * ALPHA / q)
+    matter = peak * torch.exp(-D / ALPHA) > least
+    # Of the pixel that sees a Gaussian's middle best.
+    nearest = D.min(1, keepdim=True).indices
+    contrast = peak.gather(1, nearest) / weight
     return dict(
         matter=matter.float().mean().item(),
         computed=counts.sum().item() / (len(counts) * LIMBS),
@@ -107,6 +111,7 @@ def work(inputs: Inputs) -> dict[str, float]:
         most=counts.max().item(),
         empty=(counts == 0).float().mean().item(),
         searched=searched,
+        contrast=contrast.median().item(),
     )
 
 
@@ -132,6 +137,7 @@ def report(poses: int = POSES, side: int = SIDE) -> Iterator[str]:
     yield f"{'limbs of a tile, mean':52s}{mean('mean'):10.2f}"
     yield f"{'limbs of a tile, most':52s}{max(row['most'] for row in rows):10d}"
     yield f"{'tiles without limbs':52s}{mean('empty'):10.0%}"
+    yield f"{'weight in the middle of a limb, × background, median':52s}{mean('contrast'):10.0f}"
     pairs = (side // TILE) ** 2 * LIMBS
     yield f"{f'of {pairs:,} pairs searched pixel by pixel, mean':52s}{mean('searched'):10.1f}"
     yield f"{'most':52s}{max(row['searched'] for row in rows):10d}"

@@ -3,6 +3,7 @@
 python -m hvs.export model.safetensors deployed    write lift.pt2, encode.pt2 and render.pt2 into a folder
 """
 
+import math
 from copy import deepcopy
 from pathlib import Path
 
@@ -22,6 +23,8 @@ OPACITY_MARGIN = 1e-6
 ORTHONORMAL = 1e-3
 PROPERTIES = ("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity")
 PROPERTIES += ("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3")
+# About the median over limbs; python -m bench.accuracy measures it.
+CONTRAST = 500.0
 # Of a lens in render.pt2; a camera that has fewer is padded with zeros.
 COEFFICIENTS = 12
 
@@ -36,7 +39,7 @@ def save_ply(
     all float32, binary, little endian.
 
     The scales are written as they are given. A viewer draws ``exp(-D/2)``, where D is the squared Mahalanobis distance,
-    and :func:`hvs.rasterize` draws ``exp(-D/alpha)``: give :func:`visible_scales` for what the rasteriser shows. What
+    and :func:`hvs.rasterize` weighs ``exp(-D/alpha)``: give :func:`visible_scales` for what the rasteriser shows. What
     is else different stays so: a viewer composites by depth, the rasteriser takes the mean by weight.
 
     Args:
@@ -71,17 +74,25 @@ def save_ply(
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
-def visible_scales(scales: Tensor, alpha: float = 0.025) -> Tensor:
-    """Standard deviations of the Gaussians that the rasteriser shows, ``scales · √(alpha/2)``, [..., 3] in metres.
+def visible_scales(scales: Tensor, alpha: float = 0.025, contrast: float = CONTRAST) -> Tensor:
+    """Scales with which a viewer shows Gaussians as wide as the rasteriser does, [..., 3] in metres.
 
-    D falls with the square of the scales, so ``exp(-D/alpha)`` with the scales given is ``exp(-D/2)`` with these: with
-    the paper's alpha of 0.025 a limb is 0.11 times as wide as its scales say.
+    The rasteriser's ``exp(-D/alpha)`` is a viewer's ``exp(-D/2)`` of scales ``√(alpha/2)`` times as large. But weights
+    are normalised: a limb fills half of a pixel out to where its weight has fallen to the background's, at
+    ``D = alpha ln(contrast)``. There a viewer's opacity is a half with ``scales · √(alpha ln(contrast) / (2 ln 2))``,
+    0.33 times the given ones for the paper's alpha. A contrast of 2 gives the density itself.
 
     Args:
         scales: as :func:`hvs.limb_gaussians` gives them, [..., 3].
         alpha: as :func:`hvs.rasterize` takes it; a model's is ``model.settings.alpha``.
+        contrast: how many times the background's the weight of a limb is in its middle, more than 1.
+
+    Raises:
+        ValueError: the contrast is not more than 1.
     """
-    return scales * (alpha / 2) ** 0.5
+    if not contrast > 1:
+        raise ValueError(f"contrast: got {contrast}, wanted more than 1")
+    return scales * math.sqrt(alpha * math.log(contrast) / (2 * math.log(2)))
 
 
 def feature_colours(features: Tensor) -> Tensor:

@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 
@@ -26,6 +27,11 @@ except Exception:
 
 def covariance(rotations, scales):
     return rotations @ torch.diag_embed(scales.square()) @ rotations.mT
+
+
+def distance(offset, rotations, scales):
+    """Squared, of Mahalanobis, [N]."""
+    return (torch.linalg.solve(covariance(rotations, scales), offset) * offset).sum(-1)
 
 
 def from_quaternion(q):
@@ -81,13 +87,23 @@ def test_a_ply_holds_the_gaussians(gaussians, tmp_path):
     torch.testing.assert_close(covariance(from_quaternion(quaternions), scales), right, atol=1e-6, rtol=1e-5)
 
 
-def test_visible_scales_draw_the_rasterisers_falloff(gaussians):
+@pytest.mark.parametrize("contrast", [2.0, 500.0])
+def test_visible_scales_are_half_opaque_where_a_limb_is_half_of_a_pixel(gaussians, contrast):
     alpha = 0.1
-    drawn = gaussians["rotations"].double(), visible_scales(gaussians["scales"].double(), alpha)
     given = gaussians["rotations"].double(), gaussians["scales"].double()
+    drawn = given[0], visible_scales(given[1], alpha, contrast)
     offset = torch.tensor([0.02, -0.01, 0.03], dtype=torch.float64)
-    D, D_drawn = (torch.linalg.solve(covariance(*v), offset) @ offset for v in (given, drawn))
-    torch.testing.assert_close(torch.exp(-D_drawn / 2), torch.exp(-D / alpha))
+    # As far out as the weight equals the background's.
+    offset = offset * (alpha * math.log(contrast) / distance(offset, *given)).sqrt()[:, None]
+    torch.testing.assert_close(contrast * torch.exp(-distance(offset, *given) / alpha), torch.ones(25).double())
+    torch.testing.assert_close(torch.exp(-distance(offset, *drawn) / 2), torch.full((25,), 0.5).double())
+
+
+def test_the_density_itself_has_a_contrast_of_two():
+    scales = torch.tensor([0.1, 0.2, 0.3])
+    torch.testing.assert_close(visible_scales(scales, 0.025, 2.0), scales * 0.0125**0.5)
+    with pytest.raises(ValueError, match=r"contrast: got 1\.0, wanted more than 1"):
+        visible_scales(scales, contrast=1.0)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 16])

@@ -37,6 +37,7 @@ def test_little_is_left_to_compute(body):
     found = accuracy.work(body)
     assert 0 < found["matter"] < found["computed"] < 0.2
     assert found["mean"] == pytest.approx(found["computed"] * accuracy.LIMBS)
+    assert found["contrast"] > 10
     assert 0 < found["empty"] < 1 and 0 < found["searched"] < 16 * accuracy.LIMBS and found["most"] <= accuracy.LIMBS
 
 
