@@ -1,165 +1,178 @@
 """See people from anywhere.
 
-python infer.py orbit                 a turn around a person, from one image of the sample
+python infer.py view                what another camera of the capture sees
 
-python infer.py orbit --help          every setting
+python infer.py orbit               cameras that never were, around a person from one image
+
+python infer.py transfer            the motion of one person with the looks of another
+
+python infer.py photo PICTURE       a turn around a person in a picture of your own
+
+python infer.py evaluate            scores on held-out frames and people, and the worst cases
+
+python infer.py MODE --help         every setting
 """
 
-import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 import tyro
+from torch import Tensor
 from tqdm import tqdm
 
-import hvs
-from hvs import Camera, HumanViewSynthesis
-from hvs.checkpoint import read_extra
-from hvs.data import NoSequencesError, Sequence, collate, find_sequences
-from hvs.data.datasets import load_view, make_pair
-from hvs.evaluation import to_device
-from hvs.pictures import to_uint8
-from hvs.runtime import UserError, autocast, make_folder, run_command, select_device, write_atomically
-from hvs.video import contact_sheet, enlarge, write_video
+from hvs import Camera
+from hvs.inference import paths
+from hvs.inference.canvas import to_crop
+from hvs.inference.film import Shot, film, write_film
+from hvs.inference.footage import Footage, choose_frames, find_sequence, next_view
+from hvs.inference.panels import with_poses
+from hvs.inference.photo import RING_FOCAL, Photo, read_portrait
+from hvs.inference.placing import UP
+from hvs.inference.scoring import Evaluate, evaluate
+from hvs.inference.settings import Orbit, Transfer, View
+from hvs.inference.studio import Studio
+from hvs.runtime import run_command
 
-# A virtual camera keeps this much space around the person, as a part of their size.
-MARGIN = 1.15
-SHEET_FRAMES = 12
 
+def view(settings: View) -> None:
+    """Poses and looks from camera A, seen by camera B."""
+    studio = Studio(settings)
+    sequence = find_sequence(studio.root(settings.root), studio.model.skeleton, settings.sequence)
+    target = settings.target or next_view(sequence, settings.view)
+    footage = choose_frames(sequence, studio.model.settings, settings.view, target, settings.interval)
+    appearance = studio.encode(footage.images(settings.appearance_frames, studio.device))
 
-@dataclass(frozen=True)
-class Orbit:
-    """A video of one turn around a person, made from a single image of them."""
+    def shots() -> Iterator[Shot]:
+        for batch in footage.progress(settings.batch_size, studio.device, "view"):
+            seen = {"target": batch["image_b"]}
+            yield Shot(studio.lift(batch), batch["camera_b"], inputs(studio, footage, batch), seen, batch["image_b"])
 
-    checkpoint: Path | None = None
-    """Model to use. The newest one under runs/ by default."""
-    root: Path | None = None
-    """Folder of a capture. The one that the model was trained on by default."""
-    sequence: str | None = None
-    """Name of the sequence in the capture. The first one that was never trained on, if there is one, by default."""
-    frame: int | None = None
-    """Which frame. The middle one of the test split by default."""
-    view: str | None = None
-    """Camera that took the image. The first one by default."""
-    out: Path | None = None
-    """Folder of orbit.mp4 and orbit.png. The checkpoint's by default."""
-    frames: int = 72
-    """Of the video."""
-    fps: int = 24
-    elevation: float = 10.0
-    """Of the virtual cameras above the person, in degrees."""
-    batch_size: int = 8
-    device: str = "auto"
-    """"cpu", "cuda", ...; "auto" takes the GPU if there is one."""
-
-    def __post_init__(self) -> None:
-        for name in ("frames", "fps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: got {getattr(self, name)}, wanted at least 1")
-        if not abs(self.elevation) < 90:
-            raise UserError(f"elevation: got {self.elevation}, wanted between -90 and 90 degrees")
+    full = sequence.camera(target).to(studio.device) if settings.full_frame else None
+    written = write_film(studio, film(studio, shots(), appearance, settings.panels, full), "view", settings)
+    say(footage, f"seen by {target}", written)
 
 
 def orbit(settings: Orbit) -> None:
-    device = select_device(settings.device)
-    checkpoint = settings.checkpoint or newest_checkpoint()
-    folder = make_folder(settings.out or checkpoint.parent)
-    model = hvs.load(checkpoint).to(device)
-    root = settings.root or trained_on(checkpoint)
-    sequence, frame, view = choose_image(root, model, settings)
-    person = load_person(model, sequence, frame, view, device)
-    up = torch.tensor(sequence.layout.up, device=device)
-    with torch.inference_mode(), autocast(device):
-        points, appearance = lift_and_encode(model, person)
-        cameras = cameras_around(points[0], person["camera_a"][0], up, settings, model.settings.target_resolution)
-        frames = []
-        for first in tqdm(range(0, settings.frames, settings.batch_size), "orbit", unit="batch"):
-            camera = cameras[first : first + settings.batch_size]
-            seen = camera.to_camera(points)
-            _, image = model.render(seen, appearance.expand(len(seen), -1, -1), camera)
-            frames += [enlarge(to_uint8(picture)) for picture in image]
-    write_video(folder / "orbit.mp4", frames, settings.fps)
-    count = min(SHEET_FRAMES, len(frames))
-    chosen = [frames[i] for i in np.linspace(0, len(frames), count, endpoint=False).astype(int)]
-    sheet = contact_sheet(chosen)
-    write_atomically(folder / "orbit.png", lambda path: sheet.save(path, "PNG"))
-    print(f"image          {sequence.folder}, frame {frame}, view {view}")
-    print(f"video          {folder / 'orbit.mp4'}")
-    print(f"contact sheet  {folder / 'orbit.png'}")
+    """Cameras that never were, around a person who stands still or moves."""
+    studio = Studio(settings)
+    sequence = find_sequence(studio.root(settings.root), studio.model.skeleton, settings.sequence)
+    footage = choose_frames(sequence, studio.model.settings, settings.view, interval=settings.interval)
+    appearance = studio.encode(footage.images(settings.appearance_frames, studio.device))
+    moving = settings.moving or settings.eye is not None
+    if not moving:
+        footage = footage.spread(1)
+    # The cameras stand around all places that the person will be in.
+    batches = list(footage.progress(settings.batch_size, studio.device, "lift"))
+    points = torch.cat([studio.lift(batch) for batch in batches])
+    panels = [inputs(studio, footage, batch) for batch in batches] if settings.panels else []
+    cameras = virtual_cameras(settings, points, batches[len(batches) // 2]["camera_a"][0], footage.up, studio)
+    if not moving:
+        points = points.expand(len(cameras.K), -1, -1)
+
+    def shots() -> Iterator[Shot]:
+        count = min(len(points), len(cameras.K))
+        for i in tqdm(range(0, count, settings.batch_size), "orbit", unit="batch"):
+            part = slice(i, min(i + settings.batch_size, count))
+            before = panels[i // settings.batch_size if moving else 0] if panels else {}
+            yield Shot(points[part], cameras[part], before)
+
+    written = write_film(studio, film(studio, shots(), appearance, settings.panels), "orbit", settings)
+    say(footage, "seen by cameras that never were", written)
 
 
-def newest_checkpoint() -> Path:
-    found = sorted(Path("runs").glob("*/model.safetensors"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise UserError("runs/*/model.safetensors: no trained model yet; run python train.py, or give --checkpoint")
-    return found[-1]
+def transfer(settings: Transfer) -> None:
+    """The motion of one sequence with the looks of another person."""
+    studio = Studio(settings)
+    root = studio.root(settings.root)
+    model = studio.model
+    sequence = find_sequence(root, model.skeleton, settings.sequence)
+    footage = choose_frames(sequence, model.settings, settings.view, settings.target, settings.interval)
+    person_root = settings.person_root or root
+    person = find_sequence(person_root, model.skeleton, settings.person, "person", unlike=sequence)
+    looks = choose_frames(person, model.settings, settings.person_view, None, settings.person_interval, "person_")
+    images = looks.images(settings.appearance_frames, studio.device)
+    appearance = studio.encode(images)
+
+    def shots() -> Iterator[Shot]:
+        for batch in footage.progress(settings.batch_size, studio.device, "transfer"):
+            before = {"looks": images[:1]} | inputs(studio, footage, batch)
+            yield Shot(studio.lift(batch), batch["camera_b"], before)
+
+    full = sequence.camera(footage.target).to(studio.device) if settings.full_frame else None
+    written = write_film(studio, film(studio, shots(), appearance, settings.panels, full), "transfer", settings)
+    say(footage, f"with the looks of {person.folder}", written)
 
 
-def trained_on(checkpoint: Path) -> Path:
-    root = read_extra(checkpoint).get("root")
-    if not root:
-        raise UserError(f"{checkpoint}: does not say which capture it was trained on; give --root")
-    return Path(root)
+def photo(settings: Photo) -> None:
+    """Cameras around a person in one picture from anywhere."""
+    studio = Studio(settings)
+    person = read_portrait(settings, studio.model)
+    appearance = studio.encode(person.image)
+    up, size = torch.tensor(UP), studio.model.settings.target_resolution
+    cameras = paths.orbit(person.points, person.camera, up, settings.frames, size, settings.elevation, RING_FOCAL)
+    keypoints = to_crop(person.keypoints, person.full, person.camera)
+    before = {
+        "input": person.image,
+        "keypoints": with_poses(person.image, keypoints, person.seen, studio.model.skeleton),
+    }
+
+    def shots() -> Iterator[Shot]:
+        for i in tqdm(range(0, settings.frames, settings.batch_size), "photo", unit="batch"):
+            part = cameras[i : i + settings.batch_size]
+            yield Shot(person.points.expand(len(part.K), -1, -1), part, before)
+
+    written = write_film(studio, film(studio, shots(), appearance, settings.panels), "photo", settings)
+    print(f"from   {settings.image}, {person.told}")
+    for path in written:
+        print(f"wrote  {path}")
 
 
-def choose_image(root: Path, model: HumanViewSynthesis, settings: Orbit) -> tuple[Sequence, int, str]:
-    sequences = {sequence.name: sequence for sequence in find_sequences(root, "all")}
-    try:
-        others = find_sequences(root, "unknown")
-    except NoSequencesError:
-        others = list(sequences.values())
-    name = settings.sequence or others[0].name
-    if name not in sequences:
-        raise UserError(f"sequence: got {name!r}, wanted one of {', '.join(sequences)}")
-    sequence = sequences[name]
-    if sequence.layout.skeleton.joints != model.skeleton.joints:
-        raise UserError(
-            f"{root}: is a {sequence.layout.skeleton.name} capture, but the model's skeleton is {model.skeleton.name}"
-        )
-    view = settings.view or sequence.views[0]
-    if view not in sequence.views:
-        raise UserError(f"view: got {view!r}, wanted one of {', '.join(sequence.views)}")
-    frames = sequence.frames("test")
-    if settings.frame is None and not frames:
-        raise UserError(f"{sequence.folder}: has no test frames; give --frame")
-    return sequence, frames[len(frames) // 2] if settings.frame is None else settings.frame, view
+def inputs(studio: Studio, footage: Footage, batch: dict[str, Any]) -> dict[str, Tensor]:
+    """Panels of what the networks are given."""
+    full = footage.sequence.camera(footage.view).to(studio.device)
+    keypoints = to_crop(batch["keypoints_a"], full, batch["camera_a"])
+    pose = with_poses(batch["image_a"], keypoints, batch["confidence_a"], studio.model.skeleton)
+    return {"input": batch["image_a"], "keypoints": pose}
 
 
-def load_person(model: HumanViewSynthesis, sequence: Sequence, frame: int, view: str, device: torch.device) -> dict:
-    seen = load_view(sequence, frame, view, model.settings.input_resolution, model.settings.resize)
-    pair = make_pair(sequence, frame, seen, seen)
-    if pair is None:
-        raise UserError(f"{sequence.folder}: frame {frame}, view {view}: nobody is in the image")
-    return to_device(collate([pair]), device)
+def virtual_cameras(settings: Orbit, points: Tensor, source: Camera, up: Tensor, studio: Studio) -> Camera:
+    """The cameras of an orbit around poses [F, J, 3] in the world, one for each frame."""
+    size = studio.model.settings.target_resolution
+    if settings.path:
+        return paths.read_path(settings.path, points, up, size)
+    if settings.eye:
+        centre, radius = paths.frame_person(points)
+        target = centre if settings.target is None else points.new_tensor(settings.target)
+        camera = paths.look_at(points.new_tensor(settings.eye), target, radius, up, size, settings.focal)
+        return Camera.stack([camera] * len(points))
+    count = len(points) if settings.moving else settings.frames
+    return paths.orbit(points, source, up, count, size, settings.elevation, settings.focal)
 
 
-def lift_and_encode(model: HumanViewSynthesis, person: dict) -> tuple[torch.Tensor, torch.Tensor]:
-    """The pose in the world [1, J, 3], around the known place of its root, and the appearance [1, N, C]."""
-    camera = person["camera_a"]
-    root = camera.to_camera(person["points"])[:, model.skeleton.root, None]
-    lifted = model.lift(person["keypoints_a"], person["confidence_a"], person["resolution_a"])
-    return camera.to_world(root + lifted), model.encode(person["image_a"])
+def say(footage: Footage, how: str, written: list[Path]) -> None:
+    first, last = footage.frames[0], footage.frames[-1]
+    frames = f"frame {first}" if first == last else f"frames {first} to {last}"
+    print(f"from   {footage.sequence.folder}, view {footage.view}, {frames}, {how}")
+    for path in written:
+        print(f"wrote  {path}")
 
 
-def cameras_around(points: torch.Tensor, source: Camera, up: torch.Tensor, settings: Orbit, size: int) -> Camera:
-    """A ring around a pose [J, 3] at the source camera's distance, starting on its side; the person fills the image."""
-    centre = (points.amin(0) + points.amax(0)) / 2
-    eye = source.to_world(torch.zeros_like(centre)[None])[0]
-    distance = (eye - centre).norm()
-    reach = (points - centre).norm(dim=-1).max() * MARGIN
-    focal = (size / 2) / math.tan(math.asin(min(0.95, (reach / distance).item())))
-    K = torch.tensor([[focal, 0, (size - 1) / 2], [0, focal, (size - 1) / 2], [0, 0, 1]], device=points.device)
-    return Camera.orbit(
-        centre, up, distance.item(), settings.frames, K, size, size, math.radians(settings.elevation), eye - centre
-    )
+MODES: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "view": (View, view),
+    "orbit": (Orbit, orbit),
+    "transfer": (Transfer, transfer),
+    "evaluate": (Evaluate, evaluate),
+    "photo": (Photo, photo),
+}
 
 
 def main() -> None:
-    commands = {"orbit": Orbit}
-    settings = tyro.extras.subcommand_cli_from_dict(commands, description=__doc__)
-    orbit(settings)
+    settings = tyro.extras.subcommand_cli_from_dict(
+        {name: kind for name, (kind, _) in MODES.items()}, description=__doc__
+    )
+    next(run for kind, run in MODES.values() if type(settings) is kind)(settings)
 
 
 if __name__ == "__main__":

@@ -25,25 +25,36 @@ PART_COLOURS = {"body": (255, 140, 0), "left_hand": (0, 170, 255), "right_hand":
 
 
 def to_uint8(image: Tensor) -> np.ndarray:
-    """A picture [3, H, W] in 0..1, as [H, W, 3] bytes."""
-    return (image.detach().float().clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy()
+    """Pictures [..., 3, H, W] in 0..1 as bytes, [..., H, W, 3]."""
+    return (image.detach().float().clamp(0, 1) * 255).round().byte().movedim(-3, -1).cpu().numpy()
+
+
+class LatentColours:
+    """The three principal components of latent images as colours: they mean the same in every picture.
+
+    Args:
+        latent: the images that the components are of, [B, C, h, w].
+    """
+
+    def __init__(self, latent: Tensor) -> None:
+        flat = _channels_last(latent).flatten(0, 2)  # [B·h·w, C]
+        self.mean = flat.mean(0)
+        flat = flat - self.mean
+        components = torch.linalg.eigh(flat.T @ flat).eigenvectors[:, -3:].flip(-1)  # [C, up to 3]
+        # An eigenvector's sign is arbitrary; the same picture should come out the same everywhere.
+        self.components = components * components.gather(0, components.abs().argmax(0, keepdim=True)).sign()
+        self.spread = (flat @ self.components).abs().amax(0).clamp(min=1e-12)
+
+    def __call__(self, latent: Tensor) -> Tensor:
+        """Colours in 0..1 of latent images [B, C, h, w], [B, 3, h, w]."""
+        colours = (_channels_last(latent) - self.mean) @ self.components / self.spread
+        colours = F.pad(colours, (0, 3 - colours.shape[-1]))
+        return (0.5 + 0.5 * colours).clamp(0, 1).movedim(-1, 1)
 
 
 def latent_to_rgb(latent: Tensor) -> Tensor:
-    """The three principal components of latent images [B, C, h, w] as colours in 0..1, [B, 3, h, w].
-
-    The components are those of the whole batch, so a colour means the same in all its pictures.
-    """
-    # The decomposition refuses what is not finite.
-    values = latent.detach().float().nan_to_num(0.0, 0.0, 0.0).movedim(1, -1)  # [B, h, w, C]
-    flat = values.flatten(0, 2)
-    flat = flat - flat.mean(0)
-    components = torch.linalg.eigh(flat.T @ flat).eigenvectors[:, -3:].flip(-1)  # [C, up to 3]
-    # An eigenvector's sign is arbitrary; the same picture should come out the same everywhere.
-    components = components * components.gather(0, components.abs().argmax(0, keepdim=True)).sign()
-    colours = F.pad(flat @ components, (0, 3 - components.shape[1]))
-    spread = colours.abs().amax(0).clamp(min=1e-12)
-    return (0.5 + 0.5 * colours / spread).unflatten(0, values.shape[:3]).movedim(-1, 1)
+    """Latent images [B, C, h, w] in the colours of their own principal components, in 0..1, [B, 3, h, w]."""
+    return LatentColours(latent)(latent)
 
 
 def error_to_rgb(output: Tensor, target: Tensor) -> Tensor:
@@ -79,8 +90,13 @@ def draw_skeleton(image: Tensor, keypoints: Tensor, valid: Tensor, skeleton: Ske
     return torch.from_numpy(np.array(picture)).movedim(-1, 0).float() / 255
 
 
-def mosaic(rows: Sequence[Sequence[Tensor]], captions: Sequence[str] = (), widest: int | None = None) -> Image.Image:
-    """Rows of pictures [3, H, W] in 0..1 on white, captions over the columns.
+def mosaic(
+    rows: Sequence[Sequence[Tensor]],
+    captions: Sequence[str] = (),
+    widest: int | None = None,
+    labels: Sequence[str] = (),
+) -> Image.Image:
+    """Rows of pictures [3, H, W] in 0..1 on white, captions over the columns and labels over the rows.
 
     All are brought to the size of the widest, enlarged if that is narrower than 96 pixels, and made smaller if it is
     wider than the given one.
@@ -90,20 +106,23 @@ def mosaic(rows: Sequence[Sequence[Tensor]], captions: Sequence[str] = (), wides
     height, width = height * enlarge, width * enlarge
     if widest and width > widest:
         height, width = round(height * widest / width), widest
-    caption = max(CAPTION, round(OF_WIDTH / LETTER * width))
-    top = caption if captions else 0
+    line = max(CAPTION, round(OF_WIDTH / LETTER * width))
+    above = line if labels else 0
+    top = (line if captions else 0) + above
     columns = max(len(row) for row in rows)
-    size = (columns * (width + GAP) - GAP, top + len(rows) * (height + GAP) - GAP)
+    size = (columns * (width + GAP) - GAP, top + len(rows) * (height + above + GAP) - above - GAP)
     sheet = Image.new("RGB", size, "white")
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
             if picture.shape[-2:] != (height, width):
                 picture = _resize(picture.float(), height, width)
-            sheet.paste(Image.fromarray(to_uint8(picture)), (x * (width + GAP), top + y * (height + GAP)))
+            sheet.paste(Image.fromarray(to_uint8(picture)), (x * (width + GAP), top + y * (height + above + GAP)))
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=round(LETTER * caption))
+    font = ImageFont.load_default(size=round(LETTER * line))
     for x, caption in enumerate(captions):
         draw.text((x * (width + GAP) + width / 2, 2), caption, fill="black", font=font, anchor="ma")
+    for y, label in enumerate(labels):
+        draw.text((0, top - above + y * (height + above + GAP) + 2), label, fill="black", font=font)
     return sheet
 
 
@@ -111,3 +130,8 @@ def _resize(picture: Tensor, height: int, width: int) -> Tensor:
     """Larger with pixels to be seen, or smaller without moiré."""
     smooth = dict(mode="bilinear", antialias=True) if width < picture.shape[-1] else dict(mode="nearest")
     return F.interpolate(picture[None], (height, width), **smooth)[0]
+
+
+def _channels_last(latent: Tensor) -> Tensor:
+    # The decomposition refuses what is not finite.
+    return latent.detach().float().nan_to_num(0.0, 0.0, 0.0).movedim(1, -1)  # [B, h, w, C]

@@ -6,10 +6,12 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
 
 class UserError(Exception):
@@ -55,7 +57,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
+def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
     """The type that a precision's name stands for; "auto" is bfloat16 where a GPU has it, and float32 elsewhere."""
     if name == "auto":
         usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,23 +1,55 @@
-"""Videos and contact sheets of frames."""
+"""Moving pictures of frames: videos, animated pictures, folders of frames, and contact sheets to see them at once."""
 
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from .runtime import UserError, write_atomically
+from .runtime import UserError, make_folder, write_atomically
+
+Format = Literal["mp4", "gif", "webp", "png"]
 
 # Players show anything smaller as a stamp.
 SMALLEST_SIDE = 256
+# GIFs count time in hundredths of a second, WebPs in thousandths.
+TICKS = {"gif": 100, "webp": 1000}
 
 
 def enlarge(frame: np.ndarray) -> np.ndarray:
     """A frame [H, W, 3] uint8 as many whole times as large (bicubic) as it takes to be 256 pixels high."""
     factor = -(-SMALLEST_SIDE // len(frame))
+    if factor == 1:
+        return frame
     image = Image.fromarray(frame)
     return np.asarray(image.resize((factor * image.width, factor * image.height), Image.Resampling.BICUBIC))
+
+
+def write_animation(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> Path:
+    """Write frames [H, W, 3] uint8 in the format of the path's ending: .mp4, .gif or .webp; .png is a folder of them.
+
+    What is written is complete or not there at all. The folder of .png has the path's name without the ending, its
+    frames are 000000.png and so on.
+
+    Returns:
+        The file, or the folder.
+
+    Raises:
+        UserError: there are no frames, no ffmpeg for .mp4, another ending, or a folder of something else in the way.
+    """
+    kind = path.suffix.removeprefix(".")
+    if kind == "mp4":
+        write_video(path, frames, fps)
+    elif kind in TICKS:
+        _write_animated(path, frames, fps)
+    elif kind == "png":
+        return _write_frames(path.with_suffix(""), frames)
+    else:
+        raise UserError(f"{path}: got the ending {path.suffix!r}, wanted .mp4, .gif, .webp or .png")
+    return path
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> None:
@@ -29,24 +61,23 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> None
         UserError: there are no frames, or no ffmpeg.
     """
     import imageio.v2 as imageio
+    import imageio_ffmpeg
+
+    try:
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise UserError(f"{path}: cannot be written, ffmpeg is missing ({error})") from error
 
     def write(temporary: Path) -> None:
-        try:
-            writer = imageio.get_writer(
-                temporary, format="FFMPEG", fps=fps, codec="libx264", pixelformat="yuv420p", macro_block_size=None,
-                quality=8,
-            )  # fmt: skip
-        except RuntimeError as error:
-            raise UserError(f"{path}: cannot be written, ffmpeg is missing ({error})") from error
-        count = 0
+        writer = imageio.get_writer(
+            temporary, format="FFMPEG", fps=fps, codec="libx264", pixelformat="yuv420p", macro_block_size=None,
+            quality=8,
+        )  # fmt: skip
         # The writer's own context leaves ffmpeg running after an exception.
         with closing(writer):
-            for frame in frames:
+            for frame in _some(frames, path):
                 height, width = (side - side % 2 for side in frame.shape[:2])
                 writer.append_data(np.ascontiguousarray(frame[:height, :width]))
-                count += 1
-        if not count:
-            raise UserError(f"{path}: a video needs frames, got none")
 
     write_atomically(path, write)
 
@@ -59,3 +90,46 @@ def contact_sheet(frames: list[np.ndarray], columns: int = 6) -> Image.Image:
     for i, frame in enumerate(frames):
         sheet.paste(Image.fromarray(frame), (i % columns * width, i // columns * height))
     return sheet
+
+
+def _write_animated(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
+    def write(temporary: Path) -> None:
+        images = [Image.fromarray(frame) for frame in _some(frames, path)]
+        # Each frame's end rounded, not its duration: the last one ends when it should.
+        ends = [round(TICKS[kind] * (i + 1) / fps) for i in range(len(images))]
+        durations = (np.diff(ends, prepend=0) * (1000 // TICKS[kind])).tolist()
+        more = dict(quality=90, method=2) if kind == "webp" else dict(disposal=1)
+        images[0].save(temporary, kind, save_all=True, append_images=images[1:], duration=durations, loop=0, **more)
+
+    kind = path.suffix.removeprefix(".")
+    write_atomically(path, write)
+
+
+def _write_frames(folder: Path, frames: Iterable[np.ndarray]) -> Path:
+    if folder.exists() and not (folder.is_dir() and all(_is_frame(path) for path in folder.iterdir())):
+        raise UserError(f"{folder}: in the way of a folder of frames, and holds something else")
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    # Of a run that was killed.
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        make_folder(unfinished)
+        for i, frame in enumerate(_some(frames, folder)):
+            Image.fromarray(frame).save(unfinished / f"{i:06d}.png", compress_level=1)
+        if folder.exists():
+            shutil.rmtree(folder)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _is_frame(path: Path) -> bool:
+    return path.suffix == ".png" and path.stem.isdecimal()
+
+
+def _some(frames: Iterable[np.ndarray], path: Path) -> Iterator[np.ndarray]:
+    count = 0
+    for count, frame in enumerate(frames, 1):  # noqa: B007
+        yield frame
+    if not count:
+        raise UserError(f"{path}: a video needs frames, got none")

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
-from hvs.pictures import CAPTION, GAP, draw_skeleton, error_to_rgb, latent_to_rgb, mosaic, to_uint8
+from hvs.pictures import CAPTION, GAP, LatentColours, draw_skeleton, error_to_rgb, latent_to_rgb, mosaic, to_uint8
 
 
 def test_to_uint8_rounds_and_clamps():
@@ -28,6 +28,16 @@ def test_equal_latents_have_equal_colours_in_all_pictures_of_a_batch():
     colours = latent_to_rgb(latent)
     assert torch.allclose(colours[1, :, 0, 0], colours[0, :, 2, 2])
     assert torch.isfinite(latent_to_rgb(torch.zeros(1, 4, 3, 3))).all()
+
+
+def test_the_colours_of_some_latents_serve_for_others():
+    latent = torch.randn(4, 6, 5, 5)
+    colours = LatentColours(latent)
+    assert torch.allclose(colours(latent), latent_to_rgb(latent), atol=1e-6)
+    # A part of them, in other company, has the colours it had.
+    other = torch.cat((latent[1:2], 9 * latent[:1]))
+    assert torch.allclose(colours(other)[0], latent_to_rgb(latent)[1], atol=1e-5)
+    assert colours(other).min() >= 0 and colours(other).max() <= 1
 
 
 def test_a_skeleton_is_drawn_where_both_joints_are_valid():
@@ -55,6 +65,17 @@ def test_mosaic_has_every_picture_in_its_place():
     assert sheet[CAPTION + 50, 60].tolist() == [255, 0, 0] and sheet[CAPTION + 50, 200].tolist() == [0, 0, 255]
     assert sheet[CAPTION + 150, 60].tolist() == [0, 0, 255] and sheet[CAPTION + 150, 200].tolist() == [255, 0, 0]
     assert (sheet[:CAPTION] < 128).any()
+
+
+def test_labels_stand_over_the_rows_of_a_mosaic():
+    black = torch.zeros(3, 100, 120)
+    sheet = np.array(mosaic([[black], [black]], ["one"], labels=["first", "second"]))
+    assert sheet.shape == (3 * CAPTION + 200 + GAP, 120, 3)
+    line = {"caption": 0, "first": CAPTION, "second": 2 * CAPTION + 100 + GAP}
+    assert all((sheet[y : y + CAPTION] < 128).any() for y in line.values())
+    assert (sheet[2 * CAPTION : 2 * CAPTION + 100] == 0).all() and (sheet[-100:] == 0).all()
+    # Letters start at the left, unlike those of the captions.
+    assert (sheet[line["first"] : line["first"] + CAPTION, :8] < 128).any()
 
 
 def test_small_pictures_are_enlarged():

@@ -1,9 +1,10 @@
 import imageio.v2 as imageio
 import numpy as np
 import pytest
+from PIL import Image
 
 from hvs.runtime import UserError
-from hvs.video import contact_sheet, enlarge, write_video
+from hvs.video import contact_sheet, enlarge, write_animation, write_video
 
 
 def frame(value: int, height: int = 34, width: int = 48) -> np.ndarray:
@@ -52,3 +53,60 @@ def test_contact_sheet():
     assert sheet.shape == (12, 18, 3)
     assert sheet[5, 7, 0] == 40 and sheet[9, 16, 0] == 255
     assert contact_sheet([frame(1, 4, 6)]).size == (6, 4)
+
+
+@pytest.mark.parametrize("fps", [24, 25, 30, 60])
+@pytest.mark.parametrize("kind", ["gif", "webp"])
+def test_animated_pictures_have_their_frames_and_take_their_time(tmp_path, kind, fps):
+    values = [0, 100, 200, 50, 250] * 6
+    path = write_animation(tmp_path / f"out.{kind}", (frame(value) for value in values), fps)
+    with Image.open(path) as animation:
+        assert animation.n_frames == 30
+        times, found = [], []
+        for i in range(30):
+            animation.seek(i)
+            animation.load()
+            times.append(animation.info["duration"])
+            found.append(np.asarray(animation.convert("RGB")).mean())
+    assert sum(times) == pytest.approx(1000 * 30 / fps, abs=5)
+    assert max(times) - min(times) <= 10
+    assert found == pytest.approx(values, abs=3)
+    assert [entry.name for entry in tmp_path.iterdir()] == [f"out.{kind}"]
+
+
+def test_frames_are_a_folder_that_a_second_run_replaces(tmp_path):
+    folder = write_animation(tmp_path / "out.png", [frame(1), frame(2), frame(3)])
+    assert folder == tmp_path / "out"
+    assert write_animation(tmp_path / "out.png", [frame(4)]) == folder
+    assert [entry.name for entry in folder.iterdir()] == ["000000.png"]
+    assert (np.asarray(Image.open(folder / "000000.png")) == 4).all()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="out: in the way of a folder of frames, and holds something else"):
+        write_animation(tmp_path / "out.png", [frame(4)])
+    assert (tmp_path / "out/thesis.txt").exists()
+
+
+def test_another_ending_is_refused(tmp_path):
+    with pytest.raises(UserError, match="got the ending '.avi', wanted .mp4, .gif, .webp or .png"):
+        write_animation(tmp_path / "out.avi", [frame(4)])
+
+
+@pytest.mark.parametrize("kind", ["mp4", "gif", "webp", "png"])
+def test_what_fails_half_way_leaves_what_was_there(tmp_path, kind):
+    def frames():
+        yield frame(1)
+        raise RuntimeError("half way")
+
+    before = write_animation(tmp_path / f"out.{kind}", [frame(9)])
+    content = (before / "000000.png" if kind == "png" else before).read_bytes()
+    for broken, error in ((frames(), RuntimeError), ([], UserError)):
+        with pytest.raises(error):
+            write_animation(tmp_path / f"out.{kind}", broken)
+    assert [entry.name for entry in tmp_path.iterdir()] == [before.name]
+    kept = before / "000000.png" if kind == "png" else before
+    assert (kept.read_bytes() == content) and content

@@ -85,7 +85,9 @@ def test_broken_detections_are_named(text, message, tmp_path):
 def test_huge_files_are_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(raw, "MAX_JSON_BYTES", 10)
     (tmp_path / "a.json").write_text('{"people": []}')
-    with pytest.raises(DataError, match="a.json: not a readable JSON file .larger than 10 bytes, the most that is read"):
+    with pytest.raises(
+        DataError, match="a.json: not a readable JSON file .larger than 10 bytes, the most that is read"
+    ):
         raw.read_openpose(tmp_path / "a.json")
 
 

@@ -1,0 +1,114 @@
+"""From people and cameras to the frames of a video, with or without panels beside the picture."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hvs.geometry import Camera
+from hvs.pictures import LatentColours
+from hvs.runtime import write_atomically
+from hvs.video import contact_sheet, enlarge, write_animation
+
+from .canvas import place
+from .panels import side_by_side, with_poses
+from .settings import Drawing
+from .studio import Studio
+
+# Of a contact sheet, which is about so many pixels wide.
+SHEET_FRAMES, SHEET_WIDTH = 12, 1600
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Some frames to draw.
+
+    Attributes:
+        points: the person's poses in the world, [B, J, 3] in metres.
+        camera: that sees them, with the batch axis [B].
+        before, after: panels to show on either side of pose, latent and output: name -> [B or 1, 3, h, w].
+        behind: pictures that the pose is drawn over, [B, 3, h, w]; white if there are none.
+    """
+
+    points: Tensor
+    camera: Camera
+    before: dict[str, Tensor] = field(default_factory=dict)
+    after: dict[str, Tensor] = field(default_factory=dict)
+    behind: Tensor | None = None
+
+
+def film(
+    studio: Studio, shots: Iterable[Shot], appearance: Tensor, panels: bool = False, full: Camera | None = None
+) -> Iterator[np.ndarray]:
+    """Frames [H, W, 3] uint8 of a person with an appearance [1, N, C].
+
+    Args:
+        studio: draws them.
+        shots: what to draw.
+        appearance: the looks of the person.
+        panels: whether to show what the pictures are made from.
+        full: camera whose whole frame to show, the pictures being crops of it.
+    """
+    if panels:
+        return _with_panels(studio, shots, appearance, full)
+    pictures = (_draw(studio, shot, appearance, full)[1] for shot in shots)
+    return (enlarge(frame) for frame in studio.fetch(pictures))
+
+
+def write_film(studio: Studio, frames: Iterable[np.ndarray], name: str, settings: Drawing) -> list[Path]:
+    """Write frames under a name into the studio's folder, and a contact sheet of some of them beside; both paths."""
+    some = _Some()
+    path = write_animation(studio.folder / f"{name}.{settings.format}", some.keep(frames), settings.fps)
+    frames = some.spread()
+    sheet = contact_sheet(frames, columns=max(1, SHEET_WIDTH // frames[0].shape[1]))
+    sheet_path = studio.folder / f"{name}.png"
+    write_atomically(sheet_path, lambda temporary: sheet.save(temporary, "PNG"))
+    return [path, sheet_path]
+
+
+class _Some:
+    """A few frames, evenly spread over however many there turn out to be."""
+
+    def __init__(self) -> None:
+        self.kept: list[np.ndarray] = []
+
+    def keep(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        every = 1
+        for i, frame in enumerate(frames):
+            if i % every == 0:
+                self.kept.append(frame)
+            if len(self.kept) == 4 * SHEET_FRAMES:
+                self.kept, every = self.kept[::2], 2 * every
+            yield frame
+
+    def spread(self) -> list[np.ndarray]:
+        count = min(SHEET_FRAMES, len(self.kept))
+        return [self.kept[i] for i in np.linspace(0, len(self.kept), count, endpoint=False).astype(int)]
+
+
+def _draw(studio: Studio, shot: Shot, appearance: Tensor, full: Camera | None) -> tuple[Tensor, Tensor]:
+    latent, image = studio.draw(shot.points, appearance, shot.camera)
+    if full:
+        colour = torch.tensor(studio.model.skeleton.background, device=image.device) / 255
+        image = place(image, shot.camera, full, colour)
+    return latent, image
+
+
+def _with_panels(
+    studio: Studio, shots: Iterable[Shot], appearance: Tensor, full: Camera | None
+) -> Iterator[np.ndarray]:
+    colours = None
+    skeleton = studio.model.skeleton
+    for shot in shots:
+        latent, image = _draw(studio, shot, appearance, full)
+        # A colour means the same in all frames.
+        colours = colours or LatentColours(latent)
+        size = shot.camera.height, shot.camera.width
+        behind = shot.behind if shot.behind is not None else image.new_ones(len(image), 3, *size)
+        pixels = shot.camera.project(shot.points)
+        pose = with_poses(behind, pixels, torch.ones_like(pixels[..., 0], dtype=torch.bool), skeleton)
+        drawn = {"pose": pose, "latent": colours(latent), "output": image}
+        yield from side_by_side({**shot.before, **drawn, **shot.after})

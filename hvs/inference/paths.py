@@ -1,0 +1,146 @@
+"""Paths of virtual cameras around a person: a ring, a fixed place, or whatever a JSON file says.
+
+A focal length is given in millimetres of the film of 36 mm width, as photographers know it, and is that of a square
+picture as wide as that film.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvs.data.files import read_json
+from hvs.data.stores import DataError
+from hvs.geometry import Camera
+
+FILM = 36.0
+# A virtual camera keeps this much space around the person, as a part of their size.
+MARGIN = 1.15
+# No camera is nearer than to see the person within this angle to either side.
+WIDEST = math.asin(0.95)
+
+
+def frame_person(points: Tensor) -> tuple[Tensor, float]:
+    """The centre [3] of poses [..., J, 3] in the world, and the radius in metres that the picture should show."""
+    flat = points.reshape(-1, 3)
+    centre = (flat.amin(0) + flat.amax(0)) / 2
+    return centre, ((flat - centre).norm(dim=-1).max() * MARGIN).item()
+
+
+def orbit(
+    points: Tensor,
+    source: Camera,
+    up: Tensor,
+    count: int,
+    size: int,
+    elevation: float = 0.0,
+    focal: float | None = None,
+) -> Camera:
+    """A ring of cameras around poses, which starts on the source camera's side; the person fills the picture.
+
+    Args:
+        points: [..., J, 3] in the world, in metres.
+        source: the camera that they were seen by, without batch axes.
+        up: the world's direction that is up, [3].
+        count: of the cameras.
+        size: of their pictures, in pixels a side.
+        elevation: of the cameras above the person, in degrees, less than 90 either way.
+        focal: in mm; the cameras stand where the person fills the picture. By default they stand as far away as the
+            source does, and the focal length follows.
+    """
+    centre, radius = frame_person(points)
+    eye = _eye(source)
+    if focal is None:
+        distance = (eye - centre).norm().item()
+        focal = _filling(radius, distance)
+    else:
+        distance = radius / math.sin(math.atan(FILM / 2 / focal))
+    K = _intrinsics(focal, size).to(points)
+    return Camera.orbit(centre, up.to(points), distance, count, K, size, size, math.radians(elevation), eye - centre)
+
+
+def look_at(eye: Tensor, target: Tensor, radius: float, up: Tensor, size: int, focal: float | None = None) -> Camera:
+    """A camera at a place [3] that looks at another [3], without batch axes.
+
+    Args:
+        radius: in metres, of what is to be seen around the target.
+        up: the world's direction that is up, [3].
+        size: of the picture, in pixels a side.
+        focal: in mm; by default what is to be seen fills the picture.
+    """
+    focal = focal or _filling(radius, (eye - target).norm().item())
+    return Camera.look_at(eye, target, up.to(eye), _intrinsics(focal, size).to(eye), size, size)
+
+
+def read_path(file: Path, points: Tensor, up: Tensor, size: int) -> Camera:
+    """The cameras of a JSON file, as a batch: a list of objects of either kind,
+
+        {"eye": [x, y, z], "target": [x, y, z], "focal": 50}      metres and mm; the last two may be left out
+        {"K": [[...]], "R": [[...]], "t": [...], "resolution": [width, height]}      as in cameras.json, undistorted
+
+    and of the latter the largest square in the middle of the picture is shown.
+
+    Args:
+        file: to read.
+        points: poses [..., J, 3] in the world, looked at where there is no target.
+        up, size: as for `look_at`.
+
+    Raises:
+        DataError: it is missing, or not such a list; the message names the entry.
+    """
+    entries = read_json(file)
+    if not isinstance(entries, list) or not entries:
+        raise DataError(
+            f"{file}: wanted a list of cameras, got {'an empty one' if entries == [] else 'something else'}"
+        )
+    return Camera.stack([_camera(entry, f"{file}: camera {i}", points, up, size) for i, entry in enumerate(entries)])
+
+
+def _camera(entry: Any, where: str, points: Tensor, up: Tensor, size: int) -> Camera:
+    centre, radius = frame_person(points)
+    known = {"eye", "target", "focal"}, {"K", "R", "t", "resolution"}
+    if not isinstance(entry, dict) or not any(set(entry) <= names for names in known):
+        raise DataError(f"{where}: wanted an object of eye, target and focal, or of K, R, t and resolution")
+    if "eye" in entry:
+        eye = _numbers(entry, "eye", where, 3).to(points)
+        target = _numbers(entry, "target", where, 3).to(points) if "target" in entry else centre
+        focal = _numbers(entry, "focal", where).item() if "focal" in entry else None
+        if torch.equal(eye, target) or (focal is not None and focal <= 0):
+            raise DataError(f"{where}: wanted a focal length above 0, and an eye that is not at its target")
+        return look_at(eye, target, radius, up, size, focal)
+    K, R, t = (
+        _numbers(entry, name, where, *shape).to(points) for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,)))
+    )
+    width, height = (int(side) for side in _numbers(entry, "resolution", where, 2))
+    if min(width, height) < 1 or min(K[0, 0], K[1, 1]) <= 0:
+        raise DataError(f"{where}: wanted a resolution and a focal length above 0")
+    side = min(width, height)
+    camera = Camera(K, R, t, K.new_zeros(0), height, width)
+    return camera.crop((width - side) // 2, (height - side) // 2, side, side).resize(size, size)
+
+
+def _numbers(entry: dict, name: str, where: str, *shape: int) -> Tensor:
+    try:
+        values = torch.tensor(entry[name], dtype=torch.float64)
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise DataError(f"{where}: {name} is missing or not a table of numbers") from error
+    if values.numel() != math.prod(shape) or not values.isfinite().all():
+        raise DataError(f"{where}: {name} has shape {list(values.shape)}, wanted {list(shape)} finite numbers")
+    return values.reshape(shape)
+
+
+def _eye(camera: Camera) -> Tensor:
+    return camera.to_world(torch.zeros_like(camera.t)[None])[0]
+
+
+def _filling(radius: float, distance: float) -> float:
+    """The focal length that shows a ball of this radius from this distance, whole and as large as can be."""
+    angle = math.asin(min(radius / max(distance, 1e-6), 1.0))
+    return FILM / 2 / math.tan(min(angle, WIDEST))
+
+
+def _intrinsics(focal: float, size: int) -> Tensor:
+    pixels, middle = focal / FILM * size, (size - 1) / 2
+    return torch.tensor([[pixels, 0, middle], [0, pixels, middle], [0, 0, 1]])

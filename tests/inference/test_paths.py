@@ -1,0 +1,118 @@
+import json
+import math
+
+import pytest
+import torch
+
+from hvs.data import DataError
+from hvs.geometry import Camera
+from hvs.inference.paths import frame_person, look_at, orbit, read_path
+
+UP = torch.tensor([0.0, -1.0, 0.0])
+EYE = torch.eye(3).tolist()
+POINTS = torch.randn(40, 3, generator=torch.Generator().manual_seed(1)) * 0.4 + torch.tensor([1.0, -1.0, 0.5])
+
+
+def source(distance: float = 4.0) -> Camera:
+    K = torch.tensor([[300.0, 0, 50], [0, 300, 50], [0, 0, 1]])
+    return Camera.look_at(torch.tensor([1.0, -1.5, -distance]), torch.tensor([1.0, -1.0, 0.5]), UP, K, 100, 100)
+
+
+def eyes(cameras: Camera) -> torch.Tensor:
+    return cameras.to_world(torch.zeros(*cameras.t.shape[:-1], 1, 3))[..., 0, :]
+
+
+@pytest.mark.parametrize("focal", [None, 24.0, 85.0, 400.0])
+@pytest.mark.parametrize("distance", [1.0, 4.0, 40.0])
+def test_a_ring_shows_the_whole_person_from_all_sides(focal, distance):
+    ring = orbit(POINTS, source(distance), UP, 8, 64, 10.0, focal)
+    pixels = ring.project(POINTS.expand(8, -1, -1))
+    assert ring.K.shape == (8, 3, 3) and (ring.width, ring.height) == (64, 64)
+    if distance > 1 or focal:
+        assert (pixels >= -0.5).all() and (pixels <= 63.5).all()
+        # And fills the picture from where most of them is seen.
+        assert (pixels - 31.5).norm(dim=-1).max() > 0.75 * 32
+    centre, _ = frame_person(POINTS)
+    distances = (eyes(ring) - centre).norm(dim=-1)
+    assert torch.allclose(distances, distances[:1].expand(8), rtol=1e-5)
+    if focal:
+        assert torch.allclose(ring.K[:, 0, 0], torch.tensor(focal / 36 * 64).expand(8))
+    else:
+        assert distances[0].item() == pytest.approx((eyes(source(distance)) - centre).norm().item(), rel=1e-5)
+
+
+def test_a_ring_starts_on_the_sources_side_and_turns_once():
+    ring = orbit(POINTS, source(), UP, 4, 64)
+    centre, _ = frame_person(POINTS)
+    outward = eyes(ring) - centre
+    assert outward[:, 1].abs().max() < 1e-4
+    toward = (eyes(source()) - centre) * torch.tensor([1.0, 0, 1])
+    cosines = torch.cosine_similarity(outward, toward.expand(4, 3))
+    assert torch.allclose(cosines, torch.tensor([1.0, 0, -1, 0]), atol=1e-5)
+
+
+def test_up_is_up_in_the_picture():
+    ring = orbit(POINTS, source(), UP, 5, 64, 30.0)
+    centre, _ = frame_person(POINTS)
+    pixels = ring.project(torch.stack((centre, centre + 0.1 * UP)).expand(5, 2, 3))
+    assert (pixels[:, 1, 1] < pixels[:, 0, 1] - 1).all()
+    assert torch.allclose(pixels[:, 0], torch.tensor(31.5).expand(5, 2), atol=1e-3)
+
+
+def test_look_at_has_the_focal_length_asked_for():
+    eye, target = torch.tensor([0.0, 0, -3]), torch.tensor([0.0, 0, 1])
+    assert look_at(eye, target, 1.0, UP, 128, 50.0).K[0, 0].item() == pytest.approx(50 / 36 * 128)
+    filled = look_at(eye, target, 1.0, UP, 128)
+    # The ball's outline touches the edge.
+    angle = math.atan(64 / filled.K[0, 0].item())
+    assert math.sin(angle) == pytest.approx(1 / 4)
+
+
+def test_a_file_of_both_kinds_of_cameras(tmp_path):
+    wide = source()
+    full = Camera(wide.K, wide.R, wide.t, torch.zeros(0), 100, 160)
+    entries = [
+        {"eye": [0, -1, -3]},
+        {"eye": [0, -1, -3], "target": [1, -1, 0], "focal": 35},
+        {"K": full.K.tolist(), "R": full.R.tolist(), "t": full.t.tolist(), "resolution": [160, 100]},
+    ]
+    file = tmp_path / "path.json"
+    file.write_text(json.dumps(entries))
+    cameras = read_path(file, POINTS, UP, 50)
+    assert cameras.K.shape == (3, 3, 3) and cameras.width == 50
+    assert torch.allclose(eyes(cameras)[:2], torch.tensor([0.0, -1, -3]).expand(2, 3), atol=1e-5)
+    centre, _ = frame_person(POINTS)
+    assert torch.allclose(cameras[:1].project(centre[None, None])[0, 0], torch.tensor([24.5, 24.5]), atol=1e-3)
+    assert cameras.K[1, 0, 0].item() == pytest.approx(35 / 36 * 50)
+    # The middle of 160 pixels, half as large.
+    pixels = (full.project(POINTS) - torch.tensor([30.0, 0.0]) + 0.5) / 2 - 0.5
+    assert torch.allclose(cameras[2:].project(POINTS[None])[0], pixels, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a readable JSON file"),
+        ("[]", "wanted a list of cameras, got an empty one"),
+        ("{}", "wanted a list of cameras"),
+        ("[3]", "camera 0: wanted an object of eye, target and focal, or of K, R, t and resolution"),
+        ('[{"eye": [0, 0, 1]}, {"eyes": [0, 0, 1]}]', "camera 1: wanted an object"),
+        ('[{"eye": [0, 0]}]', "camera 0: eye has shape [2], wanted [3] finite numbers"),
+        ('[{"eye": [0, 0, NaN]}]', "eye has shape [3], wanted [3] finite numbers"),
+        ('[{"eye": "here"}]', "eye is missing or not a table of numbers"),
+        ('[{"focal": 50}]', "K is missing"),
+        ('[{"eye": [0, 0, 1], "target": [0, 0, 1]}]', "an eye that is not at its target"),
+        ('[{"eye": [0, 0, 1], "focal": -3}]', "wanted a focal length above 0"),
+        (
+            f'[{{"K": {EYE}, "R": {EYE}, "t": [0, 0, 1], "resolution": [0, 9]}}]',
+            "a resolution and a focal length above 0",
+        ),
+    ],
+    ids=range(12),
+)
+def test_broken_files_are_named(tmp_path, text, message):
+    file = tmp_path / "path.json"
+    file.write_text(text)
+    with pytest.raises(DataError) as error:
+        read_path(file, POINTS, UP, 50)
+    assert str(error.value).startswith(str(file)) and message in str(error.value)
