@@ -24,8 +24,9 @@ from .shapes import LARGEST, PAPER, Backend, check_range, choose_file, palette, 
 
 # Pictures beside one another, and poses in all.
 COLUMNS, MOST = 4, 1000
-# Where the virtual camera stands: metres away, part of that above the person, and radians beside their front.
-DISTANCE, ABOVE, BESIDE = 4.0, 0.15, 0.45
+# Where the virtual camera stands: metres away, part of that above the person, and radians beside their front. It shows
+# this radius at least, in metres, of somebody with one known joint.
+DISTANCE, ABOVE, BESIDE, NARROWEST = 4.0, 0.15, 0.45, 0.1
 Colours = Literal["limb", "part"]
 
 
@@ -71,8 +72,11 @@ def draw_poses(settings: Poses) -> None:
     drawn, beside = [], []
     chosen = choose_poses(settings)
     for sequence, frame in tqdm(chosen, "poses", unit="pose"):
-        points, camera, image = see(sequence, frame, settings)
-        drawn.append(draw_pose(points, camera, sequence.layout.skeleton, settings, device))
+        points, valid = sequence.points(frame)
+        if not valid.any():
+            raise UserError(f"{sequence.folder}: frame {frame}: all joints are unknown")
+        camera, image = see(sequence, frame, points, valid, settings)
+        drawn.append(draw_pose(points, valid, camera, sequence.layout.skeleton, settings, device))
         beside += [] if image is None else [image]
     rows = []
     for first in range(0, len(drawn), COLUMNS):
@@ -84,26 +88,26 @@ def draw_poses(settings: Poses) -> None:
     print(f"picture  {file}")
 
 
-def see(sequence: Sequence, frame: int, settings: Poses) -> tuple[Tensor, Camera, Tensor | None]:
-    """Joints [J, 3] in the world, the camera to see them by, and its image [3, size, size] if it is the capture's."""
-    points, valid = sequence.points(frame)
-    if not valid.all():
-        raise UserError(f"{sequence.folder}: frame {frame}: {int((~valid).sum())} joints are unknown, wanted all")
+def see(sequence: Sequence, frame: int, points: Tensor, valid: Tensor, settings: Poses) -> tuple[Camera, Tensor | None]:
+    """The camera to see a pose by, and its image [3, size, size] if it is the capture's."""
     if settings.view is None:
-        return points, before(points, sequence, settings.size), None
+        return before(points, valid, sequence, settings.size), None
     seen = load_view(close_up(sequence), frame, settings.view, settings.size, "centre")
     if seen is None:
         raise UserError(f"{sequence.folder}: frame {frame}, view {settings.view}: nobody is in the image")
-    return points, seen.camera, seen.image
+    return seen.camera, seen.image
 
 
-def draw_pose(points: Tensor, camera: Camera, skeleton: Skeleton, settings: Poses, device: torch.device) -> Tensor:
-    """The limbs of joints [J, 3] in the world, as a picture [3, size, size] on the CPU."""
+def draw_pose(
+    points: Tensor, valid: Tensor, camera: Camera, skeleton: Skeleton, settings: Poses, device: torch.device
+) -> Tensor:
+    """The limbs between joints [J, 3] in the world that are valid [J], as a picture [3, size, size] on the CPU."""
+    whole = valid[torch.tensor(skeleton.edges)].all(1).to(device)  # [N]
     points, camera = points.to(device), camera.to(device)
     colours = torch.tensor(limb_colours(skeleton, settings.colours), device=device)
-    gaussians = hvs.limb_gaussians(camera.to_camera(points), skeleton)
+    limbs = (v[whole] for v in (*hvs.limb_gaussians(camera.to_camera(points), skeleton), colours))
     background = points.new_tensor(PAPER)
-    return render(*gaussians, colours, background, camera.rays(), alpha=settings.alpha, backend=settings.backend).cpu()
+    return render(*limbs, background, camera.rays(), alpha=settings.alpha, backend=settings.backend).cpu()
 
 
 def limb_colours(skeleton: Skeleton, colours: Colours) -> list[list[float]]:
@@ -119,15 +123,17 @@ def limb_colours(skeleton: Skeleton, colours: Colours) -> list[list[float]]:
     return found
 
 
-def before(points: Tensor, sequence: Sequence, size: int) -> Camera:
+def before(points: Tensor, valid: Tensor, sequence: Sequence, size: int) -> Camera:
     """A camera a little beside and above a person's front, who fills its picture."""
-    joints, up = sequence.layout.skeleton.joints, torch.tensor(sequence.layout.up)
-    centre, radius = frame_person(points)
-    left = points[joints.index("LShoulder")] - points[joints.index("RShoulder")]
+    up = torch.tensor(sequence.layout.up)
+    centre, radius = frame_person(points[valid])
+    shoulders = [sequence.layout.skeleton.joints.index(name) for name in ("LShoulder", "RShoulder")]
+    # Whose shoulders are unknown is seen from anywhere.
+    left = points[shoulders[0]] - points[shoulders[1]] if valid[shoulders].all() else torch.tensor((1.0, 0.0, 0.0))
     front = F.normalize(torch.linalg.cross(left, up), dim=0)
     side = torch.linalg.cross(up, front)
     outward = math.cos(BESIDE) * front + math.sin(BESIDE) * side + ABOVE * up
-    return look_at(centre + DISTANCE * F.normalize(outward, dim=0), centre, radius, up, size)
+    return look_at(centre + DISTANCE * F.normalize(outward, dim=0), centre, max(radius, NARROWEST), up, size)
 
 
 def choose_poses(settings: Poses) -> list[tuple[Sequence, int]]:

@@ -25,6 +25,8 @@ DISTANCE, FOCAL, CLOUD = 2.0, 2.0, 0.4
 LARGEST, MOST = 4096, 1_000_000
 # A Gaussian is seen to about this part of its standard deviation, times the root of alpha.
 SEEN = 1.6
+# Floor of the weights: the background of a very deep scene weighs less than the renderer's own.
+FAINTEST = 1e-20
 # Lines of equal coverage.
 BANDS = 10
 PAPER, DARK = (0.96, 0.94, 0.90), (0.07, 0.07, 0.10)
@@ -96,10 +98,10 @@ def draw(gaussians: Gaussians, settings: Shapes, device: torch.device) -> list[T
 
 
 def render(*inputs: Tensor, alpha: float, backend: Backend) -> Tensor:
-    """:func:`hvs.rasterize`; a backend that cannot run here is the user's to mend."""
+    """:func:`hvs.rasterize` with a background that never fades; a backend that cannot run is the user's to mend."""
     try:
         with torch.inference_mode():
-            return hvs.rasterize(*inputs, alpha=alpha, backend=backend)
+            return hvs.rasterize(*inputs, alpha=alpha, eps=FAINTEST, backend=backend)
     except ValueError as error:
         raise UserError(str(error)) from error
     except torch.OutOfMemoryError as error:

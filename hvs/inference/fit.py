@@ -1,0 +1,325 @@
+"""``hvs.rasterize`` as a tool of its own: coloured Gaussians fitted to images whose cameras are known, or nearly so.
+
+Nothing of the networks is used. The person is a cloud of ellipsoids in the world, every one with a place, three axes and
+a colour, and Adam moves them until their pictures are the images. The renderer composites nothing, so that what lies
+behind shines through; a colour may therefore depend, linearly, on the direction that it is seen from.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+import hvs
+from hvs.data import Sequence
+from hvs.data.datasets import load_view
+from hvs.geometry import Camera
+from hvs.geometry.rotations import rotate
+from hvs.metrics import psnr_foreground
+from hvs.pictures import error_to_rgb, mosaic
+from hvs.runtime import UserError, make_folder, seed_everything, select_device, write_atomically
+
+from .poses import choose, choose_frame, close_up, open_capture
+from .shapes import FAINTEST, Backend, check_range, visible
+
+ALPHA = 0.025
+# Views that one step looks at, learning rates (metres, quaternions, logarithms, colours in 0..1), and the part of them
+# that is left in the end.
+VIEWS_PER_STEP = 3
+RATES = dict(means=3e-3, quaternions=1e-2, log_scales=1e-2, colours=1e-2, tints=5e-3, turns=3e-4, moves=1e-3)
+LEAST_RATE = 0.05
+# Standard deviations in metres. The background is as wide as the smallest Gaussian, in powers of ten of the variance.
+SMALLEST, LARGEST = 0.032, 1.0
+# Random places that the Gaussians' first ones are picked from, and the space around the joints, in metres.
+PLACES, AROUND = 200_000, 0.15
+# The most that is drawn without minutes turning to hours, and views of the mosaic.
+MOST_GAUSSIANS, LARGEST_SIZE, SHOWN = 20_000, 1024, 5
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Fit coloured Gaussians to a person's images from several sides, by gradient descent through the rasteriser."""
+
+    root: Path | None = None
+    """Folder of a capture. The sample capture, made if it is not there yet, by default."""
+    sequence: str | None = None
+    """Name of the sequence in the capture. The first one by default."""
+    frame: int | None = None
+    """Which frame. The middle one by default."""
+    held_out: str | None = None
+    """Camera that is not fitted to but predicted. The one in the middle of the list by default."""
+    count: int = 400
+    """Of Gaussians."""
+    steps: int = 500
+    """Of Adam, which looks at three views a step."""
+    size: int = 128
+    """Side of the images, in pixels."""
+    refine_cameras: bool = False
+    """Turn and move the cameras too, all but the first."""
+    seed: int = 0
+    """Of the first places, and of the views of each step."""
+    backend: Backend = "auto"
+    """Of the rasteriser; "auto" takes the best one that the device has."""
+    device: str = "auto"
+    """"cpu", "cuda", ...; "auto" takes the GPU if there is one."""
+    out: Path = Path("runs/fit")
+    """Folder of fit.png and fit.npz."""
+
+    def __post_init__(self) -> None:
+        check_range("count", self.count, MOST_GAUSSIANS)
+        check_range("size", self.size, LARGEST_SIZE)
+        check_range("steps", self.steps, 1_000_000)
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Images [V, 3, H, W] in 0..1 of one moment, masks [V, 1, H, W], their cameras, and the names of the views."""
+
+    images: Tensor
+    masks: Tensor
+    cameras: Camera
+    names: list[str]
+
+    def __getitem__(self, views: list[int]) -> "Shots":
+        names = [self.names[view] for view in views]
+        return Shots(self.images[views], self.masks[views], self.cameras[views], names)
+
+
+class Cloud(nn.Module):
+    """K ellipsoids in the world before a plain background.
+
+    Args:
+        means: [K, 3], in metres.
+        scale: standard deviation of all of them at first, in metres.
+        colours: in 0..1, [K, 3].
+        background: in 0..1, [3].
+    """
+
+    def __init__(self, means: Tensor, scale: float, colours: Tensor, background: Tensor) -> None:
+        super().__init__()
+        self.means = nn.Parameter(means)
+        self.quaternions = nn.Parameter(F.pad(torch.zeros_like(means), (1, 0), value=1.0))
+        self.log_scales = nn.Parameter(torch.full_like(means, math.log(scale)))
+        self.colours = nn.Parameter(colours)
+        # How much colours [K, 3 colours, 3] change along the directions that they are seen in.
+        self.tints = nn.Parameter(means.new_zeros(len(means), 3, 3))
+        self.register_buffer("background", background)
+
+    def scales(self) -> Tensor:
+        """Standard deviations, [K, 3]."""
+        return self.log_scales.clamp(math.log(SMALLEST), math.log(LARGEST)).exp()
+
+    def forward(self, cameras: Camera, rays: Tensor, alpha: float = ALPHA, backend: str = "auto") -> Tensor:
+        """Pictures [V, 3, H, W] by cameras with one batch axis, and their rays [V, H, W, 3]."""
+        eyes = cameras.to_world(torch.zeros_like(cameras.t)[:, None])  # [V, 1, 3]
+        towards = F.normalize(self.means - eyes, dim=-1)
+        colours = self.colours + (self.tints * towards[..., None, :]).sum(-1)  # [V, K, 3]
+        means = cameras.to_camera(self.means.expand(len(eyes), -1, -1))
+        rotations = cameras.R[:, None] @ to_matrix(self.quaternions)
+        scales = self.scales().expand_as(means)
+        gaussians = _with_backdrop(means, rotations, scales, colours, self.background)
+        return hvs.rasterize(*gaussians, self.background, rays, alpha=alpha, eps=FAINTEST, backend=backend)
+
+
+class Corrections(nn.Module):
+    """Small turns and moves of V cameras, all but the first, which holds the world in its place."""
+
+    def __init__(self, cameras: Camera) -> None:
+        super().__init__()
+        self.turns = nn.Parameter(torch.zeros_like(cameras.t[1:]))  # [V - 1, 3], axes times angles in radians
+        self.moves = nn.Parameter(torch.zeros_like(cameras.t[1:]))  # [V - 1, 3], metres
+
+    def forward(self, cameras: Camera, rays: Tensor, views: list[int]) -> tuple[Camera, Tensor]:
+        """The cameras of some views, moved, and their rays, turned."""
+        turns, moves = (F.pad(v, (0, 0, 1, 0))[views] for v in (self.turns, self.moves))
+        rays = rotate(self._matrices(turns), rays.flatten(1, 2)).view_as(rays)
+        return replace(cameras, t=cameras.t + moves), rays
+
+    @torch.no_grad()
+    def corrected(self, cameras: Camera) -> Camera:
+        """All cameras, as they were found to be."""
+        turns, moves = (F.pad(v, (0, 0, 1, 0)) for v in (self.turns, self.moves))
+        back = self._matrices(turns).mT
+        return replace(cameras, R=back @ cameras.R, t=(back @ (cameras.t + moves)[..., None])[..., 0])
+
+    @staticmethod
+    def _matrices(turns: Tensor) -> Tensor:
+        return to_matrix(F.pad(turns / 2, (1, 0), value=1.0))
+
+
+def fit(settings: Fit) -> None:
+    device = select_device(settings.device)
+    seed_everything(settings.seed)
+    sequence = open_capture(settings.root, settings.sequence)[0]
+    frame = choose_frame(sequence, settings.frame)
+    shots, points = load_shots(sequence, frame, settings.size, device)
+    name = choose("held_out", settings.held_out or shots.names[len(shots.names) // 2], shots.names)
+    held = shots.names.index(name)
+    seen = [view for view in range(len(shots.names)) if view != held]
+    folder = make_folder(settings.out)
+    background = torch.tensor(sequence.layout.skeleton.background, device=device) / 255
+    cloud = start(shots[seen], points, background, settings.count)
+    corrections = Corrections(shots[seen].cameras) if settings.refine_cameras else None
+    optimise(cloud, shots[seen], settings.steps, corrections, settings.backend)
+
+    with torch.no_grad():
+        pictures = picture(cloud, shots, settings.backend)
+        scores = psnr_foreground(pictures, shots.images, shots.masks)
+        plain = background[:, None, None].expand_as(pictures)
+        baseline = psnr_foreground(plain, shots.images, shots.masks)
+    sheet = draw_fit(pictures.cpu(), shots.images.cpu(), shots.names, held)
+    write_atomically(folder / "fit.png", lambda path: sheet.save(path, "PNG"))
+    write_atomically(folder / "fit.npz", lambda path: np.savez(path, **as_arrays(cloud)))
+    print(f"images   {sequence.folder}, frame {frame}, views {', '.join(shots.names)}")
+    print("PSNR in the person's box     fit    plain background")
+    print(f"{len(seen):3d} views fitted to     {scores[seen].mean():8.2f} dB {baseline[seen].mean():11.2f} dB")
+    print(f"held-out view {name:10s}{scores[held]:8.2f} dB {baseline[held]:11.2f} dB")
+    print(f"pictures {folder / 'fit.png'}\ngaussians {folder / 'fit.npz'}")
+
+
+def picture(cloud: Cloud, shots: Shots, backend: str = "auto") -> Tensor:
+    """The cloud as each of the cameras sees it, [V, 3, H, W]."""
+    views = [shots.cameras[[view]] for view in range(len(shots.names))]
+    return torch.cat([cloud(camera, camera.rays(), backend=backend) for camera in views])
+
+
+def load_shots(sequence: Sequence, frame: int, size: int, device: torch.device) -> tuple[Shots, Tensor]:
+    """All views of a frame, and its joints in the world.
+
+    Raises:
+        DataError: a file is missing or broken.
+        UserError: fewer than three views see anybody.
+    """
+    found = [load_view(close_up(sequence), frame, view, size, "centre") for view in sequence.views]
+    found = [view for view in found if view is not None]
+    if len(found) < 3:
+        raise UserError(f"{sequence.folder}: frame {frame}: {len(found)} views see anybody, wanted at least 3")
+    points, valid = sequence.points(frame)
+    if not valid.any():
+        raise UserError(f"{sequence.folder}: frame {frame}: all joints are unknown")
+    images, masks = (torch.stack([getattr(view, name) for view in found]).to(device) for name in ("image", "mask"))
+    cameras = Camera.stack([view.camera for view in found]).to(device)
+    return Shots(images, masks, cameras, [view.name for view in found]), points[valid].to(device)
+
+
+def start(shots: Shots, points: Tensor, background: Tensor, count: int) -> Cloud:
+    """Spheres at random places of the visual hull, in the mean colours that the views see there.
+
+    Raises:
+        UserError: no place around the joints [J, 3] lies within all masks.
+    """
+    low, high = points.amin(0) - AROUND, points.amax(0) + AROUND
+    places = low + (high - low) * torch.rand(PLACES, 3, device=points.device)
+    within = (look_up(shots.masks, shots.cameras, places) > 0.5).all(0)[:, 0]  # [PLACES]
+    if not within.any():
+        raise UserError("masks: no place in space lies within all of them; are the cameras those of the images?")
+    volume = (high - low).prod() * within.float().mean()
+    hull = places[within]
+    # The same place twice is no fault: the gradients tell them apart as soon as their colours differ.
+    means = hull[torch.arange(count, device=hull.device) % len(hull)]
+    colours = look_up(shots.images, shots.cameras, means).mean(0)
+    spacing = (volume / count).item() ** (1 / 3)
+    scale = min(max(visible(spacing, ALPHA), 1.1 * SMALLEST), LARGEST)
+    return Cloud(means, scale, colours, background)
+
+
+def look_up(images: Tensor, cameras: Camera, points: Tensor) -> Tensor:
+    """What images [V, C, H, W] show at world points [P, 3], [V, P, C]; zero beside the image."""
+    pixels = cameras.project(points.expand(len(images), -1, -1))
+    size = pixels.new_tensor((cameras.width, cameras.height))
+    found = F.grid_sample(images, ((2 * pixels + 1) / size - 1)[:, None], align_corners=False)  # [V, C, 1, P]
+    return found[:, :, 0].mT
+
+
+def optimise(
+    cloud: Cloud,
+    shots: Shots,
+    steps: int,
+    corrections: Corrections | None = None,
+    backend: str = "auto",
+    watch: Callable[[int, Tensor], None] = lambda step, loss: None,
+) -> None:
+    """Move the cloud, and the cameras if they are to be corrected, until their pictures are the images.
+
+    Args:
+        watch: called with each step and its loss, the mean absolute difference.
+    """
+    parts = [(cloud, name) for name in ("means", "quaternions", "log_scales", "colours", "tints")]
+    parts += [(corrections, name) for name in ("turns", "moves") if corrections]
+    optimiser = torch.optim.Adam([dict(params=[getattr(part, name)], lr=RATES[name]) for part, name in parts])
+    fade = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    rays = shots.cameras.rays()
+    square = []
+    bar = tqdm(range(steps), "fit", unit="step")
+    for step in bar:
+        views = torch.randperm(len(rays))[:VIEWS_PER_STEP].tolist()
+        seen = shots.cameras[views], rays[views]
+        if corrections:
+            seen = corrections(*seen, views)
+        difference = cloud(*seen, backend=backend) - shots.images[views]
+        loss = difference.abs().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        fade.step()
+        watch(step, loss.detach())
+        square.append(difference.detach().square().mean())
+        # A look at the numbers waits for a GPU.
+        if len(square) == 20 or step == steps - 1:
+            bar.set_postfix_str(f"PSNR {-10 * torch.stack(square).mean().log10().item():.2f} dB")
+            square = []
+
+
+def draw_fit(pictures: Tensor, images: Tensor, names: list[str], held: int) -> Image:
+    """Image, fit and error below one another, for some views and the one that was held out."""
+    others = [view for view in range(len(names)) if view != held]
+    places = np.linspace(0, len(others) - 1, min(SHOWN - 1, len(others))).round().astype(int)
+    shown = [held, *(others[place] for place in places)]
+    captions = [f"{names[held]}, held out", *(names[view] for view in shown[1:])]
+    errors = error_to_rgb(pictures, images)
+    return mosaic([kind[shown] for kind in (images, pictures, errors)], captions)
+
+
+def as_arrays(cloud: Cloud) -> dict[str, np.ndarray]:
+    """What was fitted, in the world and in metres, as `hvs.rasterize` takes it."""
+    tensors = dict(
+        means=cloud.means,
+        rotations=to_matrix(cloud.quaternions),
+        scales=cloud.scales(),
+        colours=cloud.colours,
+        tints=cloud.tints,
+        background=cloud.background,
+    )
+    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+
+
+def to_matrix(quaternions: Tensor) -> Tensor:
+    """Rotations [..., 3, 3] of quaternions [..., 4] of any length, the real part first."""
+    w, axis = F.normalize(quaternions, dim=-1).split((1, 3), -1)
+    x, y, z = axis.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))
+    real = w[..., None]
+    diagonal = (real.square() - axis.square().sum(-1)[..., None, None]) * torch.eye(3).to(axis)
+    return diagonal + 2 * (axis[..., :, None] * axis[..., None, :] + real * cross)
+
+
+def _with_backdrop(
+    means: Tensor, rotations: Tensor, scales: Tensor, colours: Tensor, background: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The Gaussians, and one of the background's colour behind them all, as narrow as any.
+
+    The renderer's background is as deep and as wide as the farthest and the narrowest Gaussian tell. With one that
+    stands still it does not change as the others move, and the farthest is found at once.
+    """
+    far = 2 * means.detach()[..., 2].amax(1)  # [V]
+    last = F.pad(far[:, None, None], (2, 0)), torch.eye(3).to(means), means.new_full((1, 3), SMALLEST), background
+    gaussians = means, rotations, scales, colours
+    return tuple(torch.cat((v, one.expand_as(v[:, :1])), 1) for v, one in zip(gaussians, last, strict=True))
