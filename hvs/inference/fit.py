@@ -1,7 +1,7 @@
 """``hvs.rasterize`` as a tool of its own: coloured Gaussians fitted to images whose cameras are known, or nearly so.
 
-Nothing of the networks is used. The person is a cloud of ellipsoids in the world, every one with a place, three axes and
-a colour, and Adam moves them until their pictures are the images. The renderer composites nothing, so that what lies
+Nothing of the networks is used. The person is a cloud of ellipsoids in the world, each with a place, three axes and a
+colour, and Adam moves them until their pictures are the images. The renderer composites nothing, so that what lies
 behind shines through; a colour may therefore depend, linearly, on the direction that it is seen from.
 """
 
@@ -30,11 +30,9 @@ from .poses import choose, choose_frame, close_up, open_capture
 from .shapes import FAINTEST, Backend, check_range, visible
 
 ALPHA = 0.025
-# Views that one step looks at, learning rates (metres, quaternions, logarithms, colours in 0..1), and the part of them
-# that is left in the end.
+# Views that one step looks at, and learning rates.
 VIEWS_PER_STEP = 3
-RATES = dict(means=3e-3, quaternions=1e-2, log_scales=1e-2, colours=1e-2, tints=5e-3, turns=3e-4, moves=1e-3)
-LEAST_RATE = 0.05
+RATES = dict(means=3e-3, quaternions=1e-2, log_scales=1e-2, logits=4e-2, tints=2e-2, turns=1e-3, moves=2e-3)
 # Standard deviations in metres. The background is as wide as the smallest Gaussian, in powers of ten of the variance.
 SMALLEST, LARGEST = 0.032, 1.0
 # Random places that the Gaussians' first ones are picked from, and the space around the joints, in metres.
@@ -104,28 +102,47 @@ class Cloud(nn.Module):
 
     def __init__(self, means: Tensor, scale: float, colours: Tensor, background: Tensor) -> None:
         super().__init__()
-        self.means = nn.Parameter(means)
+        self.means = nn.Parameter(means.clone())
         self.quaternions = nn.Parameter(F.pad(torch.zeros_like(means), (1, 0), value=1.0))
         self.log_scales = nn.Parameter(torch.full_like(means, math.log(scale)))
-        self.colours = nn.Parameter(colours)
-        # How much colours [K, 3 colours, 3] change along the directions that they are seen in.
+        self.logits = nn.Parameter(colours.clamp(0.02, 0.98).logit())
+        # How the logits [K, 3 colours, 3] change along the directions that they are seen in.
         self.tints = nn.Parameter(means.new_zeros(len(means), 3, 3))
+        centre = means.mean(0)
         self.register_buffer("background", background)
+        self.register_buffer("centre", centre)
+        self.register_buffer("radius", (means - centre).norm(dim=1).amax())
 
+    @property
+    def rotations(self) -> Tensor:
+        """Their columns are the axes, [K, 3, 3]."""
+        return to_matrix(self.quaternions)
+
+    @property
     def scales(self) -> Tensor:
         """Standard deviations, [K, 3]."""
         return self.log_scales.clamp(math.log(SMALLEST), math.log(LARGEST)).exp()
 
-    def forward(self, cameras: Camera, rays: Tensor, alpha: float = ALPHA, backend: str = "auto") -> Tensor:
+    def forward(self, cameras: Camera, rays: Tensor, backend: str = "auto") -> Tensor:
         """Pictures [V, 3, H, W] by cameras with one batch axis, and their rays [V, H, W, 3]."""
         eyes = cameras.to_world(torch.zeros_like(cameras.t)[:, None])  # [V, 1, 3]
         towards = F.normalize(self.means - eyes, dim=-1)
-        colours = self.colours + (self.tints * towards[..., None, :]).sum(-1)  # [V, K, 3]
+        colours = (self.logits + (self.tints * towards[..., None, :]).sum(-1)).sigmoid()  # [V, K, 3]
         means = cameras.to_camera(self.means.expand(len(eyes), -1, -1))
-        rotations = cameras.R[:, None] @ to_matrix(self.quaternions)
-        scales = self.scales().expand_as(means)
-        gaussians = _with_backdrop(means, rotations, scales, colours, self.background)
-        return hvs.rasterize(*gaussians, self.background, rays, alpha=alpha, eps=FAINTEST, backend=backend)
+        gaussians = means, cameras.R[:, None] @ self.rotations, self.scales.expand_as(means), colours
+        behind = (self._backdrop(eyes), torch.eye(3).to(means), means.new_full((1, 3), SMALLEST), self.background)
+        # One of the background's colour behind all, as narrow as any.
+        gaussians = (torch.cat((v, one.expand_as(v[:, :1])), 1) for v, one in zip(gaussians, behind, strict=True))
+        return hvs.rasterize(*gaussians, self.background, rays, alpha=ALPHA, eps=FAINTEST, backend=backend)
+
+    def _backdrop(self, eyes: Tensor) -> Tensor:
+        """Where in the cameras' frames one more Gaussian lies, behind all others, [V, 1, 3].
+
+        How deep and how wide the renderer's background is follows from the farthest and the narrowest Gaussian. With
+        one that is both and stands still the background does too as the others move, and the farthest is found at once.
+        """
+        distance = (eyes - self.centre).norm(dim=-1, keepdim=True) + self.radius
+        return F.pad(2 * distance, (2, 0))
 
 
 class Corrections(nn.Module):
@@ -168,6 +185,8 @@ def fit(settings: Fit) -> None:
     cloud = start(shots[seen], points, background, settings.count)
     corrections = Corrections(shots[seen].cameras) if settings.refine_cameras else None
     optimise(cloud, shots[seen], settings.steps, corrections, settings.backend)
+    if corrections:
+        shots = corrected(shots, seen, corrections)
 
     with torch.no_grad():
         pictures = picture(cloud, shots, settings.backend)
@@ -176,11 +195,16 @@ def fit(settings: Fit) -> None:
         baseline = psnr_foreground(plain, shots.images, shots.masks)
     sheet = draw_fit(pictures.cpu(), shots.images.cpu(), shots.names, held)
     write_atomically(folder / "fit.png", lambda path: sheet.save(path, "PNG"))
-    write_atomically(folder / "fit.npz", lambda path: np.savez(path, **as_arrays(cloud)))
+    arrays = as_arrays(cloud, shots)
+    write_atomically(folder / "fit.npz", lambda path: np.savez(path, **arrays))
     print(f"images   {sequence.folder}, frame {frame}, views {', '.join(shots.names)}")
     print("PSNR in the person's box     fit    plain background")
     print(f"{len(seen):3d} views fitted to     {scores[seen].mean():8.2f} dB {baseline[seen].mean():11.2f} dB")
     print(f"held-out view {name:10s}{scores[held]:8.2f} dB {baseline[held]:11.2f} dB")
+    if corrections:
+        turned, moved = corrections.turns.detach().norm(dim=1), corrections.moves.detach().norm(dim=1)
+        degrees, millimetres = turned.rad2deg().max().item(), 1000 * moved.max().item()
+        print(f"cameras turned by up to {degrees:.2f} degrees, moved by up to {millimetres:.1f} mm")
     print(f"pictures {folder / 'fit.png'}\ngaussians {folder / 'fit.npz'}")
 
 
@@ -188,6 +212,14 @@ def picture(cloud: Cloud, shots: Shots, backend: str = "auto") -> Tensor:
     """The cloud as each of the cameras sees it, [V, 3, H, W]."""
     views = [shots.cameras[[view]] for view in range(len(shots.names))]
     return torch.cat([cloud(camera, camera.rays(), backend=backend) for camera in views])
+
+
+def corrected(shots: Shots, seen: list[int], corrections: Corrections) -> Shots:
+    """The shots with the cameras of those that were fitted to as they were found to be."""
+    cameras = corrections.corrected(shots.cameras[seen])
+    R, t = shots.cameras.R.clone(), shots.cameras.t.clone()
+    R[seen], t[seen] = cameras.R, cameras.t
+    return replace(shots, cameras=replace(shots.cameras, R=R, t=t))
 
 
 def load_shots(sequence: Sequence, frame: int, size: int, device: torch.device) -> tuple[Shots, Tensor]:
@@ -251,7 +283,7 @@ def optimise(
     Args:
         watch: called with each step and its loss, the mean absolute difference.
     """
-    parts = [(cloud, name) for name in ("means", "quaternions", "log_scales", "colours", "tints")]
+    parts = [(cloud, name) for name in ("means", "quaternions", "log_scales", "logits", "tints")]
     parts += [(corrections, name) for name in ("turns", "moves") if corrections]
     optimiser = torch.optim.Adam([dict(params=[getattr(part, name)], lr=RATES[name]) for part, name in parts])
     fade = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
@@ -287,17 +319,21 @@ def draw_fit(pictures: Tensor, images: Tensor, names: list[str], held: int) -> I
     return mosaic([kind[shown] for kind in (images, pictures, errors)], captions)
 
 
-def as_arrays(cloud: Cloud) -> dict[str, np.ndarray]:
-    """What was fitted, in the world and in metres, as `hvs.rasterize` takes it."""
+def as_arrays(cloud: Cloud, shots: Shots) -> dict[str, np.ndarray]:
+    """What was fitted, in the world and in metres, and the cameras of the images."""
     tensors = dict(
         means=cloud.means,
-        rotations=to_matrix(cloud.quaternions),
-        scales=cloud.scales(),
-        colours=cloud.colours,
+        rotations=cloud.rotations,
+        scales=cloud.scales,
+        colours=cloud.logits.sigmoid(),
         tints=cloud.tints,
         background=cloud.background,
+        K=shots.cameras.K,
+        R=shots.cameras.R,
+        t=shots.cameras.t,
+        distortion=shots.cameras.distortion,
     )
-    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+    return dict({name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}, view=np.array(shots.names))
 
 
 def to_matrix(quaternions: Tensor) -> Tensor:
@@ -309,17 +345,3 @@ def to_matrix(quaternions: Tensor) -> Tensor:
     real = w[..., None]
     diagonal = (real.square() - axis.square().sum(-1)[..., None, None]) * torch.eye(3).to(axis)
     return diagonal + 2 * (axis[..., :, None] * axis[..., None, :] + real * cross)
-
-
-def _with_backdrop(
-    means: Tensor, rotations: Tensor, scales: Tensor, colours: Tensor, background: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The Gaussians, and one of the background's colour behind them all, as narrow as any.
-
-    The renderer's background is as deep and as wide as the farthest and the narrowest Gaussian tell. With one that
-    stands still it does not change as the others move, and the farthest is found at once.
-    """
-    far = 2 * means.detach()[..., 2].amax(1)  # [V]
-    last = F.pad(far[:, None, None], (2, 0)), torch.eye(3).to(means), means.new_full((1, 3), SMALLEST), background
-    gaussians = means, rotations, scales, colours
-    return tuple(torch.cat((v, one.expand_as(v[:, :1])), 1) for v, one in zip(gaussians, last, strict=True))
