@@ -1,12 +1,16 @@
 """See people from anywhere.
 
-python infer.py orbit                 a turn around a person, from one image of the sample
+python infer.py view                what another camera of the capture sees
 
-python infer.py view                  what another camera of the capture sees
+python infer.py orbit               cameras that never were, around a person from one image
 
-python infer.py transfer              the motion of one person with the looks of another
+python infer.py transfer            the motion of one person with the looks of another
 
-python infer.py MODE --help           every setting
+python infer.py photo PICTURE       a turn around a person in a picture of your own
+
+python infer.py evaluate            scores on held-out frames and people, and the worst cases
+
+python infer.py MODE --help         every setting
 """
 
 from collections.abc import Callable, Iterator
@@ -24,6 +28,9 @@ from hvs.inference.canvas import to_crop
 from hvs.inference.film import Shot, film, write_film
 from hvs.inference.footage import Footage, choose_frames, find_sequence, next_view
 from hvs.inference.panels import with_poses
+from hvs.inference.photo import RING_FOCAL, Photo, read_portrait
+from hvs.inference.placing import UP
+from hvs.inference.scoring import Evaluate, evaluate
 from hvs.inference.settings import Orbit, Transfer, View
 from hvs.inference.studio import Studio
 from hvs.runtime import run_command
@@ -98,6 +105,30 @@ def transfer(settings: Transfer) -> None:
     say(footage, f"with the looks of {person.folder}", written)
 
 
+def photo(settings: Photo) -> None:
+    """Cameras around a person in one picture from anywhere."""
+    studio = Studio(settings)
+    person = read_portrait(settings, studio.model)
+    appearance = studio.encode(person.image)
+    up, size = torch.tensor(UP), studio.model.settings.target_resolution
+    cameras = paths.orbit(person.points, person.camera, up, settings.frames, size, settings.elevation, RING_FOCAL)
+    keypoints = to_crop(person.keypoints, person.full, person.camera)
+    before = {
+        "input": person.image,
+        "keypoints": with_poses(person.image, keypoints, person.seen, studio.model.skeleton),
+    }
+
+    def shots() -> Iterator[Shot]:
+        for i in tqdm(range(0, settings.frames, settings.batch_size), "photo", unit="batch"):
+            part = cameras[i : i + settings.batch_size]
+            yield Shot(person.points.expand(len(part.K), -1, -1), part, before)
+
+    written = write_film(studio, film(studio, shots(), appearance, settings.panels), "photo", settings)
+    print(f"from   {settings.image}, {person.told}")
+    for path in written:
+        print(f"wrote  {path}")
+
+
 def inputs(studio: Studio, footage: Footage, batch: dict[str, Any]) -> dict[str, Tensor]:
     """Panels of what the networks are given."""
     full = footage.sequence.camera(footage.view).to(studio.device)
@@ -132,6 +163,8 @@ MODES: dict[str, tuple[type, Callable[[Any], None]]] = {
     "view": (View, view),
     "orbit": (Orbit, orbit),
     "transfer": (Transfer, transfer),
+    "evaluate": (Evaluate, evaluate),
+    "photo": (Photo, photo),
 }
 
 

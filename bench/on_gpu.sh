@@ -19,4 +19,5 @@ if command -v compute-sanitizer > /dev/null; then
 fi
 python -m bench --json "$results/$name.json" --plots "$results/$name.png" || status=1
 python -m bench.train_step --json "$results/train_step_$name.json" || status=1
+python -m bench.train_step --save-memory --json "$results/train_step_saving_$name.json" || status=1
 exit $status

@@ -1,5 +1,6 @@
 """Typed settings of training, and the presets that name good ones: the sample's, and the original's experiments."""
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from .data.sampling import Balance
-from .losses.terms import ImageLoss
+from .losses.terms import TERMS, ImageLoss
 from .models import ModelSettings
 from .runtime import Precision
 
@@ -57,12 +58,15 @@ class LifterSettings:
     """Stage "lifter": 2D keypoints to 3D pose."""
 
     steps: int = 2000
+    """How many."""
     epochs: int | None = None
     """How often every pose comes up on average, in place of the number of steps."""
     batch_size: int = 1024
+    """Poses of a step, on all GPUs together."""
     learning_rate: float = 1e-4
     """Of AdamW with AMSGrad; cosine down to 5 % after a warm-up."""
     weight_decay: float = 0.1
+    """Of AdamW."""
     weigh_parts: bool = True
     """Weigh hands and face as the paper does. Without it, every joint alike, the body is learned many times sooner."""
     virtual_views: float = 0.0
@@ -72,6 +76,10 @@ class LifterSettings:
         _require_positive(self, "steps", "batch_size", "learning_rate")
         if not 0 <= self.virtual_views <= 1:
             raise ValueError(f"virtual_views: got {self.virtual_views}, wanted between 0 and 1")
+
+    def count_steps(self, poses: int) -> int:
+        """For a training on so many poses."""
+        return self.steps if self.epochs is None else math.ceil(self.epochs * poses / self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,7 @@ class SynthesisSettings:
     trains against a discriminator, "adaptive" does so with augmentation; the lifter then stays as it is. Without the
     classifier's weights, "vgg" and "lpips" are "pixel"."""
     steps: int = 100_000
+    """How many."""
     batch_size: int = 32
     """Pairs of a step, on all GPUs together."""
     most_at_once: int | None = None
@@ -92,7 +101,7 @@ class SynthesisSettings:
     encoder_rate: float = 0.1
     """The encoder's learning rate as a part of the decoder's; 0 leaves it as it starts."""
     lifter_rate: float = 2.5e-3
-    """The lifter's learning rate as a part of the decoder's; 0 leaves it as it is."""
+    """The lifter's learning rate as a part of the decoder's; 0 leaves it as it is, and so does a discriminator."""
     momentum: float = 0.0
     """First beta of AdamW."""
     amsgrad: bool = True
@@ -104,10 +113,15 @@ class SynthesisSettings:
     """Checkpoint to take the lifter from, in place of the stage "lifter", which is then left out. One of this project
     or of the original; a lifter of the original's first stage will do."""
     weight_decay: float = 1e-2
+    """Of AdamW."""
     cosine: bool = False
     """Lower the learning rates to 5 % along a cosine, instead of keeping them."""
-    average: float = 0.0
-    """Decay of a running average of the weights, which is then what is evaluated and saved; 0 has none."""
+    average: float | None = None
+    """Decay of a running average of the weights, which is then what is evaluated and saved; 0 has none. By default
+    0.999 against a discriminator, and none otherwise."""
+    save_memory: bool = False
+    """Let the decoder's layers of the largest images keep their input alone, and compute them once more in the backward
+    pass: larger pictures or batches fit on a GPU, and a step takes longer."""
     perceptual_weights: Path | None = None
     """torchvision's vgg16-397923af.pth; looked for in torch's download cache by default."""
     log_every: int = 50
@@ -117,11 +131,23 @@ class SynthesisSettings:
         _require_positive(self, "steps", "batch_size", "learning_rate", "log_every")
         if self.most_at_once is not None:
             _require_positive(self, "most_at_once")
-        if not 0 <= self.average < 1:
+        if not 0 <= self.decay < 1:
             raise ValueError(f"average: got {self.average}, wanted 0 or more and less than 1")
         for name in ("encoder_rate", "lifter_rate"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether there is a discriminator."""
+        return "adversarial" in TERMS[self.image_loss]
+
+    @property
+    def decay(self) -> float:
+        """Of the average of the weights; 0 where there is none."""
+        if self.average is None:
+            return AVERAGE if self.adversarial else 0.0
+        return self.average
 
 
 @dataclass(frozen=True)
@@ -146,6 +172,7 @@ class TrainSettings:
     compile: bool = False
     """Compile the synthesis, with its rasteriser and losses, by torch.compile."""
     seed: int = 0
+    """Of all that is drawn at random: weights, batches, dropout, augmentation."""
     checkpoint_every: int = 200
     """Steps between the states that --resume goes on from; in the stage "synthesis", between validations too."""
     keep: int = 3
@@ -192,6 +219,30 @@ def sample() -> TrainSettings:
     )
 
 
+def sample_adaptive() -> TrainSettings:
+    """Goes on from what the preset sample has left, against a discriminator, in minutes on two CPU cores."""
+    settings = sample()
+    return replace(
+        settings,
+        run=Path("runs/sample-adaptive"),
+        stages=("synthesis",),
+        start_from=Path("runs/sample/model.safetensors"),
+        checkpoint_every=50,
+        # At rates that pictures are learned with from nothing, those that there are would be forgotten first; and a
+        # discriminator that changes in every step wants no momentum.
+        synthesis=replace(
+            settings.synthesis,
+            image_loss="adaptive",
+            steps=200,
+            learning_rate=2e-3,
+            momentum=0.0,
+            amsgrad=True,
+            average=0.98,
+            log_every=10,
+        ),
+    )
+
+
 def sample_512() -> TrainSettings:
     """The sample capture at 512×512 with the full-size model, for a GPU."""
     return TrainSettings(
@@ -226,8 +277,8 @@ def tiny() -> TrainSettings:
 
 
 def experiment(skeleton: str, resolution: int, image_loss: str) -> TrainSettings:
-    """The whole model on a data set, as in the paper; needs --data.root and --synthesis.lifter-weights."""
-    adversarial = image_loss in ("adversarial", "adaptive")
+    """The whole model on a data set, as in the paper; needs --data.root, and --synthesis.lifter-weights or, as the
+    adaptive ones go on from a whole model, --start-from."""
     return TrainSettings(
         run=Path(f"runs/{skeleton}-{resolution}-{image_loss}"),
         stages=("synthesis",),
@@ -240,9 +291,6 @@ def experiment(skeleton: str, resolution: int, image_loss: str) -> TrainSettings
             image_loss=image_loss,
             steps=EPOCHS * EPOCH_STEPS,
             most_at_once=AT_ONCE[skeleton, resolution],
-            # The discriminator must not be able to move the pose.
-            lifter_rate=0.0 if adversarial else 2.5e-3,
-            average=AVERAGE if adversarial else 0.0,
         ),
     )
 
@@ -266,6 +314,7 @@ _EXPERIMENTS = {
     if (skeleton, image_loss) != ("human36m", "adaptive")
 }
 _EXPERIMENTS |= {f"{skeleton}-lifter": partial(lifter_experiment, skeleton) for skeleton in D_EMBEDDING}
-_MAKERS = {"sample": sample, "sample-512": sample_512, "tiny": tiny} | _EXPERIMENTS
+_SAMPLES = {"sample": sample, "sample-adaptive": sample_adaptive, "sample-512": sample_512, "tiny": tiny}
+_MAKERS = _SAMPLES | _EXPERIMENTS
 PRESETS = {name: make() for name, make in _MAKERS.items()}
 DESCRIPTIONS = {name: (make.func if isinstance(make, partial) else make).__doc__ for name, make in _MAKERS.items()}

@@ -1,6 +1,6 @@
 """Scores of a model on pairs of views, beside the baselines that any model should beat."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from . import metrics
 from .models import HumanViewSynthesis
 from .pictures import draw_skeleton, error_to_rgb, latent_to_rgb, mosaic
+from .runtime import autocast
 
 # dB; the error of one grey level everywhere is 48 dB.
 HIGHEST_PSNR = 60.0
@@ -57,7 +58,10 @@ def average(parts: Iterable[dict[str, Tensor]]) -> dict[str, float]:
 
 @torch.no_grad()
 def score(
-    model: HumanViewSynthesis, batches: Iterable[dict[str, Any]], lpips: nn.Module | None = None
+    model: HumanViewSynthesis,
+    batches: Iterable[dict[str, Any]],
+    lpips: nn.Module | None = None,
+    precision: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
     """Scores of every pair of the batches, [P] each, on the CPU; see :mod:`hvs.metrics` for each.
 
@@ -68,6 +72,7 @@ def score(
         model: on any device; its mode is restored afterwards.
         batches: as :func:`hvs.data.collate` makes them, with images A and B of one size.
         lpips: from :func:`hvs.metrics.lpips_alex`; without it there is no "lpips" in the result.
+        precision: of the networks.
     """
     device = next(model.parameters()).device
     was_training = model.training
@@ -75,7 +80,8 @@ def score(
     scores: dict[str, list[Tensor]] = {}
     for batch in batches:
         batch = to_device(batch, device)
-        found = synthesise(model, batch)
+        with autocast(device, precision):
+            found = synthesise(model, batch)
         image, target, mask = found["image"].float(), batch["image_b"], batch["mask_b"]
         colour = target.new_tensor(model.skeleton.background)[:, None, None] / 255
         copied = nn.functional.interpolate(batch["image_a"], target.shape[-2:], mode="bilinear", antialias=True)
@@ -102,10 +108,12 @@ def score(
 
 
 @torch.no_grad()
-def draw_pairs(model: HumanViewSynthesis, batch: dict[str, Any], widest: int | None = None) -> Image:
+def draw_pairs(
+    model: HumanViewSynthesis, batch: dict[str, Any], widest: int | None = None, labels: Sequence[str] = ()
+) -> Image:
     """One row a pair: source, lifted and true pose in the target view, latent, output, target, error.
 
-    Pictures wider than ``widest`` pixels are made smaller.
+    Pictures wider than ``widest`` pixels are made smaller; labels, if there are any, stand over the rows.
     """
     batch = to_device(batch, next(model.parameters()).device)
     was_training = model.training
@@ -123,4 +131,4 @@ def draw_pairs(model: HumanViewSynthesis, batch: dict[str, Any], widest: int | N
         poses = [draw_skeleton(blank, pose[i], batch["valid"][i], model.skeleton) for pose in (lifted, true)]
         rows.append([batch["image_a"][i], *poses, latent, found["image"][i], batch["image_b"][i], errors[i]])
     captions = ["source", "lifted pose", "true pose", "latent", "output", "target", "error"]
-    return mosaic(rows, captions, widest)
+    return mosaic(rows, captions, widest, labels)

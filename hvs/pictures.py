@@ -94,8 +94,13 @@ def draw_skeleton(image: Tensor, keypoints: Tensor, valid: Tensor, skeleton: Ske
     return torch.from_numpy(np.array(picture)).movedim(-1, 0).float() / 255
 
 
-def mosaic(rows: Sequence[Sequence[Tensor]], captions: Sequence[str] = (), widest: int | None = None) -> Image.Image:
-    """Rows of pictures [3, H, W] in 0..1 on white, captions over the columns.
+def mosaic(
+    rows: Sequence[Sequence[Tensor]],
+    captions: Sequence[str] = (),
+    widest: int | None = None,
+    labels: Sequence[str] = (),
+) -> Image.Image:
+    """Rows of pictures [3, H, W] in 0..1 on white, captions over the columns and labels over the rows.
 
     All are brought to the size of the widest, enlarged if that is narrower than 96 pixels, and made smaller if it is
     wider than the given one.
@@ -105,20 +110,23 @@ def mosaic(rows: Sequence[Sequence[Tensor]], captions: Sequence[str] = (), wides
     height, width = height * enlarge, width * enlarge
     if widest and width > widest:
         height, width = round(height * widest / width), widest
-    caption = max(CAPTION, round(OF_WIDTH / LETTER * width))
-    top = caption if captions else 0
+    line = max(CAPTION, round(OF_WIDTH / LETTER * width))
+    above = line if labels else 0
+    top = (line if captions else 0) + above
     columns = max(len(row) for row in rows)
-    size = (columns * (width + GAP) - GAP, top + len(rows) * (height + GAP) - GAP)
+    size = (columns * (width + GAP) - GAP, top + len(rows) * (height + above + GAP) - above - GAP)
     sheet = Image.new("RGB", size, "white")
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
             if picture.shape[-2:] != (height, width):
                 picture = _resize(picture.float(), height, width)
-            sheet.paste(Image.fromarray(to_uint8(picture)), (x * (width + GAP), top + y * (height + GAP)))
+            sheet.paste(Image.fromarray(to_uint8(picture)), (x * (width + GAP), top + y * (height + above + GAP)))
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=round(LETTER * caption))
+    font = ImageFont.load_default(size=round(LETTER * line))
     for x, caption in enumerate(captions):
         draw.text((x * (width + GAP) + width / 2, 2), caption, fill="black", font=font, anchor="ma")
+    for y, label in enumerate(labels):
+        draw.text((0, top - above + y * (height + above + GAP) + 2), label, fill="black", font=font)
     return sheet
 
 

@@ -61,15 +61,18 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> None
         UserError: there are no frames, or no ffmpeg.
     """
     import imageio.v2 as imageio
+    import imageio_ffmpeg
+
+    try:
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise UserError(f"{path}: cannot be written, ffmpeg is missing ({error})") from error
 
     def write(temporary: Path) -> None:
-        try:
-            writer = imageio.get_writer(
-                temporary, format="FFMPEG", fps=fps, codec="libx264", pixelformat="yuv420p", macro_block_size=None,
-                quality=8,
-            )  # fmt: skip
-        except RuntimeError as error:
-            raise UserError(f"{path}: cannot be written, ffmpeg is missing ({error})") from error
+        writer = imageio.get_writer(
+            temporary, format="FFMPEG", fps=fps, codec="libx264", pixelformat="yuv420p", macro_block_size=None,
+            quality=8,
+        )  # fmt: skip
         # The writer's own context leaves ffmpeg running after an exception.
         with closing(writer):
             for frame in _some(frames, path):

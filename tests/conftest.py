@@ -16,6 +16,23 @@ if importlib.util.find_spec("lmdb"):
     pytest_plugins = ["tests.captures"]
 
 
+# On a GPU all of them share its memory.
+MOST_PROCESSES = 8
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """The whole suite takes a process for each core, where there is pytest-xdist and nothing else was asked for."""
+    options = config.option
+    # A process of xdist comes by here, too.
+    unasked = not hasattr(config, "workerinput") and getattr(options, "numprocesses", 0) is None
+    whole = config.args_source is config.ArgsSource.TESTPATHS and not (options.keyword or options.markexpr)
+    if unasked and whole and options.dist == "no" and not (options.usepdb or options.collectonly):
+        options.numprocesses = min(max(2, os.cpu_count()), MOST_PROCESSES)
+        # What the tests of a file share is made once.
+        options.dist = "loadfile"
+
+
 def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         for item in items:

@@ -16,6 +16,12 @@ def test_sample_512_is_the_full_size_model():
     assert (model.target_resolution, model.base_channels, model.encoder_depth, model.d_embedding) == (512, 64, 50, 2048)
 
 
+def test_the_sample_is_fine_tuned_from_what_it_has_left():
+    sample, tuned = PRESETS["sample"], PRESETS["sample-adaptive"]
+    assert tuned.start_from == sample.run / "model.safetensors" and tuned.stages == ("synthesis",)
+    assert tuned.data == sample.data and tuned.model == sample.model and tuned.synthesis.adversarial
+
+
 @pytest.mark.parametrize(
     ("settings", "name", "value"),
     [
@@ -29,3 +35,13 @@ def test_sample_512_is_the_full_size_model():
 def test_settings_out_of_range_are_named(settings, name, value):
     with pytest.raises(ValueError, match=f"{name}: got {value}, wanted"):
         settings(**{name: value})
+
+
+def test_weights_are_averaged_against_a_discriminator_or_where_it_is_asked_for():
+    assert SynthesisSettings(image_loss="lpips").decay == 0 and not SynthesisSettings(image_loss="lpips").adversarial
+    for loss in ("adversarial", "adaptive"):
+        assert SynthesisSettings(image_loss=loss).decay == 0.999 and SynthesisSettings(image_loss=loss).adversarial
+        assert SynthesisSettings(image_loss=loss, average=0.0).decay == 0
+    assert SynthesisSettings(average=0.9).decay == 0.9
+    with pytest.raises(ValueError, match="average: got 1.0, wanted"):
+        SynthesisSettings(average=1.0)

@@ -17,9 +17,9 @@ ALLOWED = {
     "data": {"geometry"},
     # Of the modules beside the rooms too.
     "inference": {"geometry", "kernels", "models", "data"}
-    | {"checkpoint", "evaluation", "export", "metrics", "pictures", "runtime", "video"},
+    | {"checkpoint", "distribute", "evaluation", "export", "metrics", "pictures", "runtime", "video"},
     "training": {"geometry", "kernels", "models", "losses", "data"}
-    | {"checkpoint", "config", "evaluation", "metrics", "runtime"},
+    | {"checkpoint", "config", "distribute", "evaluation", "metrics", "runtime"},
 }
 HEAVY = {"PIL", "anny", "cv2", "imageio", "lmdb", "lpips", "safetensors", "tensorboard", "torchmetrics", "torchvision"}
 HEAVY |= {"cdflib", "simplejpeg", "tqdm", "tyro", "viser", "warp", "yaml", "matplotlib", "scipy"}

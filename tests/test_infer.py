@@ -1,6 +1,10 @@
+import json
+import shutil
 import sys
+from pathlib import Path
 
 import imageio.v2 as imageio
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
@@ -10,6 +14,7 @@ import infer
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
 from hvs.config import PRESETS
+from hvs.inference.studio import Studio
 from hvs.runtime import run_command
 
 
@@ -23,9 +28,11 @@ def checkpoint(tmp_path, capture):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
     def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["infer.py", "orbit", "--device", "cpu", *arguments])
+        monkeypatch.setattr(sys, "argv", ["infer.py", arguments[0], "--device", "cpu", *arguments[1:]])
         try:
             run_command(infer.main)
         except SystemExit as stop:
@@ -35,42 +42,109 @@ def command(monkeypatch, capsys):
     return run
 
 
-def test_orbit_makes_a_video_and_a_sheet_from_the_latest_run(checkpoint, command, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    code, printed = command("--frames", "7", "--fps", "12", "--batch-size", "3")
-    assert code == 0 and "orbit.mp4" in printed and "view 00" in printed
+def read_video(path: Path) -> tuple[list[np.ndarray], float]:
+    with imageio.get_reader(path) as video:
+        return [np.asarray(frame) for frame in video], video.get_meta_data()["fps"]
+
+
+def read_frames(folder: Path) -> list[np.ndarray]:
+    return [np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]
+
+
+def test_orbit_makes_a_video_and_a_sheet_from_the_latest_run(checkpoint, command):
+    code, printed = command("orbit", "--frames", "7", "--fps", "12", "--batch-size", "3")
+    assert code == 0 and "orbit.mp4" in printed and "view 00, frame 3" in printed
     assert "bob" in printed  # who was never trained on
-    with imageio.get_reader(checkpoint.parent / "orbit.mp4") as video:
-        frames = [np.asarray(frame) for frame in video]
-        assert video.get_meta_data()["fps"] == 12
-    assert len(frames) == 7 and frames[0].shape == (256, 256, 3)
+    frames, fps = read_video(checkpoint.parent / "orbit.mp4")
+    assert fps == 12 and len(frames) == 7 and frames[0].shape == (256, 256, 3)
     assert any(np.abs(frames[0].astype(int) - frame).mean() > 1 for frame in frames[1:])
     with Image.open(checkpoint.parent / "orbit.png") as sheet:
         assert sheet.size == (6 * 256, 2 * 256)
 
 
-def test_a_capture_without_others_shows_its_own(checkpoint, capture):
+def test_time_goes_on_in_a_moving_orbit(checkpoint, command):
+    moving = "orbit", "--moving", "--interval", "2", "6", "--panels", "--batch-size", "2", "--format", "png"
+    code, printed = command(*moving)
+    assert code == 0 and "frames 2 to 6" in printed
+    frames = read_frames(checkpoint.parent / "orbit")
+    # input, keypoints, pose, latent, output: 96 pixels each, 4 between them.
+    assert len(frames) == 5 and frames[0].shape == (96 + 18, 5 * 100 - 4, 3)
+    # The capture's blue tells the frame.
+    inputs = [frame[18 + 48, 48, 2].astype(int) for frame in frames]
+    assert all(two > one for one, two in zip(inputs, inputs[1:], strict=False))
+
+
+def test_a_person_who_stands_still_is_shown_from_one_image(checkpoint, command):
+    code, _ = command("orbit", "--panels", "--frames", "5", "--format", "png")
+    frames = read_frames(checkpoint.parent / "orbit")
+    assert code == 0 and len(frames) == 5
+    assert all(np.array_equal(frame[:, :96], frames[0][:, :96]) for frame in frames)
+    assert any(not np.array_equal(frame, frames[0]) for frame in frames)
+
+
+def test_a_camera_at_a_fixed_place_sees_the_person_move(checkpoint, command):
+    code, _ = command("orbit", "--eye", "0", "-1", "-5", "--focal", "50", "--interval", "0", "3", "--format", "gif")
+    assert code == 0
+    with Image.open(checkpoint.parent / "orbit.gif") as animation:
+        assert animation.n_frames == 4
+
+
+@pytest.mark.parametrize("moving", [False, True], ids=["frozen", "moving"])
+def test_a_path_of_cameras_has_a_frame_for_each(checkpoint, command, tmp_path, moving):
+    (tmp_path / "path.json").write_text(json.dumps([{"eye": [x, -1, -4]} for x in range(6)]))
+    arguments = ["--moving", "--interval", "0", "3"] if moving else []
+    code, _ = command("orbit", "--path", "path.json", "--format", "png", *arguments)
+    assert code == 0 and len(list((checkpoint.parent / "orbit").iterdir())) == (4 if moving else 6)
+
+
+def test_view_shows_what_the_other_camera_sees(checkpoint, command):
+    code, printed = command("view", "--panels", "--format", "png", "--batch-size", "3")
+    assert code == 0 and "frames 0 to 7, seen by 01" in printed
+    frames = read_frames(checkpoint.parent / "view")
+    assert len(frames) == 8 and frames[0].shape == (96 + 18, 6 * 100 - 4, 3)
+    # The capture's blue tells view and frame; the target is the last panel.
+    targets = [frame[18 + 48, 5 * 100 + 48].astype(int) for frame in frames]
+    assert all(two[2] > one[2] for one, two in zip(targets, targets[1:], strict=False))
+    inputs = [frame[18 + 48, 48].astype(int) for frame in frames]
+    assert all(target[2] - given[2] > 10 for target, given in zip(targets, inputs, strict=True))
+
+
+def test_view_places_the_crop_into_the_full_frame(checkpoint, command, capture):
+    code, _ = command("view", "--target", "02", "--full-frame", "--format", "webp", "--interval", "1", "2")
+    width, height = capture.size
+    with Image.open(checkpoint.parent / "view.webp") as animation:
+        # 64 pixels high, four times enlarged.
+        assert code == 0 and animation.n_frames == 2 and animation.size == (4 * width, 4 * height)
+
+
+def test_transfer_takes_the_looks_of_somebody_else(checkpoint, command, monkeypatch):
+    encoded = []
+    encode = Studio.encode
+    monkeypatch.setattr(Studio, "encode", lambda self, images: encoded.append(images) or encode(self, images))
+    code, printed = command("transfer", "--panels", "--appearance-frames", "3")
+    assert code == 0 and "bob/Subsequences/0, view 00, frames 0 to 7" in printed and "looks of" in printed
+    assert "ann/Subsequences/0" in printed.partition("looks of")[2]
+    frames, _ = read_video(checkpoint.parent / "transfer.mp4")
+    assert len(frames) == 8 and frames[0].shape == (96 + 18, 6 * 100 - 4, 3)
+    # Once, of ann's test frames 6 and 7.
+    assert [len(images) for images in encoded] == [2]
+
+
+def test_the_looks_may_come_from_another_capture(checkpoint, command, capture, tmp_path):
+    shutil.copytree(capture.root, tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/ann").rename(tmp_path / "elsewhere/eve")
+    splits = (tmp_path / "elsewhere/splits.json").read_text().replace("ann/", "eve/")
+    (tmp_path / "elsewhere/splits.json").write_text(splits)
+    code, printed = command("transfer", "--person-root", "elsewhere", "--person", "eve/Subsequences/0")
+    assert code == 0 and "elsewhere/eve" in printed
+
+
+def test_without_others_a_capture_shows_its_own(checkpoint, command, capture):
     capture.entry["unknown"] = []
     capture.write_splits()
-    sequence, _, _ = infer.choose_image(capture.root, infer.hvs.load(checkpoint), infer.Orbit())
-    assert sequence.name == capture.names[0]
-
-
-def test_the_orbit_starts_where_the_image_was_taken(checkpoint, capture):
-    model = infer.hvs.load(checkpoint)
-    settings = infer.Orbit(elevation=0.0, frames=4)
-    sequence, frame, view = infer.choose_image(capture.root, model, settings)
-    person = infer.load_person(model, sequence, frame, view, torch.device("cpu"))
-    points = person["points"][0]
-    up = torch.tensor([0.0, -1.0, 0.0])
-    ring = infer.cameras_around(points, person["camera_a"][0], up, settings, 64)
-    eyes = ring.to_world(torch.zeros(4, 1, 3))[:, 0]
-    centre = (points.amin(0) + points.amax(0)) / 2
-    source = person["camera_a"].to_world(torch.zeros(1, 1, 3))[0, 0]
-    flat = torch.tensor([1.0, 0.0, 1.0])
-    assert torch.cosine_similarity((eyes[0] - centre) * flat, (source - centre) * flat, dim=0) > 0.999
-    pixels = ring.project(points.expand(4, -1, -1))
-    assert (pixels >= 0).all() and (pixels <= 63).all()
+    for mode in ("orbit", "transfer"):
+        code, printed = command(mode, "--interval", "6", "7")
+        assert code == 0 and capture.names[0] in printed
 
 
 @pytest.mark.parametrize(
@@ -78,32 +152,99 @@ def test_the_orbit_starts_where_the_image_was_taken(checkpoint, capture):
     [
         (["--sequence", "nobody"], "sequence: got 'nobody', wanted one of ann/Subsequences/0, bob/Subsequences/0"),
         (["--view", "77"], "view: got '77', wanted one of 00, 01, 02"),
-        (["--frame", "99"], "frame 99"),
-        (["--frames", "0"], "frames: got 0, wanted at least 1"),
-        (["--elevation", "90"], "elevation: got 90.0"),
+        (["--interval", "90", "99"], "view 00, has no frame of 90 to 99, its frames are 0 to 7"),
+        (["--interval", "5", "3"], "has no frame of 5 to 3"),
+        (["--fps", "0"], "fps: got 0, wanted more than 0"),
+        (["--batch-size", "-2"], "batch_size: got -2, wanted more than 0"),
+        (["--appearance-frames", "0"], "appearance_frames: got 0, wanted more than 0"),
         (["--root", "no/where"], "no/where: no such folder"),
         (["--checkpoint", "no/where.safetensors"], "no/where.safetensors: no such file"),
+        (["--out", "runs/one/model.safetensors/x"], "runs/one/model.safetensors/x: not a folder that can be written"),
         (["--device", "warp9"], "device: got 'warp9'"),
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
 )
-def test_bad_arguments_end_with_one_line(checkpoint, command, monkeypatch, tmp_path, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    code, error = command(*arguments)
+def test_bad_arguments_of_all_modes_end_with_one_line(checkpoint, command, arguments, message):
+    before = sorted(checkpoint.parent.iterdir())
+    code, error = command("view", *arguments)
     assert code == 2 and error.startswith("error: ") and message in error and error.count("\n") == 1
+    assert sorted(checkpoint.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["view", "--target", "77"], "target: got '77', wanted one of 00, 01, 02"),
+        (["orbit", "--frames", "0"], "frames: got 0, wanted more than 0"),
+        (["orbit", "--elevation", "90"], "elevation: got 90.0, wanted between -90 and 90 degrees"),
+        (["orbit", "--focal", "-1"], "focal: got -1.0, wanted more than 0"),
+        (["orbit", "--target", "0", "0", "0"], "target: got one without an eye to look from"),
+        (["orbit", "--path", "a.json", "--eye", "0", "0", "0"], "path, eye: got both, wanted one of them"),
+        (["orbit", "--path", "no.json"], "no.json: not a readable JSON file (cannot be read"),
+        (["orbit", "--eye", "1", "2", "3", "--target", "1", "2", "3"], "eye: got the place it is to look at"),
+        (["transfer", "--person", "nobody"], "person: got 'nobody', wanted one of ann/"),
+        (["transfer", "--person-view", "77"], "person_view: got '77'"),
+        (["transfer", "--person-interval", "90", "99"], "person_interval: "),
+        (["transfer", "--person-root", "no/where"], "no/where: no such folder"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_bad_arguments_of_a_mode_end_with_one_line(checkpoint, command, arguments, message):
+    before = sorted(checkpoint.parent.iterdir())
+    code, error = command(*arguments)
+    # A bar may have been there before.
+    (line,) = [line for line in error.split("\n") if line.startswith("error: ")]
+    assert code == 2 and message in line and error.endswith(line + "\n")
+    assert sorted(checkpoint.parent.iterdir()) == before
+
+
+def test_nobody_in_the_image_is_told(checkpoint, command, capture):
+    def nowhere(view: int, frame: int) -> torch.Tensor:
+        label = capture.keypoint_label(view, frame)
+        label[:, 2] = 0 if view == 0 else 1
+        return label
+
+    capture.write_keypoints(capture.names[1], 0, nowhere)
+    code, error = command("orbit")
+    assert code == 2 and "bob/Subsequences/0: frame 3, view 00: nobody is in the image" in error
+    code, error = command("view")
+    assert code == 2 and "nobody is in the image" in error
+    assert not (checkpoint.parent / "view.mp4").exists()
+    code, _ = command("view", "--view", "01", "--target", "02")
+    assert code == 0
+
+
+def test_a_broken_image_is_named(checkpoint, command, capture):
+    from hvs.data.stores import write_store
+
+    file = capture.databases(capture.names[1]) / "Images" / "00.lmdb"
+    write_store(file, ((frame, b"no picture") for frame in capture.frames))
+    code, error = command("orbit")
+    assert code == 2 and "00.lmdb: frame 3" in error and error.count("\n") == 1
     assert not (checkpoint.parent / "orbit.mp4").exists()
 
 
-def test_without_a_model_it_says_how_to_get_one(command, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    code, error = command()
-    assert code == 2 and "no trained model yet; run python train.py" in error
+def test_without_ffmpeg_other_formats_are_left(checkpoint, command, monkeypatch):
+    def missing() -> str:
+        raise RuntimeError("No ffmpeg exe could be found.")
+
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", missing)
+    code, error = command("orbit", "--frames", "3")
+    assert code == 2 and "orbit.mp4: cannot be written, ffmpeg is missing" in error
+    assert not (checkpoint.parent / "orbit.mp4").exists()
+    assert command("orbit", "--frames", "3", "--format", "webp")[0] == 0
+
+
+def test_without_a_model_it_says_how_to_get_one(command):
+    for mode in ("orbit", "view", "transfer"):
+        code, error = command(mode)
+        assert code == 2 and "no trained model yet; run python train.py" in error
 
 
 def test_a_capture_of_another_skeleton_is_refused(human36m, tmp_path, command):
     path = tmp_path / "model.safetensors"
     save_model(path, HumanViewSynthesis(PRESETS["tiny"].model))
-    code, error = command("--checkpoint", str(path))
+    code, error = command("orbit", "--checkpoint", str(path))
     assert code == 2 and "give --root" in error
-    code, error = command("--checkpoint", str(path), "--root", str(human36m.root))
+    code, error = command("orbit", "--checkpoint", str(path), "--root", str(human36m.root))
     assert code == 2 and "is a human36m capture, but the model's skeleton is panoptic" in error

@@ -67,6 +67,17 @@ def test_mosaic_has_every_picture_in_its_place():
     assert (sheet[:CAPTION] < 128).any()
 
 
+def test_labels_stand_over_the_rows_of_a_mosaic():
+    black = torch.zeros(3, 100, 120)
+    sheet = np.array(mosaic([[black], [black]], ["one"], labels=["first", "second"]))
+    assert sheet.shape == (3 * CAPTION + 200 + GAP, 120, 3)
+    line = {"caption": 0, "first": CAPTION, "second": 2 * CAPTION + 100 + GAP}
+    assert all((sheet[y : y + CAPTION] < 128).any() for y in line.values())
+    assert (sheet[2 * CAPTION : 2 * CAPTION + 100] == 0).all() and (sheet[-100:] == 0).all()
+    # Letters start at the left, unlike those of the captions.
+    assert (sheet[line["first"] : line["first"] + CAPTION, :8] < 128).any()
+
+
 def test_small_pictures_are_enlarged():
     assert mosaic([[torch.zeros(3, 20, 32)]]).size == (96, 60)
 

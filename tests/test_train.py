@@ -14,15 +14,8 @@ from hvs.checkpoint import save_model
 from hvs.config import PRESETS
 from hvs.data.stores import Store, write_store
 from hvs.training.history import History
-
-
-def test_a_capture_without_others_is_scored_on_its_own(settings, capture, capsys):
-    capture.entry["unknown"] = []
-    capture.write_splits()
-    train.Trainer(settings).run()
-    scores = json.loads((settings.run / "metrics.json").read_text())
-    assert "psnr" in scores and "held_out_subjects" not in scores
-    assert "held-out frames" in (said := capsys.readouterr().out) and "held-out subjects" not in said
+from hvs.training.state import Checkpoints
+from tests.training.states import same
 
 
 def test_a_run_trains_evaluates_and_leaves_its_results(settings, capsys):
@@ -53,7 +46,8 @@ def test_a_run_trains_evaluates_and_leaves_its_results(settings, capsys):
 
 def test_losses_fall(settings):
     """The same pairs again and again must become known."""
-    settings = replace(settings, stages=("synthesis",), synthesis=replace(settings.synthesis, steps=60, log_every=1))
+    synthesis = replace(settings.synthesis, steps=60, log_every=1)
+    settings = replace(settings, stages=("synthesis",), synthesis=synthesis, checkpoint_every=60)
     train.Trainer(settings).train_synthesis()
     seen = [entry["losses"]["pixel"] for entry in History(settings.run).read() if "losses" in entry]
     assert len(seen) == 60
@@ -163,11 +157,6 @@ def test_missing_weights_end_with_one_line(command, weights):
     assert code == 2 and len(lines) == 1 and "no/where.pth" in lines[0] and "Traceback" not in error
 
 
-def test_a_capture_of_another_skeleton_is_refused(settings, command):
-    code, error = command("--model.skeleton", "human36m")
-    assert code == 2 and "is a panoptic capture, but the model's skeleton is human36m" in error
-
-
 def test_the_lifter_can_come_from_a_checkpoint(settings, command):
     """In place of its stage; at a rate of 0 it stays as it came."""
     torch.manual_seed(7)
@@ -184,7 +173,29 @@ def test_the_lifter_can_come_from_a_checkpoint(settings, command):
     assert code == 2 and "lifter.safetensors: a lifter of 117 joints and width 64, but the model's" in error
 
 
-def test_a_capture_of_other_joints_is_refused(settings, command):
-    joints = hvs.skeletons.PANOPTIC.joints
-    code, error = command("--model.joints", *joints[::-1])
-    assert code == 2 and "its joints are not those of --model.joints, or in another order" in error
+def test_saving_memory_changes_no_bit(settings):
+    """Weights, moments and so gradients are the same, and so is what is logged."""
+    synthesis = replace(settings.synthesis, steps=2, log_every=1)
+    settings = replace(settings, stages=("synthesis",), synthesis=synthesis)
+    found = []
+    for sparing in (False, True):
+        chosen = replace(settings, run=settings.run / str(sparing), synthesis=replace(synthesis, save_memory=sparing))
+        trainer = train.Trainer(chosen)
+        trainer.train()
+        assert trainer.model.decoder.to_rgb.recompute is sparing
+        losses = [entry["losses"] for entry in History(chosen.run).read() if "losses" in entry]
+        assert len(losses) == 2
+        found.append((losses, Checkpoints(chosen.run).load() | {"seconds": 0.0}))
+    assert same(*found)
+
+
+def test_help_explains_every_setting_and_is_printed_by_one_process(monkeypatch, capsys):
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit) as stop:
+            train.parse_settings(["sample", "--help"])
+        said = capsys.readouterr().out
+        assert stop.value.code == 0 and bool(said) == (rank == "0")
+        if said:
+            text = " ".join(said.replace("│", " ").split())
+            assert "--synthesis.save-memory" in text and "keep their input alone" in text

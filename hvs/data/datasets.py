@@ -38,6 +38,7 @@ class PairDataset(Dataset):
         resolution_a [2]: the full frame's width and height,
         points [J, 3], valid [J] bool: in the world, in metres, and which of them count,
         name: sequence/frame/view a-view b,
+        where: the same as (sequence, frame, view a, view b),
         skipped: how many pairs were passed over for it, as no keypoint lies inside one of their images, or the root
             joint is unknown,
         faults: what was wrong with pairs that were passed over because a file of theirs is broken, a line each.
@@ -253,6 +254,7 @@ def make_pair(sequence: Sequence, frame: int, a: View | None, b: View | None) ->
         "points": points,
         "valid": valid,
         "name": f"{sequence.name}/{frame}/{a.name}-{b.name}",
+        "where": (sequence.name, frame, a.name, b.name),
     }
 
 

@@ -64,7 +64,7 @@ def write_film(studio: Studio, frames: Iterable[np.ndarray], name: str, settings
     path = write_animation(studio.folder / f"{name}.{settings.format}", some.keep(frames), settings.fps)
     frames = some.spread()
     sheet = contact_sheet(frames, columns=max(1, SHEET_WIDTH // frames[0].shape[1]))
-    sheet_path = studio.folder / f"{name}.sheet.png"
+    sheet_path = studio.folder / f"{name}.png"
     write_atomically(sheet_path, lambda temporary: sheet.save(temporary, "PNG"))
     return [path, sheet_path]
 

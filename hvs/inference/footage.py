@@ -105,10 +105,7 @@ def find_sequence(
         UserError: it has no such sequence, or another skeleton.
     """
     sequences = {sequence.name: sequence for sequence in find_sequences(root, "all")}
-    first = next(iter(sequences.values()))
-    if first.layout.skeleton.joints != skeleton.joints:
-        theirs = first.layout.skeleton.name
-        raise UserError(f"{root}: is a {theirs} capture, but the model's skeleton is {skeleton.name}")
+    require_skeleton(root, next(iter(sequences.values())).layout.skeleton, skeleton)
     if name is not None:
         return sequences[_choose(argument, name, sequences)]
     try:
@@ -117,6 +114,14 @@ def find_sequence(
         candidates = list(sequences.values())
     others = [sequence for sequence in candidates if unlike is None or _subject(sequence) != _subject(unlike)]
     return (others or candidates)[0]
+
+
+def require_skeleton(root: Path, found: Skeleton, wanted: Skeleton) -> None:
+    """A UserError if a capture's skeleton is not the model's."""
+    if found.name != wanted.name:
+        raise UserError(f"{root}: is a {found.name} capture, but the model's skeleton is {wanted.name}")
+    if found.joints != wanted.joints:
+        raise UserError(f"{root}: its joints are not those of the model, or in another order")
 
 
 def choose_frames(

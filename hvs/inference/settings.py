@@ -1,4 +1,4 @@
-"""Settings of the modes of infer.py that draw with a model."""
+"""Settings of the modes of infer.py that have a model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,19 +8,13 @@ from hvs.video import Format
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """What draws, and where to."""
+class WithModel:
+    """Which model, how it computes, and where results go."""
 
     checkpoint: Path | None = None
     """Model to use, of this project or of the original. The newest one under runs/ by default."""
     out: Path | None = None
     """Folder of what is written. The checkpoint's by default."""
-    format: Format = "mp4"
-    """"png" is a folder of single frames."""
-    fps: int = 25
-    """Frames a second of what is written."""
-    panels: bool = False
-    """Show, side by side, what the picture is made from: input, poses, latent."""
     batch_size: int = 8
     """Frames that the networks take at once."""
     device: str = "auto"
@@ -31,12 +25,28 @@ class Drawing:
     """Compile the networks by torch.compile: a wait at first, faster for every frame."""
 
     def __post_init__(self) -> None:
-        self.require_positive("fps", "batch_size")
+        self.require_positive("batch_size")
 
     def require_positive(self, *names: str) -> None:
         for name in names:
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted more than 0")
+
+
+@dataclass(frozen=True)
+class Drawing(WithModel):
+    """How frames are drawn and written."""
+
+    format: Format = "mp4"
+    """"png" is a folder of single frames."""
+    fps: int = 25
+    """Frames a second of what is written."""
+    panels: bool = False
+    """Show, side by side, what the picture is made from: input, poses, latent."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("fps")
 
 
 @dataclass(frozen=True)
@@ -51,8 +61,8 @@ class Watching(Drawing):
     """Camera whose images are the input. The first one by default."""
     interval: tuple[int, int] | None = None
     """First and last frame. Those of the test split by default."""
-    appearance_frames: int = 4
-    """Frames, spread evenly over the interval, whose mean appearance the person has."""
+    appearance_frames: int = 1
+    """Frames, spread evenly over the interval, whose mean appearance the person has. The middle one by default."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,6 +110,8 @@ class Orbit(Watching):
             raise UserError("path, eye: got both, wanted one of them")
         if self.target and not self.eye:
             raise UserError("target: got one without an eye to look from")
+        if self.eye and self.eye == self.target:
+            raise UserError(f"eye: got the place it is to look at, {self.eye}")
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import hvs
-from hvs.checkpoint import read_extra
 from hvs.geometry import Camera
 from hvs.models import HumanViewSynthesis
 from hvs.pictures import to_uint8
 from hvs.runtime import UserError, autocast, choose_precision, make_folder, select_device
 
-from .settings import Drawing
+from .settings import WithModel
 
 RUNS = Path("runs")
 
@@ -25,6 +23,7 @@ class Studio:
 
     Args:
         settings: which model, and how it computes.
+        model: in place of that of the settings; there is no folder then.
 
     Attributes:
         model: on its device, in evaluation mode.
@@ -36,11 +35,15 @@ class Studio:
         CheckpointError: the model cannot be read.
     """
 
-    def __init__(self, settings: Drawing) -> None:
+    def __init__(self, settings: WithModel, model: HumanViewSynthesis | None = None) -> None:
         self.device = select_device(settings.device)
-        self.checkpoint = settings.checkpoint or newest_checkpoint()
-        self.model: HumanViewSynthesis = hvs.load(self.checkpoint).to(self.device)
-        self.folder = make_folder(settings.out or self.checkpoint.parent)
+        if model is None:
+            from hvs.checkpoint import load
+
+            self.checkpoint = settings.checkpoint or newest_checkpoint()
+            model = load(self.checkpoint)
+            self.folder = make_folder(settings.out or self.checkpoint.parent)
+        self.model = model.to(self.device).eval()
         self.precision = choose_precision(settings.precision, self.device)
         self.batch_size = settings.batch_size
         # Pictures are all of one size: the search for the fastest convolution is soon done.
@@ -50,10 +53,12 @@ class Studio:
         # The kernels of a single frame take less time than to launch them one by one.
         mode = "reduce-overhead" if self.device.type == "cuda" else None
         render = self.model.render
-        self._render = torch.compile(render, dynamic=False, mode=mode) if settings.compile else render
+        self._render = torch.compile(render, dynamic=False, mode=mode) if self._compiled else render
 
     def root(self, given: Path | None) -> Path:
         """The capture that was asked for, or that the model was trained on."""
+        from hvs.checkpoint import read_extra
+
         root = given or read_extra(self.checkpoint).get("root")
         if not root:
             raise UserError(f"{self.checkpoint}: does not say which capture it was trained on; give --root")

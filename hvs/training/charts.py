@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from html import escape
+from itertools import groupby
 
 Points = Sequence[tuple[int, float | None]]
 
@@ -123,13 +124,16 @@ def _thin(points: Points, ends_only: bool = False) -> list[tuple[int, float | No
 
 
 def _path(points: Points, across: _Axis, up: _Axis, kind: str) -> str:
-    parts, open_ = [], False
-    for step, value in points:
-        if _is_number(value):
-            parts.append(f"{'L' if open_ else 'M'}{across.place(step):.1f} {up.place(value):.1f}")
-        open_ = _is_number(value)
-    # A line of one point is a dot, as its ends are round.
-    return f'<path class="{kind}" d="{"".join(parts)}{"h0" if len(parts) == 1 else ""}"/>'
+    """A line with gaps; a point between two of them is a dot."""
+    lines, dots = [], []
+    for numbers, piece in groupby(points, key=lambda point: _is_number(point[1])):
+        places = [f"{across.place(step):.1f} {up.place(value):.1f}" for step, value in piece] if numbers else []
+        if len(places) == 1:
+            dots.append(f"M{places[0]}h0")
+        elif places:
+            lines.append("M" + "L".join(places))
+    drawn = ((kind, lines), (f"{kind} dot", dots))
+    return "".join(f'<path class="{name}" d="{"".join(parts)}"/>' for name, parts in drawn if parts)
 
 
 def _grid(across: _Axis, up: _Axis) -> str:

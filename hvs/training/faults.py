@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Iterable
 
+from .. import distribute
 from ..data import PairDataset, PoseDataset
 from ..runtime import UserError
-from . import distribute
 
 
 class Faults:

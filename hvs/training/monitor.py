@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import distribute
 from ..config import EPOCH_STEPS
 from ..evaluation import draw_pairs, to_device
 from ..losses import WEIGHTS
 from ..models import HumanViewSynthesis
 from ..models.layers import ModulatedConv
-from ..runtime import write_atomically
-from . import distribute
+from ..runtime import remove_leftovers, write_atomically
 from .console import Table
 from .history import History
 from .stepper import Stepper
@@ -30,6 +30,9 @@ PICTURES = "pictures"
 ROWS, WIDEST, PICTURE_EVERY, MOST_PICTURES = 6, 256, 10, 100
 # A line of the table is an epoch of the paper's, or so small a part of the stage.
 LINES = 10
+# At most, and about: of an entry in the history and in TensorBoard; of a mosaic in its folder and in TensorBoard, with
+# the histograms beside it.
+ENTRY_BYTES, PICTURE_BYTES = 2**11, 2**22
 # What the discriminator minimises is no part of the model's total.
 OPPOSED = {"discriminator", "r1"}
 
@@ -89,9 +92,7 @@ class Watch:
         from tqdm import tqdm
 
         self.folder, self.stage, self.steps, self.images, self.device = folder, stage, steps, images, device
-        epoch = max(1, min(EPOCH_STEPS, -(-steps.stop // LINES)))
-        self.log_every, self._epoch = min(log_every, epoch), epoch
-        self._picture_every = self.log_every * max(PICTURE_EVERY, -(-steps.stop // (MOST_PICTURES * self.log_every)))
+        self._epoch, self.log_every, self._picture_every = _rhythm(steps.stop, log_every)
         self._means, self._table = Means(), Table(stage)
         self._lined = self._logged = steps.start
         self._lined_at = self._logged_at = time.monotonic()
@@ -103,6 +104,7 @@ class Watch:
         if self._first:
             from torch.utils.tensorboard import SummaryWriter
 
+            remove_leftovers(folder / PICTURES)
             self._history = History(folder)
             self._history.cut(stage, steps.start)
             # TensorBoard hides what was written before of steps that are done again. That goes by steps alone, so each
@@ -146,7 +148,8 @@ class Watch:
         if not self._first:
             return
         losses = {name: value for name, value in means.items() if name in WEIGHTS}
-        losses["total"] = sum(WEIGHTS[name] * value for name, value in losses.items() if name not in OPPOSED)
+        if len(losses) > 1:
+            losses["total"] = sum(WEIGHTS[name] * value for name, value in losses.items() if name not in OPPOSED)
         now = time.monotonic()
         speed = (done - self._logged) * self.images / max(now - self._logged_at, 1e-9)
         self._logged, self._logged_at = done, now
@@ -163,7 +166,8 @@ class Watch:
         if self.device.type == "cuda":
             entry["memory_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
         self._write(entry)
-        self._bar.set_postfix_str(f"total {losses['total']:.4g}", refresh=False)
+        name, value = next(reversed(losses.items()))
+        self._bar.set_postfix_str(f"{name} {value:.4g}", refresh=False)
         for name, value in losses.items():
             self._recent.setdefault(name, []).append(value)
         if done // self._epoch > self._lined // self._epoch or done == self.steps.stop:
@@ -227,6 +231,14 @@ class Watch:
         self._lined, self._lined_at, self._recent = done, now, {}
 
 
+def count_bytes(steps: int, log_every: int) -> int:
+    """What the logs and pictures of a stage with mosaics will take of the disk, at most; with the final report."""
+    _, log_every, picture_every = _rhythm(steps, log_every)
+    # One at each end, the preview, and those in the report.
+    pictures = steps // picture_every + 4
+    return steps // log_every * ENTRY_BYTES + pictures * PICTURE_BYTES
+
+
 @torch.no_grad()
 def modulations(model: HumanViewSynthesis, pairs: dict[str, Any]) -> dict[str, Tensor]:
     """The factors by which each layer of the decoder scales its inputs for the pairs, by its name, on the CPU."""
@@ -236,6 +248,13 @@ def modulations(model: HumanViewSynthesis, pairs: dict[str, Any]) -> dict[str, T
     model.train(was_training)
     layers = {name: layer for name, layer in model.decoder.named_modules() if isinstance(layer, ModulatedConv)}
     return {name: layer.style(style).float().flatten().cpu() for name, layer in layers.items()}
+
+
+def _rhythm(steps: int, log_every: int) -> tuple[int, int, int]:
+    """Steps from one line of the table to the next, from one entry of the log, and from one mosaic."""
+    epoch = max(1, min(EPOCH_STEPS, -(-steps // LINES)))
+    log_every = min(log_every, epoch)
+    return epoch, log_every, log_every * max(PICTURE_EVERY, -(-steps // (MOST_PICTURES * log_every)))
 
 
 def _rates(steppers: Iterable[Stepper]) -> dict[str, float]:

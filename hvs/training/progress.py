@@ -9,12 +9,12 @@ from typing import Any, NoReturn, Self
 import torch
 from torch import nn
 
+from .. import distribute
 from ..config import TrainSettings
-from ..losses import TERMS
 from ..models import Discriminator
 from ..runtime import UserError
-from . import distribute
 from .interrupt import Interrupt
+from .monitor import count_bytes
 from .state import Checkpoints, random_state, restore, set_aside
 
 
@@ -126,12 +126,13 @@ class Progress:
         """An upper bound, as if everything were trained at once."""
         settings = self.settings.synthesis
         model = weights = _count_bytes(self.model)
-        if "adversarial" in TERMS[settings.image_loss]:
+        if settings.adversarial:
             with torch.device("meta"):
                 weights += _count_bytes(Discriminator())
         moments = 2 + settings.amsgrad
+        shown = count_bytes(settings.steps, settings.log_every)
         # The best model so far, the one that replaces it, and the last one.
-        self.checkpoints.check_space((1 + moments) * weights + (model if settings.average else 0), 3 * weights)
+        self.checkpoints.check_space((1 + moments) * weights + (model if settings.decay else 0), 3 * weights + shown)
 
 
 def _count_bytes(module: nn.Module) -> int:

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from .. import distribute
 from ..config import TrainSettings
 from ..runtime import choose_precision, write_atomically
-from . import distribute
 from .charts import Points, chart
 from .console import clock
 from .history import History
@@ -55,7 +55,7 @@ td.of { padding-left: 1.2em; color: var(--dim); }
 figure { margin: 0 0 1em; } img { max-width: 100%; display: block; } svg { width: 100%; display: block; }
 svg text { font-size: 10px; fill: var(--dim); stroke: none; } path { fill: none; } .grid { stroke: var(--rule); }
 .line, .faint { stroke: var(--c); stroke-width: 1.6; stroke-linecap: round; stroke-linejoin: round; }
-.faint { stroke-width: 1; opacity: .35; } .key { color: var(--c); margin-right: .5em; }
+.faint { stroke-width: 1; opacity: .35; } .dot { stroke-width: 4; } .key { color: var(--c); margin-right: .5em; }
 .c0 { --c: var(--c0); } .c1 { --c: var(--c1); } .c2 { --c: var(--c2); } .c3 { --c: var(--c3); } .c4 { --c: var(--c4); }
 .c5 { --c: var(--c5); }
 """

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..distribute import everywhere, gather
 from ..runtime import UserError
-from .distribute import everywhere, gather
 
 # More steps than this between two checks are a training gone wrong.
 MOST_SKIPPED = 20

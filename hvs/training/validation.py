@@ -1,6 +1,7 @@
 """How good the model is while it is trained, and the best one so far."""
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,14 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..checkpoint import save_model
-from ..data import collate
+from ..config import TrainSettings
+from ..data import DataError, collate
 from ..evaluation import evaluate
 from ..models import Discriminator, HumanViewSynthesis
+from .capture import Capture
+
+# Of the best model, in the run's folder.
+FILE = "best.safetensors"
 
 
 class Validation:
@@ -50,3 +56,14 @@ class Validation:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = state
+
+
+def make_validation(settings: TrainSettings, capture: Capture, lpips: nn.Module | None = None) -> Validation:
+    """The validation of a run; one that tells nothing, with a warning, where the capture has no pairs for it."""
+    try:
+        count = settings.data.validation_pairs
+        chosen = capture.examples(capture.pairs("val", "known"), count) if count else []
+    except DataError as error:
+        warnings.warn(f"no {FILE}, as nothing can tell the best model: {error}", stacklevel=2)
+        chosen = []
+    return Validation(settings.run / FILE, chosen, settings.synthesis.batch_size, lpips)

@@ -56,6 +56,7 @@ def test_pair(written, layout):
     pair = dataset[1 * 9 + 2 * 3 + 1]
     joints = len(dataset.layout.skeleton.joints)
     assert pair["name"] == f"{written.names[0]}/1/02-01" and pair["skipped"] == 0
+    assert pair["where"] == (written.names[0], 1, "02", "01")
     shapes = {key: tuple(value.shape) for key, value in pair.items() if isinstance(value, torch.Tensor)}
     assert shapes == {
         "image_a": (3, 24, 24),

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import train
+from hvs import distribute
 from hvs.config import PRESETS
 from hvs.data import PairDataset, PoseDataset, collate
 from hvs.evaluation import average, evaluate, score
@@ -21,9 +22,8 @@ from hvs.losses import AdaptiveAugmentation
 from hvs.models import Discriminator, HumanViewSynthesis
 from hvs.models.layers import SecondMoment
 from hvs.runtime import UserError
-from hvs.training import distribute
 from hvs.training import stepper as stepper_module
-from hvs.training.objectives import Critic, LifterObjective
+from hvs.training.objectives import Critic, LifterObjective, make_critic
 from hvs.training.stepper import Stepper
 
 
@@ -74,18 +74,16 @@ class Curve(train.Watch):
 
 
 class Double(train.Trainer):
-    """A training in float64, whose sums hardly depend on their order; it is not evaluated."""
+    """A training in float64, whose sums hardly depend on their order."""
 
     def __init__(self, chosen):
         super().__init__(chosen)
         self.model.double()
 
-    def make_critic(self):
-        critic = super().make_critic()
-        return critic and DoubleCritic(critic.discriminator, critic.augmentation).double()
 
-    def finish(self):
-        pass
+def critic_in_double(*arguments):
+    critic = make_critic(*arguments)
+    return critic and DoubleCritic(critic.discriminator, critic.augmentation).double()
 
 
 def batch_in_double(batch, device):
@@ -114,6 +112,8 @@ def train_all(folder):
         patch.setattr(train, "to_device", batch_in_double)
         patch.setattr(train, "autocast", no_less_than_double)
         patch.setattr(train, "Watch", Curve)
+        patch.setattr(train, "make_critic", critic_in_double)
+        patch.setattr(train, "finish", lambda *_: None)
         for name, chosen in settings(folder).items():
             patch.setattr(Curve, "passes", [])
             trainer = Double(replace(chosen, run=folder / f"{name} of {distribute.world()}"))

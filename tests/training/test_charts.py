@@ -47,8 +47,9 @@ def test_values_are_faint_and_their_mean_is_not():
 @pytest.mark.parametrize("bad", [None, math.nan, math.inf, -math.inf, -1e308, "text"])
 def test_what_is_not_finite_leaves_a_gap(bad):
     points = [(0, bad), (1, 1.0), (2, 2.0), (3, bad), (4, 3.0), (5, bad)]
-    for _, pieces in lines(chart("loss", {"loss": points})):
-        assert [len(piece) for piece in pieces] == [2, 1]
+    found = lines(chart("loss", {"loss": points}))
+    assert [kind for kind, _ in found] == ["faint c0", "faint c0 dot", "line c0", "line c0 dot"]
+    assert [[len(piece) for piece in pieces] for _, pieces in found] == [[2], [1]] * 2
     assert chart("loss", {"loss": [(0, bad), (1, bad)]}) == ""
 
 

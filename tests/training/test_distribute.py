@@ -5,17 +5,17 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 
-from hvs import HumanViewSynthesis
+from hvs import HumanViewSynthesis, distribute
 from hvs.checkpoint import save_model
 from hvs.config import PRESETS
 from hvs.data.stores import Store, write_store
 from hvs.runtime import UserError
-from hvs.training import distribute
 
 from . import processes
 
@@ -117,7 +117,7 @@ def test_an_error_of_one_process_ends_the_other(tmp_path):
     program.write_text(
         "import os, sys\n"
         "from hvs.runtime import UserError, run_command\n"
-        "from hvs.training import distribute\n"
+        "from hvs import distribute\n"
         "def main():\n"
         "    with distribute.one_voice():\n"
         "        distribute.start('cpu')\n"
@@ -135,6 +135,18 @@ def test_an_error_of_one_process_ends_the_other(tmp_path):
         lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
         assert done.returncode != 0 and len(lines) == 1 and lines[0].startswith(wanted)
         assert done.stderr.count("Traceback") == 1
+
+
+def test_of_two_errors_one_is_told_before_the_other_process_ends(monkeypatch):
+    ends = []
+    monkeypatch.setattr(distribute, "_store", torch.distributed.HashStore())
+    monkeypatch.setattr(distribute.atexit, "register", lambda *call: ends.append(call))
+    monkeypatch.setattr(distribute, "PATIENCE", timedelta(milliseconds=1))
+    assert distribute._speaks_first() and not distribute._speaks_first()
+    monkeypatch.setattr(distribute, "PATIENCE", timedelta(days=1))
+    ((leave, word),) = ends
+    leave(word)
+    assert not distribute._speaks_first()
 
 
 def test_a_plain_run_has_no_group(monkeypatch):

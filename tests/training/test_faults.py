@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from hvs import distribute
 from hvs.runtime import UserError
-from hvs.training import distribute
 from hvs.training.faults import Faults
 
 # A hundred views of frames.

@@ -1,6 +1,6 @@
 """A training that is killed again and again ends as one that never was.
 
-HVS_KILLS=50 kills it as often as that; a few times by default.
+HVS_KILLS=50 kills it as often as that; twice by default.
 """
 
 import json
@@ -20,7 +20,7 @@ from hvs.training.state import Checkpoints
 
 from .states import same
 
-KILLS = int(os.environ.get("HVS_KILLS", 3))
+KILLS = int(os.environ.get("HVS_KILLS", 2))
 SEED = 5
 
 
@@ -39,11 +39,11 @@ def train_quietly(settings):
     train.Trainer(settings).run()
 
 
-def start(settings):
+def start(target, *arguments):
     # Every process is a copy of one that has imported what takes long and has done nothing else.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "torch.utils.tensorboard", "torchvision", "tyro", "lmdb"])
-    process = context.Process(target=train_quietly, args=(settings,))
+    process = context.Process(target=target, args=arguments)
     process.start()
     return process
 
@@ -73,15 +73,15 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bits(settings):
     settings = replace(settings, checkpoint_every=1, keep=2, resume="auto")
     settings = replace(settings, lifter=replace(settings.lifter, steps=2))
     settings = replace(settings, synthesis=replace(settings.synthesis, **changes))
-    start(settings).join()
+    # Until there is one to copy.
+    start(int).join()
     started = time.monotonic()
     whole = replace(settings, run=settings.run.with_name("whole"))
-    process = start(whole)
+    process = start(train_quietly, whole)
     process.join()
     took = time.monotonic() - started
     assert process.exitcode == 0
     wanted = final(whole)
-    assert same(final(settings), wanted)
     moments = random.Random(SEED)
     kills, runs = 0, 0
     while kills < KILLS:
@@ -89,7 +89,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_bits(settings):
         settings = replace(settings, run=settings.run.with_name(f"killed-{runs}"))
         # The last one is left to finish.
         while True:
-            process = start(settings)
+            process = start(train_quietly, settings)
             process.join(moments.uniform(0, 0.7 * took) if kills < KILLS else None)
             if process.exitcode is not None:
                 break

@@ -10,9 +10,10 @@ from torch import nn
 from hvs import HumanViewSynthesis
 from hvs.config import PRESETS
 from hvs.data import PairDataset, collate
+from hvs.losses import WEIGHTS
 from hvs.runtime import UserError
 from hvs.training.history import History
-from hvs.training.monitor import MOST_PICTURES, Means, Watch, modulations
+from hvs.training.monitor import MOST_PICTURES, Means, Watch, count_bytes, modulations
 from hvs.training.stepper import MOST_SKIPPED, Stepper
 
 CPU = torch.device("cpu")
@@ -224,3 +225,36 @@ def test_nothing_is_compiled_for_a_picture(tmp_path, model, pairs):
         assert not counters["stats"]["unique_graphs"]
     model.encode(pairs["image_a"])
     assert counters["stats"]["unique_graphs"]
+
+
+def test_a_single_loss_is_its_own_total(tmp_path):
+    _, stepper = make_stepper()
+    with Watch(tmp_path, "lifter", range(1), 1, 8, CPU) as watch:
+        for step in watch:
+            watch.add({"pose": torch.tensor(3.0)})
+            watch.log(step, [stepper])
+    assert History(tmp_path).read()[0]["losses"] == {"pose": 3.0}
+
+
+def test_what_it_writes_is_foreseen(tmp_path, model, pairs):
+    """Of pictures that are much smaller than the largest, and a report to come, far less is used."""
+    _, stepper = make_stepper()
+    with Watch(tmp_path, "synthesis", range(40), 1, 8, CPU) as watch:
+        watch.show(0, model, pairs)
+        for step in watch:
+            watch.add({name: torch.tensor(1.0) for name in WEIGHTS})
+            watch.log(step, [stepper])
+            watch.show(step + 1, model, pairs)
+    used = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
+    assert used < count_bytes(40, 1) < 100 * used
+    # However long it is.
+    assert count_bytes(10**6, 50) < 2**29 and count_bytes(1, 50) >= 2**22
+
+
+def test_pictures_that_a_killed_run_left_half_written_are_gone(tmp_path):
+    left = tmp_path / "pictures/.1234.0000003.png"
+    left.mkdir(parents=True)
+    (left / "0000003.png").write_bytes(b"half")
+    (tmp_path / "pictures/0000000.png").touch()
+    with Watch(tmp_path, "synthesis", range(3), 1, 8, CPU):
+        assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["0000000.png"]

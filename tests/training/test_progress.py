@@ -52,7 +52,11 @@ STOPS = [("lifter", 2), ("lifter", 4), ("synthesis", 2)]
 EVERYTHING = dict(image_loss="adaptive", average=0.9, batch_size=4, most_at_once=2, momentum=0.9, amsgrad=True)
 
 
-@pytest.mark.parametrize(("stops", "changes"), [(STOPS, {}), (STOPS[2:], EVERYTHING)], ids=["plain", "everything"])
+# Without the encoder's moments a state is written sooner.
+PLAIN = dict(encoder_rate=0.0)
+
+
+@pytest.mark.parametrize(("stops", "changes"), [(STOPS, PLAIN), (STOPS[2:], EVERYTHING)], ids=["plain", "everything"])
 def test_a_resumed_run_ends_with_the_same_bits(settings, killed, stops, changes):
     settings = replace(settings, synthesis=replace(settings.synthesis, **changes))
     train.Trainer(settings).run()

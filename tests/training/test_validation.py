@@ -10,7 +10,8 @@ from hvs.checkpoint import read_extra
 from hvs.config import PRESETS
 from hvs.data import PairDataset, even_subset
 from hvs.training import validation as module
-from hvs.training.validation import Validation
+from hvs.training.capture import Capture
+from hvs.training.validation import Validation, make_validation
 
 MODEL = PRESETS["tiny"].model
 
@@ -61,3 +62,12 @@ def test_a_score_that_is_no_number_is_never_better(pairs, tmp_path, monkeypatch)
 def test_without_pairs_there_is_none(tmp_path):
     validation = Validation(tmp_path / "best.safetensors", [], 2)
     assert validation(1, hvs.HumanViewSynthesis(MODEL)) == {} and not list(tmp_path.iterdir())
+
+
+def test_a_capture_without_any_tells_nothing_with_a_warning(settings, capture):
+    for entry in capture.entry["known"]:
+        entry["val"] = []
+    capture.write_splits()
+    model = hvs.HumanViewSynthesis(settings.model)
+    with pytest.warns(UserWarning, match="no best.safetensors, as nothing can tell the best model"):
+        assert make_validation(settings, Capture(settings, model))(1, model) == {}

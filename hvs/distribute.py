@@ -1,17 +1,21 @@
-"""One training by many processes, each with a GPU of its own: torchrun starts them, DistributedDataParallel averages.
+"""One work by many processes, each with a GPU of its own: torchrun starts them, DistributedDataParallel averages.
 
-Every process takes its part of each step's batch, and what they reckon together is what one process would have reckoned
-with the whole batch. A plain run is one process without a group, for which nothing here costs anything.
+Every process takes its part of each step's batch, or of an evaluation's pairs, and what they reckon together is what
+one process would have reckoned with the whole. A plain run is one process without a group, for which nothing here costs
+anything.
 
     with one_voice():
         device = start("auto")
         objective = wrap(objective)
 """
 
+import atexit
+import io
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -19,10 +23,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..runtime import UserError, select_device
+from .runtime import UserError, select_device
 
 # What the processes leave word in for one another, also when the group is no more; there is none in a plain run.
 _store: dist.Store | None = None
+# That others wait for the one that tells, as torchrun kills all others when a first one ends.
+PATIENCE = timedelta(seconds=10)
 
 
 def start(device_name: str) -> torch.device:
@@ -74,9 +80,14 @@ def is_first() -> bool:
     return rank() == 0
 
 
+def first_prints() -> AbstractContextManager[object]:
+    """What is printed in this context is printed by the first process alone; also when none has joined the group."""
+    return nullcontext() if os.environ.get("RANK", "0") == "0" else redirect_stdout(io.StringIO())
+
+
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Of an error that ends the training let one process tell: the first that met one. The others end without a word.
+    """Of an error that ends the work let one process tell: the first that met one. The others end without a word.
 
     A process that fails takes the others with it, as they lose its connection.
 
@@ -210,11 +221,22 @@ def _own_device(name: str) -> torch.device:
 
 
 def _speaks_first() -> bool:
+    """Whether no other process tells of an error; only returns when one that does has told."""
     try:
-        return _store.add("told", 1) == 1
+        first = _store.add("told", 1) == 1
+        if first:
+            atexit.register(_leave_word, "ended")
+        else:
+            _store.wait(["ended"], PATIENCE)
+        return first
     except RuntimeError:
-        # The store went down with the process that had it.
+        # Waited in vain, or the store went down with the process that had it.
         return False
+
+
+def _leave_word(word: str) -> None:
+    with suppress(RuntimeError):
+        _store.set(word, "")
 
 
 def _is_lost_connection(error: BaseException) -> bool:

@@ -1,0 +1,212 @@
+"""One picture from the wild: who is in it, in which pose, where, and what they look like."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from tyro.conf import Positional
+
+from hvs.data.decoding import WHITE
+from hvs.data.files import read_json
+from hvs.data.layouts import CONFIDENT, LAYOUTS, Layout
+from hvs.data.plain.keypoints import BODY, read_frame
+from hvs.data.transforms import MARGIN, Box, align, composite, crop_camera
+from hvs.geometry import Camera
+from hvs.models import HumanViewSynthesis
+from hvs.runtime import UserError
+
+from . import body as bodies
+from .paths import FILM
+from .placing import place
+from .settings import Drawing
+from .silhouette import draw_silhouette
+from .snapshot import read_mask, read_snapshot
+
+# In mm, between a phone's lens and one for portraits.
+USUAL_FOCAL = 35.0
+# In mm, of the cameras of the turn: about that of the crops of captures, however near the photographer stood.
+RING_FOCAL = 50.0
+# What settings may be, both ends left out.
+BETWEEN = {"focal": (4, 4000, "mm"), "height": (0.3, 3, "metres"), "elevation": (-90, 90, "degrees")}
+# Width in pixels of the frames that a layout's `crop_side` is of.
+FRAME_WIDTH = 1920
+# Crops are made of pictures no more times as large as this.
+REDUCED = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photo(Drawing):
+    """A turn around a person in one picture, with their keypoints and nothing else.
+
+    The camera is taken to stand upright and to have no lens distortion.
+    """
+
+    image: Positional[Path]
+    """The picture. It is turned as its EXIF data say."""
+    keypoints: Path | None = None
+    """JSON of OpenPose, MMPose or COCO-WholeBody (docs/data.md), in pixels of the upright picture. The file of the
+    picture's name that ends in .json by default."""
+    mask: Path | None = None
+    """Picture of the same size, white where the person is. By default where the picture is not transparent, else drawn
+    from the keypoints."""
+    focal: float | None = None
+    """Of the picture, in mm, as of 36 mm film along its longer side. By default what its EXIF data say, else 35."""
+    height: float | None = None
+    """Of the person when they stand straight, in metres. By default what the pose says."""
+    frames: int = 72
+    """Of the turn."""
+    elevation: float = 10.0
+    """Of the cameras above the person, in degrees."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("frames")
+        for name, (low, high, unit) in BETWEEN.items():
+            value = getattr(self, name)
+            if value is not None and not low < value < high:
+                raise UserError(f"{name}: got {value}, wanted between {low} and {high} {unit}")
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A person in a picture. The world is the camera's frame.
+
+    Attributes:
+        image: the crop around the person, [1, 3, h, w] in 0..1 on the model's background.
+        points: the pose in metres, [1, J, 3].
+        camera, full: of the crop and of the whole picture, without batch axes.
+        keypoints, seen: pixels of the whole picture [1, J, 2], and which of them somebody saw [1, J] bool.
+        told: what was known of the camera, the person and the mask, for people to read.
+    """
+
+    image: Tensor
+    points: Tensor
+    camera: Camera
+    full: Camera
+    keypoints: Tensor
+    seen: Tensor
+    told: str
+
+
+def read_portrait(settings: Photo, model: HumanViewSynthesis) -> Portrait:
+    """What the files of the settings show, on the model's device.
+
+    Raises:
+        DataError: a file is missing or broken.
+        UserError: nobody is in the picture, or not enough of them to tell where they are.
+    """
+    layout = LAYOUTS[model.skeleton.name]
+    if model.skeleton.joints != layout.skeleton.joints:
+        raise UserError("checkpoint: the model has joints of its own, which no detector finds")
+    snapshot = read_snapshot(settings.image)
+    file = settings.keypoints or settings.image.with_suffix(".json")
+    if not settings.keypoints and not file.exists():
+        raise UserError(f"keypoints: no {file.name} beside the picture; give --keypoints")
+    height, width = snapshot.pixels.shape[:2]
+    rows = read_frame(read_json(file), str(file))
+    if rows is None:
+        raise UserError(f"{file}: nobody is in it")
+    rows = bodies.keep_inside(rows, width, height)
+    keypoints, seen, body, scale = _understand(rows, layout, file, (width, height))
+    focal = settings.focal or snapshot.focal or USUAL_FOCAL
+    full = _camera(focal, width, height)
+    device = next(model.parameters()).device
+    placed = place(model, layout, keypoints.to(device), seen.to(device), full.to(device), scale)
+    if placed is None:
+        raise UserError(f"{file}: too few joints to tell where the person is")
+    points, frame = placed
+    if settings.height:
+        # Farther away and larger looks the same.
+        points = points * (settings.height / bodies.stature(points.cpu().numpy(), model.skeleton))
+    mask, drawn = snapshot.opaque, False
+    if settings.mask:
+        mask = read_mask(settings.mask, width, height)
+    elif mask is None:
+        mask, drawn = draw_silhouette(body, scale, width, height), True
+    resolution = model.settings.input_resolution
+    box = _box(keypoints[seen], layout, scale * frame, resolution)
+    image = composite(*_crop(snapshot.pixels, mask, box, resolution), layout.skeleton.background)
+    tall = bodies.stature(points.cpu().numpy(), model.skeleton)
+    away = points[model.skeleton.root].norm().item()
+    told = f"{tall:.2f} m tall, {away:.1f} m away, focal length {focal:g} mm"
+    return Portrait(
+        image=image[None].to(device),
+        points=points[None],
+        camera=crop_camera(full, box, resolution, model.settings.resize).to(device),
+        full=full.to(device),
+        keypoints=keypoints[None].to(device),
+        seen=seen[None].to(device),
+        told=told + (", mask drawn from the keypoints" if drawn else ""),
+    )
+
+
+def _understand(
+    rows: np.ndarray, layout: Layout, file: Path, size: tuple[int, int]
+) -> tuple[Tensor, Tensor, np.ndarray, float]:
+    """Keypoints of the skeleton [J, 2], guesses among them, which were seen [J], the body, and its pixels per metre."""
+    human36m = layout.label_joints != BODY
+    if len(rows) != BODY and not human36m:
+        raise UserError(f"{file}: {len(rows)} joints of Human3.6M, but the model's skeleton is {layout.skeleton.name}")
+    body = rows if len(rows) == BODY else bodies.from_human36m(rows)
+    if not (rows[:, 2] > CONFIDENT).any():
+        raise UserError(
+            f"{file}: no joint inside the picture of {size[0]}x{size[1]} has a confidence above {CONFIDENT}"
+        )
+    scale = bodies.pixels_per_metre(body)
+    if scale is None or not (body[bodies.SHOULDERS, 2] > CONFIDENT).any():
+        raise UserError(f"{file}: no shoulder or no limb of the body was seen, so nothing tells where the person is")
+    guessed = np.column_stack((bodies.with_guesses(body, scale), body[:, 2]))
+    joints = bodies.to_human36m(guessed) if human36m else guessed[list(layout.joints)]
+    if len(rows) != BODY:
+        joints = np.where(rows[:, 2:] > CONFIDENT, rows, joints)
+    joints = torch.from_numpy(joints).float()
+    return joints[:, :2], joints[:, 2] > CONFIDENT, body, scale
+
+
+def _camera(focal: float, width: int, height: int) -> Camera:
+    pixels = focal / FILM * max(width, height)
+    K = torch.tensor([[pixels, 0.0, (width - 1) / 2], [0.0, pixels, (height - 1) / 2], [0.0, 0.0, 1.0]])
+    return Camera(K, torch.eye(3), torch.zeros(3), torch.zeros(0), height, width)
+
+
+def _box(keypoints: Tensor, layout: Layout, frame: float, resolution: int) -> Box:
+    """The window that training would cut around a person, also beyond the picture's edges.
+
+    Args:
+        keypoints: those that were seen, [n, 2].
+        layout: whose crops are meant.
+        frame: width in pixels of the photo of what a frame of the model's capture would show.
+        resolution: of the crop.
+    """
+    low, high = keypoints.aminmax(dim=0)
+    side = MARGIN * (high - low).max().item()
+    if layout.crop_side:
+        side = max((high - low).max().item(), layout.crop_side / FRAME_WIDTH * frame)
+    left, top = ((low + high - side) / 2).round().int().tolist()
+    box = Box(left, top, max(1, round(side)))
+    return align(box, _reduction(box, resolution))
+
+
+def _reduction(box: Box, resolution: int) -> int:
+    return max(1, box.side // (REDUCED * resolution))
+
+
+def _crop(pixels: np.ndarray, mask: np.ndarray, box: Box, resolution: int) -> tuple[Tensor, Tensor]:
+    """The window of a picture, [3, h, w] in 0..1, and of its mask, [1, h, w] of 0 and 1; zero beyond the edges."""
+    reduction = _reduction(box, resolution)
+    left, top, side = (value // reduction for value in box)
+
+    def window(picture: np.ndarray) -> Tensor:
+        reduced = torch.from_numpy(np.array(Image.fromarray(picture).reduce(reduction)))
+        reduced = reduced.reshape(*reduced.shape[:2], -1).movedim(-1, 0)
+        height, width = reduced.shape[1:]
+        return F.pad(reduced, (-left, left + side - width, -top, top + side - height))[None]
+
+    size = resolution, resolution
+    image = F.interpolate(window(pixels), size, mode="bilinear", antialias=True)[0].float() / 255
+    white = F.interpolate(window(mask.astype(np.uint8) * 255), size, mode="nearest-exact")[0]
+    return image, (white >= WHITE).float()

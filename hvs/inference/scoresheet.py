@@ -1,0 +1,134 @@
+"""What an evaluation found, as a table to read, as CSV with a line for every pair, and as means for JSON."""
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from hvs.evaluation import average
+
+# Of the table: what columns have in common, their width and decimals, and how the table calls each score.
+COLUMNS: dict[str, tuple[int, int, dict[str, str]]] = {
+    "PSNR (dB)": (
+        8,
+        2,
+        {
+            "psnr": "whole",
+            "psnr_foreground": "person",
+            "psnr_foreground_background_baseline": "backgr.",
+            "psnr_foreground_copy_baseline": "copy",
+        },
+    ),
+    "SSIM": (7, 3, {"ssim": "whole", "ssim_foreground": "person"}),
+    "LPIPS": (7, 3, {"lpips": "whole", "lpips_foreground": "person"}),
+    "pose error (mm)": (8, 1, {"mpjpe_mm": "MPJPE", "n_mpjpe_mm": "N-MPJPE", "p_mpjpe_mm": "P-MPJPE"}),
+}
+NAME, COUNT = 28, 7
+TITLES = {"known": "known subjects", "unknown": "held-out subjects *", "all": "all"}
+LEGEND = """\
+*        never trained on
+person   in the box around the person; there too: the constant background, and the source image copied over
+MPJPE    of the joints that are known (MPVJPE); N- after the best scale, P- after the best scale, turn and shift"""
+
+
+@dataclass(frozen=True)
+class Scoresheet:
+    """Scores of P pairs of views.
+
+    Attributes:
+        where: sequence, frame, source view and target view of each.
+        unseen: whether the person was kept out of the training, of each.
+        scores: name -> [P], as :func:`hvs.evaluation.score` has them.
+    """
+
+    where: list[tuple[str, int, str, str]]
+    unseen: list[bool]
+    scores: dict[str, Tensor]
+
+    def sequences(self) -> dict[str, list[int]]:
+        """The pairs of each sequence."""
+        found: dict[str, list[int]] = {}
+        for i, (sequence, *_) in enumerate(self.where):
+            found.setdefault(sequence, []).append(i)
+        return found
+
+    def groups(self) -> dict[str, list[int]]:
+        """The pairs of the subjects that were trained on and of those that were not, where there are any, and all."""
+        found: dict[str, list[int]] = {}
+        for i, unseen in enumerate(self.unseen):
+            found.setdefault("unknown" if unseen else "known", []).append(i)
+        return found | {"all": list(range(len(self.where)))}
+
+    def means(self, pairs: list[int]) -> dict[str, float]:
+        """Mean scores of some pairs; NaN where none of them can be scored."""
+        return average([{name: values[pairs] for name, values in self.scores.items()}])
+
+    def worst(self, score: str, count: int, entries: int = 4) -> list[int]:
+        """The pairs with the worst values of a score, at most so many, the worst one first.
+
+        Of pairs that have the same first few entries of `where` it is the worst one only.
+        """
+        higher_is_better = score.startswith(("psnr", "ssim"))
+        values = self.scores[score] if higher_is_better else -self.scores[score]
+        found: dict[tuple, int] = {}
+        for i in values.argsort(stable=True).tolist():
+            if values[i].isfinite():
+                found.setdefault(self.where[i][:entries], i)
+        return list(found.values())[:count]
+
+    def label(self, pair: int) -> str:
+        """A line that says which pair it is, and how good."""
+        sequence, frame, source, target = self.where[pair]
+        psnr, mpjpe = (self.scores[name][pair].item() for name in ("psnr_foreground", "mpjpe_mm"))
+        return f"{sequence}, frame {frame}, {source} to {target}: person {psnr:.1f} dB, MPJPE {mpjpe:.0f} mm"
+
+    def table(self) -> str:
+        """Mean scores of each sequence and of all, for a console of 120 columns."""
+        above, below = " " * (NAME + COUNT), f"{'means over pairs':{NAME}}{'pairs':>{COUNT}}"
+        for title, (width, _, columns) in COLUMNS.items():
+            shown = [column for name, column in columns.items() if name in self.scores]
+            if shown:
+                above += f" {f' {title} ':─^{width * len(shown) - 1}}"
+                below += "".join(f"{column:>{width}}" for column in shown)
+        groups = self.groups()
+        unseen = set(groups.get("unknown", ()))
+        lines = [above, below]
+        lines += [self._line(f"{n} *" if unseen.issuperset(p) else n, p) for n, p in self.sequences().items()]
+        # A single group is all.
+        titles = TITLES if len(groups) > 2 else {"all": "all"}
+        return "\n".join([*lines, "", *(self._line(title, groups[name]) for name, title in titles.items())])
+
+    def _line(self, title: str, pairs: list[int]) -> str:
+        means = self.means(pairs)
+        if len(title) > NAME:
+            title = f"…{title[1 - NAME :]}"
+        cells = [f"{title:{NAME}}{len(pairs):{COUNT}d}"]
+        for width, decimals, columns in COLUMNS.values():
+            for name in columns:
+                if name in means:
+                    value = means[name]
+                    cells.append(f"{value:{width}.{decimals}f}" if math.isfinite(value) else f"{'–':>{width}}")
+        return "".join(cells)
+
+    def csv(self) -> str:
+        """A line for every pair, empty where there is no score."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["sequence", "frame", "source", "target", "held_out_subject", *self.scores])
+        columns = [[f"{v:.7g}" if math.isfinite(v) else "" for v in values.tolist()] for values in self.scores.values()]
+        for where, unseen, *values in zip(self.where, self.unseen, *columns, strict=True):
+            writer.writerow([*where, int(unseen), *values])
+        return text.getvalue()
+
+    def summary(self) -> dict[str, Any]:
+        """Mean scores of each group and sequence with its number of pairs; None where there is no score."""
+
+        def means(pairs: list[int]) -> dict[str, Any]:
+            found = self.means(pairs)
+            return {"pairs": len(pairs)} | {name: v if math.isfinite(v) else None for name, v in found.items()}
+
+        groups = {name: means(pairs) for name, pairs in self.groups().items()}
+        return groups | {"sequences": {name: means(pairs) for name, pairs in self.sequences().items()}}

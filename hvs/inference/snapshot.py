@@ -1,0 +1,117 @@
+"""Pictures as people have them: whatever Pillow reads, upright, in 8 bits."""
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.Image import Transpose as Turn
+
+from hvs.data.decoding import MAX_PIXELS, WHITE
+from hvs.data.files import read_bounded
+from hvs.data.stores import DataError
+
+EXIF_ORIENTATION, EXIF_TABLE, EXIF_FOCAL_35MM = 0x0112, 0x8769, 0xA405
+# Orientation -> how to turn the picture upright; 1 is upright.
+TURNS = {
+    2: Turn.FLIP_LEFT_RIGHT,
+    3: Turn.ROTATE_180,
+    4: Turn.FLIP_TOP_BOTTOM,
+    5: Turn.TRANSPOSE,
+    6: Turn.ROTATE_270,
+    7: Turn.TRANSVERSE,
+    8: Turn.ROTATE_90,
+}
+# Of 16 bits in 8.
+STEP = 257
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """
+    Attributes:
+        pixels: RGB, [H, W, 3] uint8.
+        opaque: where the picture is not transparent, [H, W] bool; None if it is nowhere.
+        focal: in mm, as of 36 mm film, if the camera wrote it down.
+    """
+
+    pixels: np.ndarray
+    opaque: np.ndarray | None
+    focal: float | None
+
+
+def read_snapshot(file: Path) -> Snapshot:
+    """A picture, turned as its EXIF data say.
+
+    Raises:
+        DataError: missing, no picture, damaged, of more than 2^27 pixels, transparent, or of numbers that are no
+            colours.
+    """
+    picture, focal = _read(file)
+    opaque = None
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        opaque = np.asarray(picture)[..., 3] >= WHITE
+        if not opaque.any():
+            raise DataError(f"{file}: transparent everywhere")
+    pixels = np.asarray(picture.convert("RGB"))
+    return Snapshot(pixels, None if opaque is None or opaque.all() else opaque, focal)
+
+
+def read_mask(file: Path, width: int, height: int) -> np.ndarray:
+    """Where a mask is white, [height, width] bool.
+
+    Raises:
+        DataError: as for `read_snapshot`; another size; nothing white.
+    """
+    picture, _ = _read(file)
+    if picture.size != (width, height):
+        raise DataError(f"{file} is {picture.width}x{picture.height}, its image {width}x{height}")
+    mask = np.asarray(picture.convert("L")) >= WHITE
+    if not mask.any():
+        raise DataError(f"{file}: nothing is white, wanted {WHITE} or more of 255 where the person is")
+    return mask
+
+
+def _read(file: Path) -> tuple[Image.Image, float | None]:
+    """A picture, upright and in 8 bits, and its focal length."""
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of fewer pixels than are read here.
+            warnings.simplefilter("ignore")
+            picture = Image.open(io.BytesIO(read_bounded(file)))
+            if picture.width * picture.height > MAX_PIXELS:
+                raise DataError(f"{file}: {picture.width}x{picture.height} pixels, wanted at most {MAX_PIXELS}")
+            picture.load()
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{file}: not a readable picture ({' '.join(str(error).split()):.80})") from error
+    orientation, focal = _exif(picture)
+    if orientation in TURNS:
+        picture = picture.transpose(TURNS[orientation])
+    return _in_bytes(picture, file), focal
+
+
+def _exif(picture: Image.Image) -> tuple[int, float | None]:
+    """Orientation and focal length."""
+    try:
+        table = picture.getexif()
+        focal = float(table.get_ifd(EXIF_TABLE).get(EXIF_FOCAL_35MM, 0))
+        return int(table.get(EXIF_ORIENTATION, 1)), focal if focal > 0 else None
+    # Pillow raises whatever it stumbles over in a broken table; the picture is none the worse.
+    except Exception:
+        return 1, None
+
+
+def _in_bytes(picture: Image.Image, file: Path) -> Image.Image:
+    if picture.mode == "F":
+        raise DataError(f"{file}: a picture of fractions, wanted 8 or 16 bits")
+    if not picture.mode.startswith("I"):
+        return picture
+    values = np.asarray(picture)
+    if values.min() < 0 or values.max() > 255 * STEP:
+        raise DataError(f"{file}: values from {values.min()} to {values.max()}, wanted 8 or 16 bits")
+    return Image.fromarray((values // STEP).astype(np.uint8))

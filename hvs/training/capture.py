@@ -1,0 +1,112 @@
+"""The capture that a run trains on: its data sets, checked against the model, and what in it is broken."""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Subset
+
+from .. import distribute
+from ..config import DataSettings, TrainSettings
+from ..data import PairDataset, PoseDataset, collate, even_subset
+from ..data.sampling import Draws
+from ..models import HumanViewSynthesis
+from ..runtime import UserError
+from .faults import Faults
+from .interrupt import heed_parent
+
+
+class Capture:
+    """What a run reads. The sample capture, made if needed, where no other is asked for.
+
+    Args:
+        settings: of the run.
+        model: that is trained on it.
+
+    Attributes:
+        root: its folder.
+        faults: broken files that were passed over.
+
+    Raises:
+        UserError: the sample capture cannot be made; from the data sets, it is not one of the model's skeleton.
+    """
+
+    def __init__(self, settings: TrainSettings, model: HumanViewSynthesis) -> None:
+        self.settings, self.model = settings, model
+        self.root = settings.data.root or _make_sample(settings.data)
+        self.faults = Faults(self.root, settings.data.max_faults)
+
+    def poses(self) -> tuple[PoseDataset, dict[str, torch.Tensor]]:
+        """The poses to train on, and all that could be read of them as tensors, on the CPU."""
+        dataset = PoseDataset(self.root, "train")
+        self._check_skeleton(dataset)
+        tensors, faults = dataset.tensors()
+        self.faults.note(faults, dataset)
+        return dataset, tensors
+
+    def pairs(self, split: str, subjects: str) -> PairDataset:
+        """Every pair of two different views: a view of its own is no novel one."""
+        model = self.model.settings
+        sizes = model.input_resolution, model.target_resolution
+        dataset = PairDataset(self.root, split, subjects, *sizes, model.resize, same_view=False)
+        self._check_skeleton(dataset)
+        return dataset
+
+    def examples(self, dataset: PairDataset, count: int) -> Subset:
+        """So many pairs, spread evenly; always the same ones."""
+        return even_subset(dataset, count, self.settings.seed)
+
+    def draws(self, dataset: PairDataset, steps: range) -> Draws:
+        """This process's pairs of every step.
+
+        Raises:
+            UserError: a batch does not come out even.
+        """
+        settings, balance = self.settings.synthesis, self.settings.data.balance
+        part = distribute.rank(), distribute.world()
+        options = settings.batch_size, self.settings.seed, steps, balance, settings.most_at_once, part
+        try:
+            return Draws(dataset.index, *options)
+        except ValueError as error:
+            raise UserError(f"synthesis.{error}") from error
+
+    def batches(self, dataset: PairDataset, draws: Draws, device: torch.device) -> Iterator[dict[str, Any]]:
+        """What is drawn, read ahead and ready to go to the device without waiting."""
+        loader = DataLoader(
+            dataset,
+            batch_sampler=draws,
+            num_workers=self.settings.data.workers,
+            collate_fn=collate,
+            pin_memory=device.type == "cuda",
+            # Its own random numbers: it would take one from those of the training, at a resume once more.
+            generator=torch.Generator(),
+            worker_init_fn=heed_parent,
+        )
+        return self.noting(loader, dataset)
+
+    def noting(self, batches: Iterable[dict[str, Any]], dataset: PairDataset) -> Iterator[dict[str, Any]]:
+        """The batches, telling what had to be passed over for them."""
+        for batch in batches:
+            self.faults.note(chain(*batch["faults"]), dataset)
+            yield batch
+
+    def _check_skeleton(self, dataset: PairDataset | PoseDataset) -> None:
+        found, wanted = dataset.layout.skeleton, self.model.skeleton
+        if found.name != wanted.name:
+            raise UserError(f"{self.root}: is a {found.name} capture, but the model's skeleton is {wanted.name}")
+        if found.joints != wanted.joints:
+            raise UserError(f"{self.root}: its joints are not those of --model.joints, or in another order")
+
+
+def _make_sample(data: DataSettings) -> Path:
+    try:
+        from ..data.sample import SampleSettings, make_sample
+    except ImportError as error:
+        raise UserError(f"the sample capture needs the package {error.name}: pip install 'hvs[sample]'") from error
+    size = dict(height=data.sample_height, width=round(data.sample_height * 16 / 9))
+    try:
+        return make_sample(settings=SampleSettings(subjects=data.sample_subjects, frames=data.sample_frames, **size))
+    except ValueError as error:
+        raise UserError(f"the sample capture: {error}") from error

@@ -1,0 +1,90 @@
+"""The end of a run: its model is evaluated, and everything to keep and to look at is written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+from .. import distribute
+from ..checkpoint import save_model
+from ..config import TrainSettings
+from ..data import NoSequencesError, collate
+from ..evaluation import average, draw_pairs, score
+from ..models import Discriminator, HumanViewSynthesis
+from ..runtime import write_atomically
+from .capture import Capture
+from .progress import Progress
+from .report import score_table, write_report
+from .state import RESULT
+
+# Pairs of held-out frames in the preview, and as many of held-out subjects.
+ROWS = 4
+
+
+def finish(
+    settings: TrainSettings,
+    capture: Capture,
+    progress: Progress,
+    model: HumanViewSynthesis,
+    discriminator: Discriminator | None = None,
+    lpips: nn.Module | None = None,
+) -> None:
+    """Evaluate on held-out frames and held-out subjects, write the results and say where they are.
+
+    For all processes together, of which the first one writes; ends the process if a signal asked for it.
+
+    Args:
+        settings: of the run.
+        capture: of the run.
+        progress: of the run.
+        model: to be evaluated and saved.
+        discriminator: to be saved with it, of an adversarial training.
+        lpips: from :func:`hvs.metrics.lpips_alex`, if there is one.
+    """
+    scores, examples = _evaluate(settings, capture, progress, model, lpips)
+    if not distribute.is_first():
+        return
+    folder, device = settings.run, next(model.parameters()).device
+    scores["seconds"] = progress.seconds
+    preview = draw_pairs(model, collate(examples))
+    write_atomically(folder / "preview.png", lambda path: preview.save(path, "PNG"))
+    write_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(scores, indent=1)))
+    extra = dict(root=str(Path(capture.root).absolute()), metrics=scores)
+    save_model(folder / RESULT, model, extra, discriminator)
+    print(f"\n{score_table(scores)}\n\ntime        {scores['seconds']:.0f} s")
+    print(f"report      {write_report(folder, settings, device, progress.seconds, scores)}")
+    print(f"preview     {folder / 'preview.png'}")
+    print(f"checkpoint  {folder / RESULT}")
+
+
+def _evaluate(
+    settings: TrainSettings, capture: Capture, progress: Progress, model: HumanViewSynthesis, lpips: nn.Module | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The scores of all processes' pairs together, and a few of the pairs."""
+    from tqdm import tqdm
+
+    scores: dict[str, Any] = {}
+    examples = []
+    for subjects in ("known", "unknown"):
+        if progress.asked:
+            progress.leave("after the training, before its evaluation")
+        try:
+            dataset = capture.pairs("test", subjects)
+        except NoSequencesError:
+            # Nobody was kept out of the training.
+            if subjects == "known":
+                raise
+            continue
+        chosen = capture.examples(dataset, settings.data.evaluation_pairs)
+        own = Subset(chosen, distribute.part(len(chosen)))
+        loader = DataLoader(own, batch_size=settings.synthesis.batch_size, collate_fn=collate)
+        bar = tqdm(loader, f"evaluate {subjects} subjects", unit="batch", disable=not distribute.is_first())
+        found = average(distribute.gather(score(model, capture.noting(bar, dataset), lpips)))
+        capture.faults.tell(dataset)
+        scores |= found if subjects == "known" else {"held_out_subjects": found}
+        if distribute.is_first():
+            examples += [chosen[i] for i in torch.linspace(0, len(chosen) - 1, ROWS).round().int().tolist()]
+    return scores, examples

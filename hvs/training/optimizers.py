@@ -1,0 +1,57 @@
+"""The optimisers of each stage, and how their learning rates go."""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..config import LifterSettings, SynthesisSettings
+from ..models import HumanViewSynthesis
+
+# Of a cosine schedule: the part of the steps that warm up, and the last learning rate as a part of the first.
+WARM_UP, FINAL_RATE = 0.02, 0.05
+
+
+def lifter_optimizer(model: HumanViewSynthesis, settings: LifterSettings) -> torch.optim.Optimizer:
+    """AdamW with AMSGrad on the lifter alone."""
+    options = dict(weight_decay=settings.weight_decay, amsgrad=True, fused=True)
+    return torch.optim.AdamW(model.lifter.parameters(), settings.learning_rate, **options)
+
+
+def synthesis_optimizer(model: HumanViewSynthesis, settings: SynthesisSettings) -> torch.optim.Optimizer:
+    """AdamW on the whole model, each part at its rate; those at a rate of 0 are held from now on."""
+    rates = {"decoder": 1.0, "encoder": settings.encoder_rate, "lifter": settings.lifter_rate}
+    if settings.adversarial:
+        # The discriminator must not be able to move the pose.
+        rates["lifter"] = 0.0
+    groups = []
+    for name, rate in rates.items():
+        part = model.get_submodule(name).requires_grad_(rate > 0)
+        if rate > 0:
+            groups.append(dict(params=part.parameters(), lr=rate * settings.learning_rate, name=name))
+    return _adamw(groups, settings)
+
+
+def critic_optimizer(discriminator: nn.Module, settings: SynthesisSettings) -> torch.optim.Optimizer:
+    """AdamW as the model's on the discriminator."""
+    return _adamw([dict(params=discriminator.parameters(), lr=settings.learning_rate)], settings)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:
+    """A linear warm-up, then a cosine; a function of the step alone, so there is no state to save."""
+    warm_up = max(1, WARM_UP * steps)
+    progress = max(0.0, step - warm_up) / max(1.0, steps - warm_up)
+    cosine = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
+    for group in optimizer.param_groups:
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * min(1.0, (step + 1) / warm_up) * cosine
+
+
+def _adamw(groups: list[dict[str, Any]], settings: SynthesisSettings) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        groups,
+        betas=(settings.momentum, 0.99),
+        weight_decay=settings.weight_decay,
+        amsgrad=settings.amsgrad,
+        fused=True,
+    )

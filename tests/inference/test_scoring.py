@@ -1,0 +1,186 @@
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from hvs import HumanViewSynthesis
+from hvs.checkpoint import CheckpointError, save_model
+from hvs.config import PRESETS
+from hvs.data import DataError, PairDataset, collate, even_subset
+from hvs.data.stores import Store, write_store
+from hvs.evaluation import evaluate as evaluate_model
+from hvs.inference import scoring
+from hvs.inference.scoring import Evaluate, evaluate
+from hvs.runtime import UserError
+from tests.captures import Capture
+from tests.training.test_distribute import launch
+
+FILES = {"evaluation.csv", "evaluation.json", "worst.png", "worst_poses.png"}
+
+
+@pytest.fixture
+def settings(tmp_path, capture):
+    torch.manual_seed(0)
+    path = tmp_path / "model.safetensors"
+    save_model(path, HumanViewSynthesis(PRESETS["tiny"].model), dict(root=str(capture.root)))
+    return Evaluate(checkpoint=path, out=tmp_path / "out", device="cpu", pairs=10, worst=2)
+
+
+def read(settings):
+    with open(settings.out / "evaluation.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return rows, json.loads((settings.out / "evaluation.json").read_text())
+
+
+def spoil(capture, view, frames):
+    store = capture.databases() / f"Images/{view}.lmdb"
+    items = [(frame, Store(store)[frame]) for frame in capture.frames]
+    write_store(store, [(frame, data[: len(data) // 2] if frame in frames else data) for frame, data in items])
+
+
+def test_scores_are_those_at_the_end_of_a_training(settings, capture, capsys):
+    evaluate(settings)
+    printed = capsys.readouterr()
+    rows, found = read(settings)
+    model = scoring.Studio(settings).model
+    for subjects in ("known", "unknown"):
+        dataset = PairDataset(capture.root, "test", subjects, 32, 32, same_view=False)
+        chosen = even_subset(dataset, settings.pairs)
+        wanted = evaluate_model(model, DataLoader(chosen, settings.batch_size, collate_fn=collate))
+        assert found[subjects] == {"pairs": 10} | wanted
+        names = [f"{row['sequence']}/{row['frame']}/{row['source']}-{row['target']}" for row in rows]
+        assert {item["name"] for item in chosen} <= set(names)
+    assert len(rows) == found["all"]["pairs"] == 20 and found["faults"] == [] and found["skipped"] == 0
+    assert set(found["sequences"]) == set(capture.names) and found["split"] == "test"
+    assert found["checkpoint"] == str(settings.checkpoint) and found["root"] == str(capture.root)
+    mean = sum(float(row["psnr"]) for row in rows) / 20
+    assert found["all"]["psnr"] == pytest.approx(mean, rel=1e-5)
+    assert {path.name for path in settings.out.iterdir()} == FILES
+    assert f"{capture.names[1]} *" in printed.out and "worst_poses.png" in printed.out
+    assert "note: LPIPS needs alexnet" in printed.err and "20/20" in printed.err
+
+
+def test_the_worst_are_drawn_in_rows_with_a_label(settings):
+    evaluate(settings)
+    with Image.open(settings.out / "worst.png") as two:
+        assert 7 * 96 < two.width < 8 * 96 and two.height > 2 * 96 + 3 * 18
+    evaluate(replace(settings, worst=0, out=settings.out / "none"))
+    assert {path.name for path in (settings.out / "none").iterdir()} == {"evaluation.csv", "evaluation.json"}
+
+
+@pytest.mark.parametrize(("subjects", "counts"), [("known", {"known": 12}), ("all", {"known": 12, "unknown": 48})])
+def test_every_pair_is_scored_once(settings, subjects, counts):
+    evaluate(replace(settings, pairs=0, subjects=subjects, worst=0, batch_size=7))
+    rows, found = read(settings)
+    assert {name: found[name]["pairs"] for name in ("known", "unknown") if name in found} == counts
+    pairs = {(row["sequence"], row["frame"], row["source"], row["target"]) for row in rows}
+    assert len(pairs) == len(rows) == sum(counts.values()) and all(source != target for *_, source, target in pairs)
+
+
+def test_nobody_of_a_group_in_a_split_is_no_fault(settings):
+    evaluate(replace(settings, split="val", worst=0))
+    _, found = read(settings)
+    assert found["all"] == found["known"] and "unknown" not in found
+    with pytest.raises(UserError, match="no frames of split 'val', subjects 'unknown'"):
+        evaluate(replace(settings, split="val", subjects="unknown"))
+
+
+def test_what_cannot_be_read_is_passed_over_and_counted(settings, capture, capsys):
+    spoil(capture, "01", [6])
+    capture.write_keypoints(capture.names[0], 2, lambda view, frame: capture.keypoint_label(view, frame) - 1e4)
+    evaluate(replace(settings, pairs=0, subjects="known"))
+    rows, found = read(settings)
+    assert len(rows) == 12 and found["skipped"] > 0 and len(found["faults"]) == 1
+    assert "Images/01.lmdb: frame 6: a damaged picture" in found["faults"][0]
+    assert {(row["source"], row["target"]) for row in rows} == {("00", "01"), ("01", "00")}
+    assert all(row["frame"] == "7" for row in rows)
+    told = capsys.readouterr().err
+    assert told.count("note: passed over") == 2 and "pairs without a person in both images" in told
+
+
+def test_lpips_is_among_the_scores_where_its_weights_are(settings, monkeypatch, capsys):
+    class Distance(torch.nn.Module):
+        def forward(self, one, two):
+            return (one - two).abs().mean((1, 2, 3))
+
+    monkeypatch.setattr(scoring, "lpips_alex", Distance)
+    evaluate(settings)
+    assert read(settings)[1]["all"]["lpips"] > 0 and " LPIPS " in capsys.readouterr().out
+
+    def broken():
+        raise ValueError("alexnet.pth: not torchvision's")
+
+    monkeypatch.setattr(scoring, "lpips_alex", broken)
+    with pytest.raises(UserError, match="not torchvision's"):
+        evaluate(settings)
+
+
+def test_half_precision_is_near_the_full_one(settings):
+    evaluate(settings)
+    full = read(settings)[1]
+    evaluate(replace(settings, precision="bf16"))
+    half = read(settings)[1]
+    assert half["precision"] == "bfloat16"
+    full, half = full["all"], half["all"]
+    assert half["mpjpe_mm"] == full["mpjpe_mm"]
+    assert half["psnr"] != full["psnr"] and half["psnr"] == pytest.approx(full["psnr"], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"pairs": -1}, "pairs: got -1, wanted 0 or more"),
+        ({"worst": -1}, "worst: got -1, wanted 0 or more"),
+        ({"batch_size": 0}, "batch_size: got 0, wanted more than 0"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_bad_numbers_are_refused_at_once(wrong, message):
+    with pytest.raises(UserError) as caught:
+        Evaluate(**wrong)
+    assert str(caught.value) == message
+
+
+def test_what_is_missing_or_does_not_fit_is_named(settings, tmp_path, capture):
+    (tmp_path / "file").touch()
+    other = Capture(tmp_path / "other", "human36m", size=(50, 51)).write()
+    for wrong, message in (
+        ({"root": tmp_path / "nowhere"}, "nowhere: no such folder"),
+        ({"root": other.root}, "is a human36m capture, but the model's skeleton is panoptic"),
+        ({"checkpoint": tmp_path / "no.safetensors"}, "no.safetensors: no such file"),
+        ({"out": tmp_path / "file"}, "file: not a folder that can be written to"),
+        ({"device": "warp9"}, "device: got 'warp9'"),
+    ):
+        with pytest.raises((UserError, DataError, CheckpointError), match=message):
+            evaluate(replace(settings, **wrong))
+    for view in capture.views:
+        spoil(capture, view, capture.frames)
+    with pytest.raises(DataError, match="no pair of views can be read"):
+        evaluate(settings)
+    assert not list(settings.out.iterdir())
+
+
+def test_two_processes_find_what_one_does(settings, capture):
+    """The batches of either group are of eight pairs and of one."""
+    options = ("evaluate", "--checkpoint", settings.checkpoint, "--device", "cpu", "--pairs", 9)
+    done = launch("--", "infer.py", *options, "--out", settings.out / "two")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("means over pairs") == 1 and done.stderr.count("note: LPIPS") == 1
+    evaluate(replace(settings, pairs=9, worst=8, out=settings.out / "one"))
+    for name in FILES:
+        one, two = ((settings.out / folder / name).read_bytes() for folder in ("one", "two"))
+        assert one == two, name
+
+
+def test_an_error_of_one_process_is_told_once(settings, capture):
+    for view in capture.views:
+        store = capture.databases(capture.names[1]) / f"Images/{view}.lmdb"
+        write_store(store, [(frame, b"broken") for frame in capture.frames])
+    done = launch("--", "infer.py", "evaluate", "--checkpoint", settings.checkpoint, "--out", settings.out)
+    assert done.returncode != 0 and done.stderr.count("error: ") == 1
+    assert "error: no pair of views can be read" in done.stderr
+    assert "exitcode  : 2" in done.stderr and not list(settings.out.iterdir())

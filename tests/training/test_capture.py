@@ -1,0 +1,67 @@
+"""What a run reads, and what it refuses to."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import hvs
+from hvs.data.stores import write_store
+from hvs.runtime import UserError
+from hvs.training.capture import Capture
+
+
+@pytest.fixture
+def open_capture(settings):
+    """The capture of a run, with other settings of its parts by name."""
+
+    def make(**changes):
+        changed = replace(
+            settings, **{part: replace(getattr(settings, part), **values) for part, values in changes.items()}
+        )
+        return Capture(changed, hvs.HumanViewSynthesis(changed.model))
+
+    return make
+
+
+def test_one_of_another_skeleton_is_refused(open_capture):
+    with pytest.raises(UserError, match="is a panoptic capture, but the model's skeleton is human36m"):
+        open_capture(model=dict(skeleton="human36m")).pairs("train", "known")
+
+
+def test_one_of_other_joints_is_refused(open_capture):
+    joints = hvs.skeletons.PANOPTIC.joints[::-1]
+    with pytest.raises(UserError, match="its joints are not those of --model.joints, or in another order"):
+        open_capture(model=dict(joints=joints)).poses()
+
+
+def test_pairs_are_of_two_views_at_the_models_sizes(open_capture):
+    capture = open_capture(model=dict(target_resolution=64))
+    pairs = capture.pairs("train", "known")
+    first, again = (capture.examples(pairs, 4) for _ in range(2))
+    for pair, other in zip(first, again, strict=True):
+        assert pair["image_a"].shape == (3, 32, 32) and pair["image_b"].shape == (3, 64, 64)
+        assert pair["name"] == other["name"] and not torch.equal(pair["camera_a"].R, pair["camera_b"].R)
+
+
+def test_batches_are_what_is_drawn_and_broken_files_are_noted(open_capture, capture, capsys):
+    write_store(capture.databases() / "Images/00.lmdb", ((frame, b"not a picture") for frame in capture.frames))
+    found = open_capture(data=dict(max_faults=0.5), synthesis=dict(batch_size=6, most_at_once=3))
+    pairs = found.pairs("train", "known")
+    draws = found.draws(pairs, range(4))
+    batches = list(found.batches(pairs, draws, torch.device("cpu")))
+    assert [len(batch["name"]) for batch in batches] == [3] * 8 and draws.passes == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == len(found.faults) > 1 and all("Images/00.lmdb: frame " in line for line in told)
+
+
+def test_batches_that_do_not_come_out_even_are_refused(open_capture):
+    found = open_capture(synthesis=dict(batch_size=5, most_at_once=3))
+    with pytest.raises(UserError, match="synthesis.most_at_once: 5 pairs of a process do not come out even"):
+        found.draws(found.pairs("train", "known"), range(1))
+
+
+def test_a_sample_that_cannot_be_made_is_told(open_capture):
+    pytest.importorskip("anny")
+    with pytest.raises(UserError, match="the sample capture: frames: got 0"):
+        open_capture(data=dict(root=None, sample_frames=0))

@@ -1,0 +1,49 @@
+"""What a finished run leaves, and one that is stopped before its evaluation."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from hvs import HumanViewSynthesis
+from hvs.checkpoint import load_discriminator, read_extra
+from hvs.models import Discriminator
+from hvs.training.capture import Capture
+from hvs.training.finishing import finish
+
+
+class StoppedError(Exception):
+    pass
+
+
+class Stop:
+    asked, seconds = False, 12.0
+
+    def leave(self, where):
+        raise StoppedError(where)
+
+
+@pytest.fixture
+def run(settings):
+    settings.run.mkdir()
+    model = HumanViewSynthesis(settings.model)
+    return SimpleNamespace(settings=settings, capture=Capture(settings, model), progress=Stop(), model=model)
+
+
+def test_without_other_people_there_are_scores_of_the_known_alone(run, capture, capsys):
+    capture.entry["unknown"] = []
+    capture.write_splits()
+    finish(**vars(run), discriminator=Discriminator())
+    scores = json.loads((run.settings.run / "metrics.json").read_text())
+    assert "psnr" in scores and "held_out_subjects" not in scores and scores["seconds"] == 12
+    assert "held-out frames" in (said := capsys.readouterr().out) and "held-out subjects" not in said
+    file = run.settings.run / "model.safetensors"
+    assert read_extra(file) == {"root": str(capture.root), "metrics": scores}
+    assert load_discriminator(file) is not None
+
+
+def test_a_signal_is_heeded_before_the_evaluation(run):
+    run.progress.asked = True
+    with pytest.raises(StoppedError, match="after the training, before its evaluation"):
+        finish(**vars(run))
+    assert not list(run.settings.run.iterdir())
