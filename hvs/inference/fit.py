@@ -1,11 +1,9 @@
 """``hvs.rasterize`` as a tool of its own: coloured Gaussians fitted to images whose cameras are known, or nearly so.
 
 Nothing of the networks is used. The person is a cloud of ellipsoids in the world, each with a place, three axes and a
-colour, and Adam moves them until their pictures are the images. The renderer composites nothing, so that what lies
-behind shines through; a colour may therefore depend, linearly, on the direction that it is seen from.
+colour, and Adam moves them until their pictures are the images.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,28 +11,24 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL.Image import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-import hvs
 from hvs.data import Sequence
 from hvs.data.datasets import load_view
 from hvs.geometry import Camera
-from hvs.geometry.rotations import rotate
 from hvs.metrics import psnr_foreground
 from hvs.pictures import error_to_rgb, mosaic
 from hvs.runtime import UserError, make_folder, seed_everything, select_device, write_atomically
 
+from .cloud import ALPHA, LARGEST, SMALLEST, Cloud, Corrections
 from .poses import choose, choose_frame, close_up, open_capture
-from .shapes import FAINTEST, Backend, check_range, visible
+from .shapes import Backend, check_range, visible
 
-ALPHA = 0.025
 # Views that one step looks at, and learning rates.
 VIEWS_PER_STEP = 3
 RATES = dict(means=3e-3, quaternions=1e-2, log_scales=1e-2, logits=4e-2, tints=2e-2, turns=1e-3, moves=2e-3)
-# Standard deviations in metres. The background is as wide as the smallest Gaussian, in powers of ten of the variance.
-SMALLEST, LARGEST = 0.032, 1.0
 # Random places that the Gaussians' first ones are picked from, and the space around the joints, in metres.
 PLACES, AROUND = 200_000, 0.15
 # The most that is drawn without minutes turning to hours, and views of the mosaic.
@@ -88,87 +82,6 @@ class Shots:
     def __getitem__(self, views: list[int]) -> "Shots":
         names = [self.names[view] for view in views]
         return Shots(self.images[views], self.masks[views], self.cameras[views], names)
-
-
-class Cloud(nn.Module):
-    """K ellipsoids in the world before a plain background.
-
-    Args:
-        means: [K, 3], in metres.
-        scale: standard deviation of all of them at first, in metres.
-        colours: in 0..1, [K, 3].
-        background: in 0..1, [3].
-    """
-
-    def __init__(self, means: Tensor, scale: float, colours: Tensor, background: Tensor) -> None:
-        super().__init__()
-        self.means = nn.Parameter(means.clone())
-        self.quaternions = nn.Parameter(F.pad(torch.zeros_like(means), (1, 0), value=1.0))
-        self.log_scales = nn.Parameter(torch.full_like(means, math.log(scale)))
-        self.logits = nn.Parameter(colours.clamp(0.02, 0.98).logit())
-        # How the logits [K, 3 colours, 3] change along the directions that they are seen in.
-        self.tints = nn.Parameter(means.new_zeros(len(means), 3, 3))
-        centre = means.mean(0)
-        self.register_buffer("background", background)
-        self.register_buffer("centre", centre)
-        self.register_buffer("radius", (means - centre).norm(dim=1).amax())
-
-    @property
-    def rotations(self) -> Tensor:
-        """Their columns are the axes, [K, 3, 3]."""
-        return to_matrix(self.quaternions)
-
-    @property
-    def scales(self) -> Tensor:
-        """Standard deviations, [K, 3]."""
-        return self.log_scales.clamp(math.log(SMALLEST), math.log(LARGEST)).exp()
-
-    def forward(self, cameras: Camera, rays: Tensor, backend: str = "auto") -> Tensor:
-        """Pictures [V, 3, H, W] by cameras with one batch axis, and their rays [V, H, W, 3]."""
-        eyes = cameras.to_world(torch.zeros_like(cameras.t)[:, None])  # [V, 1, 3]
-        towards = F.normalize(self.means - eyes, dim=-1)
-        colours = (self.logits + (self.tints * towards[..., None, :]).sum(-1)).sigmoid()  # [V, K, 3]
-        means = cameras.to_camera(self.means.expand(len(eyes), -1, -1))
-        gaussians = means, cameras.R[:, None] @ self.rotations, self.scales.expand_as(means), colours
-        behind = (self._backdrop(eyes), torch.eye(3).to(means), means.new_full((1, 3), SMALLEST), self.background)
-        # One of the background's colour behind all, as narrow as any.
-        gaussians = (torch.cat((v, one.expand_as(v[:, :1])), 1) for v, one in zip(gaussians, behind, strict=True))
-        return hvs.rasterize(*gaussians, self.background, rays, alpha=ALPHA, eps=FAINTEST, backend=backend)
-
-    def _backdrop(self, eyes: Tensor) -> Tensor:
-        """Where in the cameras' frames one more Gaussian lies, behind all others, [V, 1, 3].
-
-        How deep and how wide the renderer's background is follows from the farthest and the narrowest Gaussian. With
-        one that is both and stands still the background does too as the others move, and the farthest is found at once.
-        """
-        distance = (eyes - self.centre).norm(dim=-1, keepdim=True) + self.radius
-        return F.pad(2 * distance, (2, 0))
-
-
-class Corrections(nn.Module):
-    """Small turns and moves of V cameras, all but the first, which holds the world in its place."""
-
-    def __init__(self, cameras: Camera) -> None:
-        super().__init__()
-        self.turns = nn.Parameter(torch.zeros_like(cameras.t[1:]))  # [V - 1, 3], axes times angles in radians
-        self.moves = nn.Parameter(torch.zeros_like(cameras.t[1:]))  # [V - 1, 3], metres
-
-    def forward(self, cameras: Camera, rays: Tensor, views: list[int]) -> tuple[Camera, Tensor]:
-        """The cameras of some views, moved, and their rays, turned."""
-        turns, moves = (F.pad(v, (0, 0, 1, 0))[views] for v in (self.turns, self.moves))
-        rays = rotate(self._matrices(turns), rays.flatten(1, 2)).view_as(rays)
-        return replace(cameras, t=cameras.t + moves), rays
-
-    @torch.no_grad()
-    def corrected(self, cameras: Camera) -> Camera:
-        """All cameras, as they were found to be."""
-        turns, moves = (F.pad(v, (0, 0, 1, 0)) for v in (self.turns, self.moves))
-        back = self._matrices(turns).mT
-        return replace(cameras, R=back @ cameras.R, t=(back @ (cameras.t + moves)[..., None])[..., 0])
-
-    @staticmethod
-    def _matrices(turns: Tensor) -> Tensor:
-        return to_matrix(F.pad(turns / 2, (1, 0), value=1.0))
 
 
 def fit(settings: Fit) -> None:
@@ -334,14 +247,3 @@ def as_arrays(cloud: Cloud, shots: Shots) -> dict[str, np.ndarray]:
         distortion=shots.cameras.distortion,
     )
     return dict({name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}, view=np.array(shots.names))
-
-
-def to_matrix(quaternions: Tensor) -> Tensor:
-    """Rotations [..., 3, 3] of quaternions [..., 4] of any length, the real part first."""
-    w, axis = F.normalize(quaternions, dim=-1).split((1, 3), -1)
-    x, y, z = axis.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))
-    real = w[..., None]
-    diagonal = (real.square() - axis.square().sum(-1)[..., None, None]) * torch.eye(3).to(axis)
-    return diagonal + 2 * (axis[..., :, None] * axis[..., None, :] + real * cross)

@@ -8,56 +8,13 @@ import tyro
 from PIL import Image
 
 from hvs.geometry import Camera, rotation_about_axis
-from hvs.inference.fit import (
-    Cloud,
-    Corrections,
-    Fit,
-    Shots,
-    fit,
-    load_shots,
-    look_up,
-    optimise,
-    start,
-    to_matrix,
-)
+from hvs.inference.cloud import Cloud, Corrections
+from hvs.inference.fit import Fit, Shots, fit, load_shots, look_up, optimise, start
 from hvs.inference.poses import open_capture
 from hvs.runtime import UserError, run_command
+from tests.inference.toys import GREY, ring, toy
 
 CPU = torch.device("cpu")
-UP = torch.tensor([0.0, 0.0, 1.0])
-GREY = torch.tensor([0.5, 0.5, 0.5])
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path, capture):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["fit", "--device", "cpu", "--root", str(capture.root), *arguments])
-        try:
-            run_command(lambda: fit(tyro.cli(Fit)))
-        except SystemExit as stop:
-            return stop.code, capsys.readouterr().err
-        return 0, capsys.readouterr().out
-
-    return run
-
-
-def ring(count: int = 6, size: int = 32) -> Camera:
-    """Near, with a wide angle: from afar a camera's turn looks like a move."""
-    K = torch.tensor([[size, 0, (size - 1) / 2], [0, size, (size - 1) / 2], [0, 0, 1]])
-    return Camera.orbit(torch.zeros(3), UP, 1.8, count, K, size, size, elevation=0.3)
-
-
-def toy(seed: int = 0, count: int = 12) -> Cloud:
-    """A few Gaussians of clear colours, each another ellipsoid."""
-    random = torch.Generator().manual_seed(seed)
-    means = 0.8 * torch.rand(count, 3, generator=random) - 0.4
-    cloud = Cloud(means, 0.4, 0.1 + 0.8 * torch.rand(count, 3, generator=random), GREY)
-    with torch.no_grad():
-        cloud.quaternions += torch.randn(count, 4, generator=random)
-        cloud.log_scales += 0.4 * torch.randn(count, 3, generator=random)
-    return cloud
 
 
 @torch.no_grad()
@@ -73,6 +30,21 @@ def perturb(cloud: Cloud, by: float) -> Cloud:
     for values in (cloud.means, cloud.quaternions, cloud.log_scales, cloud.logits):
         values += by * torch.randn(values.shape, generator=random)
     return cloud
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path, capture):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["fit", "--device", "cpu", "--root", str(capture.root), *arguments])
+        try:
+            run_command(lambda: fit(tyro.cli(Fit)))
+        except SystemExit as stop:
+            return stop.code, capsys.readouterr().err
+        return 0, capsys.readouterr().out
+
+    return run
 
 
 def camera_error(found: Camera, true: Camera) -> tuple[float, float]:
@@ -114,64 +86,6 @@ def test_perturbed_cameras_are_found_again():
     assert after[0] < before[0] / 4 and after[1] < before[1] / 4
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) / 20
     torch.testing.assert_close(corrections.corrected(wrong.cameras).t[0], true.t[0])
-
-
-def test_corrections_are_those_of_the_corrected_cameras():
-    cameras, cloud = ring().to(torch.float64), toy().double()
-    corrections = Corrections(cameras)
-    with torch.no_grad():
-        for values in (corrections.turns, corrections.moves):
-            values += 0.05 * torch.randn(values.shape, generator=torch.Generator().manual_seed(0))
-        views = [4, 0, 2]
-        moved = corrections(cameras[views], cameras.rays()[views], views)
-        corrected = corrections.corrected(cameras)[views]
-        torch.testing.assert_close(cloud(*moved), cloud(corrected, corrected.rays()), rtol=0, atol=1e-4)
-        assert (cloud(*moved) - cloud(cameras[views], cameras.rays()[views])).abs().max() > 0.05
-    torch.testing.assert_close(corrected.R.det(), torch.ones(3, dtype=torch.float64))
-
-
-def test_every_part_of_the_model_has_a_gradient_the_cameras_included():
-    # With a pixel on the axis: between two that are as far from it, the depth of the background has a kink.
-    cameras, cloud = ring(size=33).to(torch.float64), toy().double()
-    corrections = Corrections(cameras)
-    views = [1, 3]
-
-    def loss() -> torch.Tensor:
-        moved = corrections(cameras[views], cameras.rays()[views], views)
-        return (cloud(*moved, backend="torch") - 0.3).square().mean()
-
-    loss().backward()
-    for part in (cloud, corrections):
-        for name, values in part.named_parameters():
-            assert values.grad.isfinite().all() and values.grad.abs().max() > 0, name
-            # As the difference of two losses says it.
-            place = int(values.grad.abs().argmax())
-            around = []
-            for step in (1e-6, -1e-6):
-                with torch.no_grad():
-                    values.view(-1)[place] += step
-                    around.append(loss())
-                    values.view(-1)[place] -= step
-            slope = (around[0] - around[1]) / 2e-6
-            torch.testing.assert_close(slope, values.grad.view(-1)[place], rtol=1e-3, atol=0, msg=name)
-
-
-def test_quaternions_are_rotations():
-    axis = torch.nn.functional.normalize(torch.tensor([[1.0, -2, 3], [0, 0, 1]]), dim=1)
-    angle = torch.tensor([0.7, -2.5])
-    half = angle[:, None] / 2
-    found = to_matrix(3 * torch.cat((half.cos(), half.sin() * axis), 1))
-    torch.testing.assert_close(found, rotation_about_axis(axis, angle))
-
-
-def test_the_background_stays_as_the_gaussians_change():
-    cameras, cloud = ring(), toy()
-    before = shoot(cloud, cameras).images[:, :, 0, 0]
-    with torch.no_grad():
-        cloud.log_scales[0] = -20.0
-        cloud.means[1] *= 5
-    torch.testing.assert_close(before, GREY.expand(6, 3), rtol=0, atol=1e-3)
-    torch.testing.assert_close(shoot(cloud, cameras).images[:, :, 0, 0], before, rtol=0, atol=1e-3)
 
 
 def test_what_a_point_looks_like_is_the_pixel_it_is_seen_in():
