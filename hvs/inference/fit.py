@@ -17,14 +17,15 @@ from tqdm import tqdm
 
 from hvs.data import Sequence
 from hvs.data.datasets import load_view
+from hvs.data.layouts import IMAGES, MASKS
 from hvs.geometry import Camera
 from hvs.metrics import psnr_foreground
 from hvs.pictures import error_to_rgb, mosaic
-from hvs.runtime import UserError, make_folder, seed_everything, select_device, write_atomically
+from hvs.runtime import UserError, make_folder, seed_everything, write_atomically
 
 from .cloud import ALPHA, LARGEST, SMALLEST, Cloud, Corrections
 from .poses import choose, choose_frame, close_up, open_capture
-from .shapes import Backend, check_range, visible
+from .shapes import Backend, check_range, choose_device, visible
 
 # Views that one step looks at, and learning rates.
 VIEWS_PER_STEP = 3
@@ -85,7 +86,7 @@ class Shots:
 
 
 def fit(settings: Fit) -> None:
-    device = select_device(settings.device)
+    device = choose_device(settings.device, settings.backend)
     seed_everything(settings.seed)
     sequence = open_capture(settings.root, settings.sequence)[0]
     frame = choose_frame(sequence, settings.frame)
@@ -136,13 +137,15 @@ def corrected(shots: Shots, seen: list[int], corrections: Corrections) -> Shots:
 
 
 def load_shots(sequence: Sequence, frame: int, size: int, device: torch.device) -> tuple[Shots, Tensor]:
-    """All views of a frame, and its joints in the world.
+    """All views of a frame that see somebody, and the joints in the world.
 
     Raises:
         DataError: a file is missing or broken.
         UserError: fewer than three views see anybody.
     """
-    found = [load_view(close_up(sequence), frame, view, size, "centre") for view in sequence.views]
+    places = IMAGES, MASKS, sequence.layout.keypoints
+    views = [view for view in sequence.views if all(frame in sequence.available(place, view) for place in places)]
+    found = [load_view(close_up(sequence), frame, view, size, "centre") for view in views]
     found = [view for view in found if view is not None]
     if len(found) < 3:
         raise UserError(f"{sequence.folder}: frame {frame}: {len(found)} views see anybody, wanted at least 3")

@@ -17,10 +17,10 @@ from hvs.data.datasets import load_view
 from hvs.data.stores import DataError
 from hvs.geometry import Camera, Skeleton
 from hvs.pictures import PART_COLOURS, mosaic
-from hvs.runtime import UserError, select_device, write_atomically
+from hvs.runtime import UserError, write_atomically
 
 from .paths import frame_person, look_at
-from .shapes import LARGEST, PAPER, Backend, check_range, choose_file, palette, render
+from .shapes import LARGEST, PAPER, Backend, check_range, choose_device, choose_file, palette, render
 
 # Pictures beside one another, and poses in all.
 COLUMNS, MOST = 4, 1000
@@ -67,7 +67,7 @@ class Poses:
 
 
 def draw_poses(settings: Poses) -> None:
-    device = select_device(settings.device)
+    device = choose_device(settings.device, settings.backend)
     file = choose_file(settings.out, settings.out)
     drawn, beside = [], []
     chosen = choose_poses(settings)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 import hvs
 from hvs.geometry.rotations import rotate
+from hvs.kernels import backends
 from hvs.pictures import heat, mosaic
 from hvs.runtime import UserError, make_folder, select_device, write_atomically
 
@@ -70,7 +71,7 @@ class Shapes:
 
 
 def draw_shapes(settings: Shapes) -> None:
-    device = select_device(settings.device)
+    device = choose_device(settings.device, settings.backend)
     file = choose_file(settings.out, Path("runs/shapes") / f"{settings.what}.png")
     shapes = get_args(Shape) if settings.what == "all" else (settings.what,)
     rows = [draw(SHAPES[shape](settings), settings, device) for shape in tqdm(shapes, "shapes", unit="picture")]
@@ -98,12 +99,10 @@ def draw(gaussians: Gaussians, settings: Shapes, device: torch.device) -> list[T
 
 
 def render(*inputs: Tensor, alpha: float, backend: Backend) -> Tensor:
-    """:func:`hvs.rasterize` with a background that never fades; a backend that cannot run is the user's to mend."""
+    """:func:`hvs.rasterize` with a background that never fades; too little memory is the user's to mend."""
     try:
         with torch.inference_mode():
             return hvs.rasterize(*inputs, alpha=alpha, eps=FAINTEST, backend=backend)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     except torch.OutOfMemoryError as error:
         raise UserError("size, count: too much for the memory of the device") from error
 
@@ -138,7 +137,7 @@ def sphere(settings: Shapes) -> Gaussians:
 
 
 def ellipsoid(settings: Shapes) -> Gaussians:
-    longest = settings.radius or 1.6
+    longest = settings.radius or 1.3
     means, _, scales, colours = place([(0, 0, 0)], [(longest, longest / 2, longest / 4)], [BLUE])
     turn = hvs.geometry.rotation_about_axis(F.normalize(torch.tensor([0.3, 0.4, -1.0]), dim=0), torch.tensor(0.7))
     return means, turn[None], scales, colours
@@ -219,6 +218,16 @@ def light(colours: Tensor, outward: Tensor) -> Tensor:
     """Colours [N, 3] of what looks in directions [N, 3], in light from one side."""
     facing = (outward @ outward.new_tensor(LIGHT)).clamp(min=0)
     return colours * (SHADE + (1 - SHADE) * facing)[:, None]
+
+
+def choose_device(name: str, backend: Backend) -> torch.device:
+    """The device of that name, known to run the backend."""
+    device = select_device(name)
+    try:
+        backends.select(backend, torch.empty(0, device=device))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return device
 
 
 def choose_file(wanted: Path | None, default: Path) -> Path:

@@ -157,6 +157,18 @@ def test_bad_arguments_end_with_one_line(command, tmp_path, arguments, message):
     assert not list(tmp_path.rglob("fit.*"))
 
 
+def test_a_view_without_the_frame_is_left_out(capture):
+    capture.views = [*capture.views, "03"]
+    capture.cameras.append(capture.cameras[0])
+    capture.entry["views"] = capture.views
+    capture.write_splits()
+    for name in capture.names:
+        capture.write_cameras(name)
+        capture.write_view(name, 3, frames=[0, 1])
+    sequence = open_capture(capture.root)[0]
+    assert [load_shots(sequence, frame, 16, CPU)[0].names[-1] for frame in (1, 2)] == ["03", "02"]
+
+
 def test_two_views_are_too_few(capture):
     capture.views = capture.views[:2]
     capture.entry["views"] = capture.views

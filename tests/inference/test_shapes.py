@@ -6,7 +6,7 @@ import torch
 import tyro
 from PIL import Image
 
-from hvs.inference.shapes import PAPER, SHAPES, Shapes, contours, draw, draw_shapes, shade_depth
+from hvs.inference.shapes import PAPER, SHAPES, Shapes, choose_device, contours, draw, draw_shapes, shade_depth
 from hvs.pictures import GAP, heat
 from hvs.runtime import UserError, run_command
 
@@ -148,7 +148,7 @@ def test_bad_arguments_end_with_one_line(command, tmp_path, arguments, message):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder.png"]
 
 
-def test_an_unknown_backend_is_the_users_to_mend():
-    settings = Shapes(size=16, backend="warp")  # type: ignore[arg-type]
+def test_a_backend_that_is_not_there_is_the_users_to_mend():
+    assert choose_device("cpu", "torch") == CPU
     with pytest.raises(UserError, match="backend: got 'warp', wanted one of auto"):
-        draw(SHAPES["sphere"](settings), settings, CPU)
+        choose_device("cpu", "warp")  # type: ignore[arg-type]
