@@ -18,7 +18,7 @@ LETTER, OF_WIDTH = 2 / 3, 1 / 16
 NARROWEST = 96
 # Joints are drawn at most so many pixels away.
 FARTHEST = 1e4
-# The error of the brightest colour, and the colours from none to that: black, violet, red, yellow, white.
+# The error of the brightest colour, and the colours from 0 to 1: black, violet, red, yellow, white.
 BRIGHTEST_ERROR = 0.5
 HEAT = ((0, 0, 4), (87, 16, 110), (204, 61, 54), (250, 179, 24), (252, 255, 200))
 PART_COLOURS = {"body": (255, 140, 0), "left_hand": (0, 170, 255), "right_hand": (120, 220, 60), "face": (255, 80, 160)}
@@ -62,9 +62,13 @@ def error_to_rgb(output: Tensor, target: Tensor) -> Tensor:
 
     Black is no error, white one of half the range or more, or one that is not finite.
     """
-    error = (output.detach().float().clamp(0, 1) - target.float()).abs().mean(-3) / BRIGHTEST_ERROR
-    colours = torch.tensor(HEAT, device=error.device) / 255  # [K, 3]
-    place = error.nan_to_num(1.0).clamp(0, 1) * (len(HEAT) - 1)
+    return heat((output.detach().float().clamp(0, 1) - target.float()).abs().mean(-3) / BRIGHTEST_ERROR)
+
+
+def heat(values: Tensor) -> Tensor:
+    """Values [..., H, W] in 0..1 as colours of heat, [..., 3, H, W]; what is not a number is as one."""
+    colours = torch.tensor(HEAT, device=values.device) / 255  # [K, 3]
+    place = values.nan_to_num(1.0).clamp(0, 1) * (len(HEAT) - 1)
     below = place.long().clamp(max=len(HEAT) - 2)
     return torch.lerp(colours[below], colours[below + 1], (place - below)[..., None]).movedim(-1, -3)
 

@@ -4,7 +4,7 @@ from . import skeletons
 from .cameras import Camera
 from .distortion import distort, undistort
 from .limbs import limb_gaussians
-from .rotations import frame_from_direction, rotation_about_axis
+from .rotations import frame_from_direction, rotation_about_axis, rotation_from_quaternion
 from .skeletons import Skeleton
 from .triangulation import Triangulation, triangulate
 
@@ -16,6 +16,7 @@ __all__ = [
     "frame_from_direction",
     "limb_gaussians",
     "rotation_about_axis",
+    "rotation_from_quaternion",
     "skeletons",
     "triangulate",
     "undistort",

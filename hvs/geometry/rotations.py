@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def rotate(rotations: Tensor, points: Tensor) -> Tensor:
@@ -50,10 +51,29 @@ def rotation_about_axis(axis: Tensor, angle: Tensor) -> Tensor:
     Returns:
         Rotation matrices, [..., 3, 3].
     """
-    x, y, z = axis.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))
     angle = angle[..., None, None]
     eye = torch.eye(3, dtype=axis.dtype, device=axis.device)
     outer = axis[..., :, None] * axis[..., None, :]
-    return angle.cos() * eye + angle.sin() * cross + (1 - angle.cos()) * outer
+    return angle.cos() * eye + angle.sin() * _cross_matrix(axis) + (1 - angle.cos()) * outer
+
+
+def rotation_from_quaternion(quaternion: Tensor) -> Tensor:
+    """Rotation of a Hamilton quaternion (w, x, y, z).
+
+    Args:
+        quaternion: [..., 4], of any length but zero.
+
+    Returns:
+        Rotation matrices, [..., 3, 3].
+    """
+    w, axis = F.normalize(quaternion, dim=-1)[..., None, :].split((1, 3), -1)  # [..., 1, 1], [..., 1, 3]
+    eye = torch.eye(3, dtype=axis.dtype, device=axis.device)
+    diagonal = (w.square() - axis.square().sum(-1, keepdim=True)) * eye
+    return diagonal + 2 * (axis.mT * axis + w * _cross_matrix(axis[..., 0, :]))
+
+
+def _cross_matrix(vectors: Tensor) -> Tensor:
+    """What multiplies as the cross product with vectors [..., 3] does, [..., 3, 3]."""
+    x, y, z = vectors.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))

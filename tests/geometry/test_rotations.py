@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hvs.geometry import frame_from_direction, rotation_about_axis
+from hvs.geometry import frame_from_direction, rotation_about_axis, rotation_from_quaternion
 from hvs.geometry.rotations import rotate
 
 AXES = torch.tensor([(1, 0, 0), (0, 1, 0), (0, 0, 1), (-1, 0, 0), (0, -1, 0), (0, 0, -1), (0.6, 0, -0.8)]).double()
@@ -33,6 +33,16 @@ def test_rotation_about_axis_turns_the_right_way():
     # Column k of the cross product's matrix is axis × e_k.
     cross = torch.linalg.cross(axis[:, None].expand(6, 3, 3), torch.eye(3).double().expand(6, 3, 3)).mT
     assert torch.allclose(rotation_about_axis(axis, angles), torch.linalg.matrix_exp(cross * angles[:, None, None]))
+
+
+def test_a_quaternion_of_any_length_is_half_its_rotation():
+    axis = F.normalize(torch.randn(6, 3).double(), dim=-1)
+    half = torch.linspace(-1.5, 1.5, 6).double()[:, None]
+    quaternions = 3 * torch.cat((half.cos(), half.sin() * axis), -1)
+    expected = rotation_about_axis(axis, 2 * half[:, 0])
+    assert torch.allclose(rotation_from_quaternion(quaternions), expected)
+    assert torch.allclose(rotation_from_quaternion(-quaternions[2]), expected[2])
+    assert torch.autograd.gradcheck(rotation_from_quaternion, quaternions.requires_grad_())
 
 
 def test_rotate_is_the_matrix_product():

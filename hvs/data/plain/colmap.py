@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-from torch.nn import functional as F
+
+from hvs.geometry import rotation_from_quaternion
 
 from ..files import read_bounded
 from ..stores import DataError
@@ -42,7 +43,7 @@ def read_colmap(cameras: Path, images: Path) -> dict[str, Any]:
         quaternion = torch.tensor(numbers[:4], dtype=torch.float64)
         if not quaternion.isfinite().all() or quaternion.norm() < 1e-6:
             raise DataError(f"{where}: view {view:.80}: the quaternion {numbers[:4]} is no rotation")
-        pose = {"R": _rotation(quaternion).tolist(), "t": numbers[4:]}
+        pose = {"R": rotation_from_quaternion(quaternion).tolist(), "t": numbers[4:]}
         if entries.setdefault(view, lenses[lens] | pose) != lenses[lens] | pose:
             raise DataError(
                 f"{where}: view {view:.80} has another pose before, wanted fixed cameras and one image of each"
@@ -99,14 +100,3 @@ def _image_lines(file: Path) -> Iterator[tuple[str, list[str]]]:
 
 def _lines(file: Path) -> list[str]:
     return read_bounded(file, MAX_BYTES).decode(errors="replace").splitlines()
-
-
-def _rotation(quaternion: torch.Tensor) -> torch.Tensor:
-    """The matrix of a Hamilton quaternion (w, x, y, z) of any length."""
-    w, x, y, z = F.normalize(quaternion, dim=0).tolist()
-    rows = (
-        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    )
-    return torch.tensor(rows, dtype=torch.float64)
