@@ -5,6 +5,7 @@ python infer.py orbit               a turn around a person, from one image of th
 python infer.py MODE --help         every setting of a mode
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -168,10 +169,14 @@ MODES: dict[str, tuple[type, Callable[[Any], None]]] = {
 }
 
 
+def parse_settings(arguments: list[str]) -> Any:
+    """The settings of a mode, by its name and those that change its defaults."""
+    kinds = {name: kind for name, (kind, _) in MODES.items()}
+    return tyro.extras.subcommand_cli_from_dict(kinds, description=__doc__, args=arguments)
+
+
 def main() -> None:
-    settings = tyro.extras.subcommand_cli_from_dict(
-        {name: kind for name, (kind, _) in MODES.items()}, description=__doc__
-    )
+    settings = parse_settings(sys.argv[1:])
     next(run for kind, run in MODES.values() if type(settings) is kind)(settings)
 
 
