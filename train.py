@@ -28,6 +28,7 @@ from tqdm import tqdm
 from hvs import HumanViewSynthesis, distribute, load
 from hvs.config import DESCRIPTIONS, PRESETS, TrainSettings
 from hvs.data import PairDataset, collate
+from hvs.data.recolouring import draw_colours, recolour
 from hvs.data.sampling import draw, step_generator
 from hvs.data.virtual import VirtualViews
 from hvs.evaluation import to_device
@@ -187,8 +188,11 @@ class Trainer:
                 if settings.cosine:
                     set_rates(steppers["synthesis"].optimizer, step, steps.stop)
                 shown, samples = [], []
-                for last in draws.last_of_passes:
+                colours = draw_colours(settings.batch_size, settings.recolour, self.settings.seed, step)
+                for last, maps in zip(draws.last_of_passes, colours.chunk(draws.passes), strict=True):
                     batch = to_device(next(batches), self.device)
+                    if settings.recolour:
+                        recolour(batch, distribute.share(maps), model.skeleton.background)
                     with distribute.accumulating(objective, last):
                         with autocast(self.device, self.precision):
                             losses, found = objective(batch)

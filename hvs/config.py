@@ -116,6 +116,9 @@ class SynthesisSettings:
     """Of AdamW."""
     cosine: bool = False
     """Lower the learning rates to 5 % along a cosine, instead of keeping them."""
+    recolour: float = 0.0
+    """Part of every batch whose people are in colours that they never wore, the same in both images: a few people then
+    teach how colours are handed on."""
     average: float | None = None
     """Decay of a running average of the weights, which is then what is evaluated and saved; 0 has none. By default
     0.999 against a discriminator, and none otherwise."""
@@ -133,6 +136,8 @@ class SynthesisSettings:
             _require_positive(self, "most_at_once")
         if not 0 <= self.decay < 1:
             raise ValueError(f"average: got {self.average}, wanted 0 or more and less than 1")
+        if not 0 <= self.recolour <= 1:
+            raise ValueError(f"recolour: got {self.recolour}, wanted between 0 and 1")
         for name in ("encoder_rate", "lifter_rate"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
@@ -215,6 +220,7 @@ def sample() -> TrainSettings:
             momentum=0.9,
             amsgrad=False,
             cosine=True,
+            recolour=0.5,
         ),
     )
 
