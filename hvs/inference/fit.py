@@ -50,7 +50,7 @@ class Fit:
     """Camera that is not fitted to but predicted. The one in the middle of the list by default."""
     count: int = 400
     """Of Gaussians."""
-    steps: int = 500
+    steps: int = 400
     """Of Adam, which looks at three views a step."""
     size: int = 128
     """Side of the images, in pixels."""
