@@ -1,18 +1,11 @@
 """See people from anywhere.
 
-python infer.py view                what another camera of the capture sees
+python infer.py orbit               a turn around a person, from one image of the sample
 
-python infer.py orbit               cameras that never were, around a person from one image
-
-python infer.py transfer            the motion of one person with the looks of another
-
-python infer.py photo PICTURE       a turn around a person in a picture of your own
-
-python infer.py evaluate            scores on held-out frames and people, and the worst cases
-
-python infer.py MODE --help         every setting
+python infer.py MODE --help         every setting of a mode
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,13 +19,17 @@ from hvs import Camera
 from hvs.inference import paths
 from hvs.inference.canvas import to_crop
 from hvs.inference.film import Shot, film, write_film
+from hvs.inference.fit import Fit, fit
 from hvs.inference.footage import Footage, choose_frames, find_sequence, next_view
 from hvs.inference.panels import with_poses
 from hvs.inference.photo import RING_FOCAL, Photo, read_portrait
 from hvs.inference.placing import UP
+from hvs.inference.poses import Poses, draw_poses
 from hvs.inference.scoring import Evaluate, evaluate
 from hvs.inference.settings import Orbit, Transfer, View
+from hvs.inference.shapes import Shapes, draw_shapes
 from hvs.inference.studio import Studio
+from hvs.inference.viewer import Viewer, viewer
 from hvs.runtime import run_command
 
 
@@ -163,15 +160,23 @@ MODES: dict[str, tuple[type, Callable[[Any], None]]] = {
     "view": (View, view),
     "orbit": (Orbit, orbit),
     "transfer": (Transfer, transfer),
-    "evaluate": (Evaluate, evaluate),
     "photo": (Photo, photo),
+    "viewer": (Viewer, viewer),
+    "evaluate": (Evaluate, evaluate),
+    "shapes": (Shapes, draw_shapes),
+    "poses": (Poses, draw_poses),
+    "fit": (Fit, fit),
 }
 
 
+def parse_settings(arguments: list[str]) -> Any:
+    """The settings of a mode, by its name and those that change its defaults."""
+    kinds = {name: kind for name, (kind, _) in MODES.items()}
+    return tyro.extras.subcommand_cli_from_dict(kinds, description=__doc__, args=arguments)
+
+
 def main() -> None:
-    settings = tyro.extras.subcommand_cli_from_dict(
-        {name: kind for name, (kind, _) in MODES.items()}, description=__doc__
-    )
+    settings = parse_settings(sys.argv[1:])
     next(run for kind, run in MODES.values() if type(settings) is kind)(settings)
 
 

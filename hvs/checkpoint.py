@@ -80,6 +80,9 @@ def save_model(
 def load(path: str | Path) -> HumanViewSynthesis:
     """The model in a checkpoint of this project or of the original, on the CPU and in evaluation mode.
 
+    Args:
+        path: a .safetensors of this project, or a Lightning file of the original's.
+
     Raises:
         CheckpointError: the file is missing, unreadable, truncated, of an unknown version, or its entries are not the
             model's; the message names them.

@@ -228,15 +228,14 @@ def sample_adaptive() -> TrainSettings:
         stages=("synthesis",),
         start_from=Path("runs/sample/model.safetensors"),
         checkpoint_every=50,
-        # At rates that pictures are learned with from nothing, those that there are would be forgotten first; and a
-        # discriminator that changes in every step wants no momentum.
+        # The rates at which pictures are learned from nothing damage those that there are, and a discriminator learns
+        # nothing at them.
         synthesis=replace(
             settings.synthesis,
             image_loss="adaptive",
             steps=200,
             learning_rate=2e-3,
             momentum=0.0,
-            amsgrad=True,
             average=0.98,
             log_every=10,
         ),

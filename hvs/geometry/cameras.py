@@ -106,6 +106,9 @@ class Camera:
             height, width: of the scaled image, in pixels.
             convention: "centre" keeps the corners of the image in place, cx' = (cx + 0.5)·s - 0.5; "original" is what
                 the released checkpoints of the method were trained with, cx' = s·cx.
+
+        Raises:
+            ValueError: there is no such convention.
         """
         if convention not in ("centre", "original"):
             raise ValueError(f'convention: got {convention!r}, wanted "centre" or "original"')
@@ -132,7 +135,11 @@ class Camera:
 
     @staticmethod
     def stack(cameras: Sequence["Camera"]) -> "Camera":
-        """One batch of cameras, along a new first axis; image sizes and coefficient counts must agree."""
+        """One batch of cameras, along a new first axis; image sizes and coefficient counts must agree.
+
+        Raises:
+            ValueError: they do not.
+        """
         sizes = {(camera.height, camera.width, camera.distortion.shape[-1]) for camera in cameras}
         if len(sizes) != 1:
             raise ValueError(f"cameras: got (height, width, coefficients) {sorted(sizes)}, wanted one for all")

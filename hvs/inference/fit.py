@@ -24,7 +24,8 @@ from hvs.pictures import error_to_rgb, mosaic
 from hvs.runtime import UserError, make_folder, seed_everything, write_atomically
 
 from .cloud import ALPHA, LARGEST, SMALLEST, Cloud, Corrections
-from .poses import choose, choose_frame, close_up, open_capture
+from .footage import choose
+from .poses import choose_frame, close_up, open_capture
 from .shapes import Backend, check_range, choose_device, visible
 
 # Views that one step looks at, and learning rates.

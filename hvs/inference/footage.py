@@ -1,6 +1,6 @@
 """People in captures: which sequence, frames and views to show, and their images and poses, read ahead."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ def find_sequence(
     sequences = {sequence.name: sequence for sequence in find_sequences(root, "all")}
     require_skeleton(root, next(iter(sequences.values())).layout.skeleton, skeleton)
     if name is not None:
-        return sequences[_choose(argument, name, sequences)]
+        return sequences[choose(argument, name, sequences)]
     try:
         candidates = [*find_sequences(root, "unknown"), *sequences.values()]
     except NoSequencesError:
@@ -145,8 +145,8 @@ def choose_frames(
     Raises:
         UserError: a view that the sequence does not have, or an interval without frames.
     """
-    view = _choose(f"{argument}view", view or sequence.views[0], sequence.views)
-    target = _choose("target", target or view, sequence.views)
+    view = choose(f"{argument}view", view or sequence.views[0], sequence.views)
+    target = choose("target", target or view, sequence.views)
     held = set(sequence.available(IMAGES, view)) & set(sequence.available(IMAGES, target))
     # Every frame, though only every so manieth is evaluated: a video should not stutter.
     tested = {frame for first, last in sequence.intervals["test"] for frame in range(first, last + 1)}
@@ -169,7 +169,8 @@ def _subject(sequence: Sequence) -> str:
     return sequence.name.partition("/")[0]
 
 
-def _choose(argument: str, name: str, names: Any) -> str:
+def choose(argument: str, name: str, names: Collection[str]) -> str:
+    """The name, if it is one of those; else a UserError that lists them."""
     if name not in names:
         raise UserError(f"{argument}: got {name!r}, wanted one of {', '.join(names)}")
     return name

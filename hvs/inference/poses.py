@@ -19,6 +19,7 @@ from hvs.geometry import Camera, Skeleton
 from hvs.pictures import PART_COLOURS, mosaic
 from hvs.runtime import UserError, write_atomically
 
+from .footage import choose
 from .paths import frame_person, look_at
 from .shapes import LARGEST, PAPER, Backend, check_range, choose_device, choose_file, palette, render
 
@@ -183,12 +184,6 @@ def choose_frame(sequence: Sequence, frame: int | None) -> int:
     if frame not in frames:
         raise UserError(f"frame: got {frame}, wanted one of {frames[0]} to {frames[-1]} of {sequence.folder}")
     return frame
-
-
-def choose(argument: str, name: str, names: tuple[str, ...] | dict[str, Sequence]) -> str:
-    if name not in names:
-        raise UserError(f"{argument}: got {name!r}, wanted one of {', '.join(names)}")
-    return name
 
 
 def close_up(sequence: Sequence) -> Sequence:

@@ -8,15 +8,11 @@ from hvs.video import Format
 
 
 @dataclass(frozen=True)
-class WithModel:
-    """Which model, how it computes, and where results go."""
+class Computing:
+    """Which model, and how it computes."""
 
     checkpoint: Path | None = None
     """Model to use, of this project or of the original. The newest one under runs/ by default."""
-    out: Path | None = None
-    """Folder of what is written. The checkpoint's by default."""
-    batch_size: int = 8
-    """Frames that the networks take at once."""
     device: str = "auto"
     """"cpu", "cuda", ...; "auto" takes the GPU if there is one."""
     precision: Precision = "auto"
@@ -25,12 +21,26 @@ class WithModel:
     """Compile the networks by torch.compile: a wait at first, faster for every frame."""
 
     def __post_init__(self) -> None:
-        self.require_positive("batch_size")
+        """Here end the checks of what settings have in common."""
 
     def require_positive(self, *names: str) -> None:
         for name in names:
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted more than 0")
+
+
+@dataclass(frozen=True)
+class WithModel(Computing):
+    """Which model, how it computes, and where results go."""
+
+    out: Path | None = None
+    """Folder of what is written. The checkpoint's by default."""
+    batch_size: int = 8
+    """Frames that the networks take at once."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("batch_size")
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class Drawing(WithModel):
 
 
 @dataclass(frozen=True)
-class Watching(Drawing):
+class InCapture(Computing):
     """Whom to look at in a capture."""
 
     root: Path | None = None
@@ -67,6 +77,11 @@ class Watching(Drawing):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("appearance_frames")
+
+
+@dataclass(frozen=True)
+class Watching(InCapture, Drawing):
+    """Whom to look at in a capture, and how frames are drawn and written."""
 
 
 @dataclass(frozen=True)

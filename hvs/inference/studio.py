@@ -13,7 +13,7 @@ from hvs.models import HumanViewSynthesis
 from hvs.pictures import to_uint8
 from hvs.runtime import UserError, autocast, choose_precision, make_folder, select_device
 
-from .settings import WithModel
+from .settings import Computing, WithModel
 
 RUNS = Path("runs")
 
@@ -28,24 +28,25 @@ class Studio:
     Attributes:
         model: on its device, in evaluation mode.
         device: that everything is to be on.
-        folder: of what is written, known to be writable.
+        folder: of what is written, known to be writable; none where the settings have none.
 
     Raises:
         UserError: no model, no such device, or a folder that cannot be written to.
         CheckpointError: the model cannot be read.
     """
 
-    def __init__(self, settings: WithModel, model: HumanViewSynthesis | None = None) -> None:
+    def __init__(self, settings: Computing, model: HumanViewSynthesis | None = None) -> None:
         self.device = select_device(settings.device)
         if model is None:
             from hvs.checkpoint import load
 
             self.checkpoint = settings.checkpoint or newest_checkpoint()
             model = load(self.checkpoint)
-            self.folder = make_folder(settings.out or self.checkpoint.parent)
+            if isinstance(settings, WithModel):
+                self.folder = make_folder(settings.out or self.checkpoint.parent)
         self.model = model.to(self.device).eval()
         self.precision = choose_precision(settings.precision, self.device)
-        self.batch_size = settings.batch_size
+        self.batch_size = settings.batch_size if isinstance(settings, WithModel) else 1
         # Pictures are all of one size: the search for the fastest convolution is soon done.
         torch.backends.cudnn.benchmark = True
         self.model.decoder.to(memory_format=torch.channels_last)

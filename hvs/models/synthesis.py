@@ -36,6 +36,9 @@ class ModelSettings:
         encoder_depth: of the encoder's ResNet: 18, 34 or 50.
         resize: how a camera shrinks from the target to the rendering resolution; the released checkpoints of the
             original need "original".
+
+    Raises:
+        ValueError: a setting is not what it may be.
     """
 
     skeleton: str = "panoptic"
@@ -103,6 +106,9 @@ class HumanViewSynthesis(nn.Module):
 
     Every mode of inference composes three calls: novel view (pose and image of A, camera B), virtual view (a camera
     that never was), motion transfer (pose of A, appearance of C).
+
+    Args:
+        settings: all that fixes its shape; the paper's for Panoptic at 256×256 by default. The weights are random.
     """
 
     def __init__(self, settings: ModelSettings | None = None) -> None:
@@ -135,6 +141,8 @@ class HumanViewSynthesis(nn.Module):
 
     def encode(self, image: Tensor) -> Tensor:
         """Appearance of the person in images [B, 3, h, w] in 0..1: one vector per limb, [B, N, C].
+
+        Both sides of the images are ``settings.input_resolution``.
 
         Raises:
             ValueError: a shape is wrong.

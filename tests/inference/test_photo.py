@@ -246,7 +246,7 @@ def test_the_command_makes_a_video_and_a_sheet(command, picture, tmp_path, panel
         assert video.get_meta_data()["fps"] == 12
     assert len(frames) == 5 and all(size % 2 == 0 for size in frames[0].shape[:2])
     assert any(np.abs(frames[0].astype(int) - frame).mean() > 0.5 for frame in frames[1:])
-    assert (tmp_path / "out" / "photo.sheet.png").exists()
+    assert (tmp_path / "out" / "photo.png").exists()
 
 
 BAD_KEYPOINTS = {

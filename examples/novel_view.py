@@ -1,0 +1,45 @@
+"""See a person of a capture as another of its cameras does, with a trained model.
+
+python examples/novel_view.py runs/sample/model.safetensors [view.png]
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+import hvs
+from hvs.checkpoint import read_extra
+from hvs.data import PairDataset, collate
+from hvs.pictures import latent_to_rgb, mosaic
+
+
+def main() -> None:
+    checkpoint = Path(sys.argv[1])
+    out = Path(sys.argv[2] if len(sys.argv) > 2 else "view.png")
+    model = hvs.load(checkpoint)
+    settings = model.settings
+
+    # Test frames of who was never trained on, as one camera and another see them.
+    sizes = settings.input_resolution, settings.target_resolution
+    pairs = PairDataset(read_extra(checkpoint)["root"], "test", "unknown", *sizes, settings.resize, same_view=False)
+    pair = collate([pairs[len(pairs) // 2]])
+    print(f"pair     {pair['name'][0]}")
+
+    with torch.inference_mode():
+        # The lifted pose is relative to its root joint, in the first camera's frame; where the root is, is known.
+        root = pair["camera_a"].to_camera(pair["points"])[:, model.skeleton.root, None]
+        pose = root + model.lift(pair["keypoints_a"], pair["confidence_a"], pair["resolution_a"])  # [1, J, 3]
+        appearance = model.encode(pair["image_a"])  # [1, N, C]
+        # Any other hvs.Camera will do as well.
+        camera = pair["camera_b"]
+        latent, image = model.render(camera.to_camera(pair["camera_a"].to_world(pose)), appearance, camera)
+    print(f"error    {(image.clamp(0, 1) - pair['image_b']).abs().mean():.3f} of 1, mean over the picture")
+
+    row = [pair["image_a"][0], latent_to_rgb(latent)[0], image[0], pair["image_b"][0]]
+    mosaic([row], ["input", "latent", "output", "truth"]).save(out)
+    print(f"picture  {out}")
+
+
+if __name__ == "__main__":
+    main()

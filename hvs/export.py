@@ -1,0 +1,243 @@
+"""A pose and a model for other programs: a .ply of Gaussians that viewers open, and programs of ``torch.export``.
+
+python -m hvs.export model.safetensors deployed    write lift.pt2, encode.pt2 and render.pt2 into a folder
+"""
+
+import math
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .geometry import Camera
+from .models import HumanViewSynthesis
+from .runtime import make_folder, run_command, write_atomically
+
+# The constant spherical harmonic, 1 / (2 √π): the files hold (colour - 0.5) / HARMONIC.
+HARMONIC = 0.28209479177387814
+# An opacity is stored by its logit, which is infinite for 0 and 1.
+OPACITY_MARGIN = 1e-6
+# How far ρρᵀ may be from the identity, in its worst component.
+ORTHONORMAL = 1e-3
+PROPERTIES = ("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity")
+PROPERTIES += ("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3")
+# About the median over limbs; python -m bench.accuracy measures it.
+CONTRAST = 500.0
+# Of a lens in render.pt2; a camera that has fewer is padded with zeros.
+COEFFICIENTS = 12
+
+
+def save_ply(
+    path: str | Path, means: Tensor, rotations: Tensor, scales: Tensor, colours: Tensor, opacity: float | Tensor = 1.0
+) -> None:
+    """Write Gaussians as a .ply of 3D Gaussian splatting; the file is complete or not there at all.
+
+    The properties are those of Kerbl et al. 2023 without view dependence, which the common viewers read: x y z, normals
+    (zero), ``f_dc_0..2``, ``opacity`` (its logit), ``scale_0..2`` (logarithms), ``rot_0..3`` (a quaternion, w first),
+    all float32, binary, little endian.
+
+    The scales are written as they are given. A viewer draws ``exp(-D/2)``, where D is the squared Mahalanobis distance,
+    and :func:`hvs.rasterize` weighs ``exp(-D/alpha)``: give :func:`visible_scales` for what the rasteriser shows. What
+    is else different stays so: a viewer composites by depth, the rasteriser takes the mean by weight.
+
+    Args:
+        path: ends in .ply by custom.
+        means: centres in metres, [N, 3]; viewers take y for down, as a camera's frame has it.
+        rotations: whose columns are the Gaussians' axes, orthonormal, [N, 3, 3].
+        scales: standard deviations along those axes in metres, positive, [N, 3].
+        colours: RGB in 0..1, [N, 3]; :func:`feature_colours` makes some of features of any length.
+        opacity: of the centres, 0..1, a number or [N].
+
+    Raises:
+        ValueError: an argument has the wrong shape or values.
+        OSError: the file cannot be written; one that was there before still is.
+    """
+    path = Path(path)
+    opacity = torch.as_tensor(opacity)
+    count = _check_gaussians(means, rotations, scales, colours, opacity)
+    means, rotations, scales, colours, opacity = (
+        value.detach().to("cpu", torch.float64) for value in (means, rotations, scales, colours, opacity)
+    )
+    values = (
+        means,
+        torch.zeros_like(means),
+        (colours - 0.5) / HARMONIC,
+        opacity.logit(OPACITY_MARGIN).expand(count)[:, None],
+        scales.log(),
+        _quaternions(rotations),
+    )
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
+    header += [*(f"property float {name}" for name in PROPERTIES), "end_header", ""]
+    content = "\n".join(header).encode() + torch.cat(values, -1).numpy().astype("<f4").tobytes()
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def visible_scales(scales: Tensor, alpha: float = 0.025, contrast: float = CONTRAST) -> Tensor:
+    """Scales with which a viewer shows Gaussians as wide as the rasteriser does, [..., 3] in metres.
+
+    The rasteriser's ``exp(-D/alpha)`` is a viewer's ``exp(-D/2)`` of scales ``√(alpha/2)`` times as large. But weights
+    are normalised: a limb fills half of a pixel out to where its weight has fallen to the background's, at
+    ``D = alpha ln(contrast)``. There a viewer's opacity is a half with ``scales · √(alpha ln(contrast) / (2 ln 2))``,
+    0.33 times the given ones for the paper's alpha. A contrast of 2 gives the density itself.
+
+    Args:
+        scales: as :func:`hvs.limb_gaussians` gives them, [..., 3].
+        alpha: as :func:`hvs.rasterize` takes it; a model's is ``model.settings.alpha``.
+        contrast: how many times the background's the weight of a limb is in its middle, more than 1.
+
+    Raises:
+        ValueError: the contrast is not more than 1.
+    """
+    if not contrast > 1:
+        raise ValueError(f"contrast: got {contrast}, wanted more than 1")
+    return scales * math.sqrt(alpha * math.log(contrast) / (2 * math.log(2)))
+
+
+def feature_colours(features: Tensor) -> Tensor:
+    """The three principal components of features [N, C] as colours in 0..1, [N, 3]."""
+    from .pictures import latent_to_rgb
+
+    return latent_to_rgb(features.mT[None, ..., None])[0, ..., 0].mT
+
+
+def export_model(model: HumanViewSynthesis, folder: str | Path) -> dict[str, Path]:
+    """Write a model as three programs of :func:`torch.export.export`, for any batch size.
+
+    ``torch.export.load(file).module()`` is a function again, without this package's classes:
+
+        lift.pt2    keypoints [B, J, 2], confidence [B, J] bool, resolution [B, 2] -> points [B, J, 3]
+        encode.pt2  image [B, 3, h, w] -> appearance [B, N, C]
+        render.pt2  points [B, J, 3], appearance [B, N, C], K [B, 3, 3], distortion [B, 12]
+                    -> latent [B, C, h, w], image [B, 3, H, W]
+
+    They take float32 on the CPU and mean what :class:`hvs.HumanViewSynthesis` says of its methods. K and distortion are
+    those of a camera of the picture at its full size, ``model.settings.target_resolution``; distortion is padded with
+    zeros to twelve coefficients.
+
+    The first two need torch alone. In the third the rasteriser's PyTorch backend is an operator of this package, with
+    lists whose length depends on the picture, so ``import hvs`` comes before the file is loaded. The operator is
+    written in Python: what runs without Python (AOTInductor, ExecuTorch) can take the first two programs only.
+
+    Args:
+        model: on any device and in any mode, and left as it is; it is exported in evaluation mode.
+        folder: made if needed.
+
+    Returns:
+        The files by the names of their programs. Each is complete or not there at all.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    folder = make_folder(Path(folder))
+    model = deepcopy(model).cpu().eval().requires_grad_(False)
+    settings, skeleton = model.settings, model.skeleton
+    # Two of each, as a size of one would be taken for a constant.
+    points = torch.zeros(2, len(skeleton.joints), 3)
+    appearance = torch.zeros(2, len(skeleton.edges), settings.appearance_features)
+    image = torch.zeros(2, 3, settings.input_resolution, settings.input_resolution)
+    camera = torch.eye(3).expand(2, 3, 3), torch.zeros(2, COEFFICIENTS)
+    programs = {
+        "lift": _export(model.lifter, points[..., :2], points[..., 2] > 0, torch.ones(2, 2)),
+        "encode": _export(model.encoder, image),
+        "render": _export(_Render(model), points, appearance, *camera),
+    }
+    files = {name: folder / f"{name}.pt2" for name in programs}
+    for name, program in programs.items():
+        write_atomically(files[name], lambda temporary, program=program: torch.export.save(program, temporary))
+    return files
+
+
+class _Render(nn.Module):
+    """:meth:`HumanViewSynthesis.render` of tensors alone."""
+
+    def __init__(self, model: HumanViewSynthesis) -> None:
+        super().__init__()
+        # A program keeps all weights of its module, those that it does not use as well.
+        model.lifter = model.encoder = None
+        self.model = model
+
+    def forward(self, points: Tensor, appearance: Tensor, K: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:
+        side = self.model.settings.target_resolution
+        camera = Camera(K, torch.eye(3), torch.zeros(3), distortion, side, side)
+        return self.model.render(points, appearance, camera)
+
+
+def _export(module: nn.Module, *inputs: Tensor) -> torch.export.ExportedProgram:
+    batch = torch.export.Dim("batch", min=1)
+    shapes = tuple({0: batch} for _ in inputs)
+    # Strict, as else the rasteriser does not know that it must not look at values.
+    program = torch.export.export(module, tuple(v.contiguous() for v in inputs), dynamic_shapes=shapes, strict=True)
+    for name, value in program.constants.items():
+        # Columns of the skeleton's tables; what is stored is to have memory of its own.
+        program.constants[name] = value.clone() if isinstance(value, Tensor) else value
+    return program
+
+
+def _quaternions(rotations: Tensor) -> Tensor:
+    """Unit quaternions [N, 4], real part first and not negative, of orthonormal matrices [N, 3, 3].
+
+    A mirrored frame spans the same Gaussian as the one with its last axis turned round.
+    """
+    mirrored = F.pad(torch.linalg.det(rotations).sign()[:, None], (2, 0), value=1.0)
+    rows = (rotations * mirrored[:, None]).unbind(-2)
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in rows)
+    # 4 q qᵀ, whose row with the largest diagonal is never near zero.
+    products = (
+        (1 + xx + yy + zz, zy - yz, xz - zx, yx - xy),
+        (zy - yz, 1 + xx - yy - zz, xy + yx, xz + zx),
+        (xz - zx, xy + yx, 1 - xx + yy - zz, yz + zy),
+        (yx - xy, xz + zx, yz + zy, 1 - xx - yy + zz),
+    )
+    products = torch.stack([torch.stack(row, -1) for row in products], -2)  # [N, 4, 4]
+    largest = products.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    q = F.normalize(products[torch.arange(len(products)), largest], dim=-1)
+    return torch.where(q[:, :1] < 0, -q, q)
+
+
+def _check_gaussians(means: Tensor, rotations: Tensor, scales: Tensor, colours: Tensor, opacity: Tensor) -> int:
+    count = len(means) if means.ndim else 0
+    shapes = dict(means=(count, 3), rotations=(count, 3, 3), scales=(count, 3), colours=(count, 3))
+    values = dict(means=means, rotations=rotations, scales=scales, colours=colours)
+    for name, shape in shapes.items():
+        if values[name].shape != shape or not count:
+            wanted = ", ".join(map(str, shape[1:]))
+            raise ValueError(f"{name}: got shape {tuple(values[name].shape)}, wanted [{count or 'N'}, {wanted}]")
+    if opacity.shape not in ((), (count,)):
+        raise ValueError(f"opacity: got shape {tuple(opacity.shape)}, wanted a number or [{count}]")
+    for name, value in (values | dict(opacity=opacity)).items():
+        if not value.isfinite().all():
+            raise ValueError(f"{name}: is not finite everywhere")
+    for name, value in (("colours", colours), ("opacity", opacity)):
+        if value.min() < 0 or value.max() > 1:
+            raise ValueError(f"{name}: got {value.min():g} to {value.max():g}, wanted 0 to 1")
+    if scales.min() <= 0:
+        raise ValueError(f"scales: got {scales.min():g}, wanted all positive")
+    off = (rotations @ rotations.mT - torch.eye(3).to(rotations)).abs().max()
+    if off > ORTHONORMAL:
+        raise ValueError(f"rotations: are not orthonormal, off by {off:g}")
+    return count
+
+
+def main() -> None:
+    import tyro
+    from tyro.conf import Positional
+
+    from .checkpoint import load
+
+    def export(checkpoint: Positional[Path], folder: Positional[Path]) -> None:
+        """Write a model as programs of torch.export: lift.pt2, encode.pt2 and render.pt2.
+
+        Args:
+            checkpoint: of this project or of the original.
+            folder: made if needed.
+        """
+        for name, file in export_model(load(checkpoint), folder).items():
+            print(f"{name:8s}{file}")
+
+    run_command(lambda: tyro.cli(export, prog="python -m hvs.export"))
+
+
+if __name__ == "__main__":
+    main()

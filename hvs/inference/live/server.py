@@ -1,0 +1,91 @@
+"""What browsers connect to."""
+
+import contextlib
+import errno
+import io
+import math
+import socket
+from collections.abc import Iterator
+
+import torch
+import viser
+from torch import Tensor
+
+from hvs.geometry import Camera
+from hvs.runtime import UserError
+
+from .cast import Cast, Pose
+from .page import Page
+from .wanted import Wanted
+
+# Ports that are tried before giving up.
+PORTS = 20
+# Of a browser's camera at first: angles in radians, and the space around the person as a part of their size.
+ELEVATION, FOV = math.radians(12), math.radians(50)
+SPACE = 1.5
+
+
+@contextlib.contextmanager
+def serve(host: str, port: int, cast: Cast, wanted: Wanted[Page]) -> Iterator[str]:
+    """A server whose pages ask to be drawn; gives its address."""
+    pages: dict[int, Page] = {}
+    # What the server prints of itself is in other words than ours.
+    with contextlib.redirect_stdout(io.StringIO()):
+        server = viser.ViserServer(host, port, label="hvs", verbose=False)
+    # Whoever sees a page could make it public for the whole world, by way of somebody else's server.
+    server.request_share_url = lambda verbose=True: None
+    server.gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=True)
+    pose, footage = cast.first, cast.footage
+    server.scene.set_up_direction(tuple(footage.up.tolist()))
+    server.initial_camera.position = start(pose, cast.cameras[footage.view], footage.up).numpy()
+    server.initial_camera.look_at = pose.centre.numpy()
+    server.initial_camera.fov = FOV
+
+    @server.on_client_connect
+    def _(client: viser.ClientHandle) -> None:
+        pages[client.client_id] = Page(client, cast, wanted.put)
+
+    @server.on_client_disconnect
+    def _(client: viser.ClientHandle) -> None:
+        if page := pages.pop(client.client_id, None):
+            page.close()
+            wanted.drop(page)
+
+    try:
+        shown = f"[{host}]" if ":" in host else host
+        yield f"http://{shown}:{server.get_port()}"
+    finally:
+        with contextlib.redirect_stdout(io.StringIO()):
+            server.stop()
+
+
+def free_port(host: str, port: int) -> int:
+    """The port, or the next one that is free.
+
+    Raises:
+        UserError: none is, or there is no such address to listen on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    last = min(port + PORTS, 2**16) - 1
+    for candidate in range(port, last + 1):
+        try:
+            with socket.create_server((host, candidate), family=family) as found:
+                return found.getsockname()[1]
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise UserError(f"host, port: cannot listen on {host}, port {candidate} ({error.strerror})") from error
+    raise UserError(f"port: {port} to {last} are all in use on {host}")
+
+
+def start(pose: Pose, source: Camera, up: Tensor) -> Tensor:
+    """Where a browser's camera is at first, in the world, [3]: a third of a turn from the input's, which is in sight.
+
+    Args:
+        pose: the person's.
+        source: the input's camera.
+        up: the world's direction that is up, [3].
+    """
+    distance = SPACE * pose.radius / math.sin(FOV / 2)
+    toward = source.to_world(torch.zeros(1, 3))[0] - pose.centre
+    ring = Camera.orbit(pose.centre, up, distance, 3, torch.eye(3), 1, 1, ELEVATION, toward)
+    return ring[1].to_world(torch.zeros(1, 3))[0]

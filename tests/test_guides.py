@@ -1,0 +1,108 @@
+"""The commands of the README and of the guides are run as they stand, or at least understood as they stand."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import infer
+import train
+from hvs import HumanViewSynthesis
+from hvs.checkpoint import save_model
+from hvs.config import PRESETS
+from tests.captures import Capture
+
+ROOT = Path(__file__).parents[1]
+GUIDES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PROGRAMS = r"(?:python|torchrun|pytest|tensorboard|pip) "
+# Commands that are not train.py's or infer.py's, by how they begin, and what runs them.
+RUN_BY = {
+    "python -m hvs.data.sample": "tests/data/sample/test___main__.py",
+    "python -m hvs.data": "tests/data/test___main__.py",
+    "python -m hvs.checkpoint": "tests/test_checkpoint_commands.py",
+    "python -m bench.train_step": "tests/bench/test_train_step.py",
+    "python -m bench.inference": "tests/bench/test_inference.py",
+    "python -m bench.accuracy": "tests/bench/test_accuracy.py",
+    "python -m bench.kept": "tests/bench/test_kept.py",
+    "python -m bench": "tests/bench/test_main.py",
+    "python bench/resources.py": "tests/bench/test_resources.py",
+    "python examples/": "tests/test_examples.py",
+    "python docs/make_reference.py": "tests/test_reference.py",
+    "pip install": ".ci/run",
+}
+# Modes that do not end by themselves, or take more than one process.
+ELSEWHERE = {"viewer": "tests/inference/test_viewer.py", "torchrun": "tests/inference/test_scoring.py"}
+
+
+def commands_of(guide: Path) -> list[str]:
+    """Those of code blocks and of code within the text, without comments."""
+    text = guide.read_text()
+    blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += re.findall(rf"^ {{4,}}(?:\w+=\S+ )*({PROGRAMS}.*)$", text, flags=re.MULTILINE)
+    lines += re.findall(rf"`(?:\w+=\S+ )?({PROGRAMS}[^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    single = [part.strip() for line in lines for part in line.partition("#")[0].split(" && ")]
+    return [command for command in single if re.match(PROGRAMS, command)]
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+def test_every_command_is_understood(guide):
+    for command in commands_of(guide):
+        # Placeholders of a sentence.
+        if re.search(r"\.\.\.|\b[A-Z]{4,}\b|--help", command):
+            continue
+        words = shlex.split(command)
+        script = next((i for i, word in enumerate(words) if word in ("train.py", "infer.py")), None)
+        if script is not None:
+            assert words[0] == "python" or words[script - 1] == "--", command
+            parse = train.parse_settings if words[script] == "train.py" else infer.parse_settings
+            parse(words[script + 1 :])
+        elif words[0] == "pytest":
+            assert all((ROOT / word).exists() for word in words[1:] if not word.startswith("-")), command
+        elif words[0] != "tensorboard":
+            runner = next((file for start, file in RUN_BY.items() if command.startswith(start)), None)
+            assert runner and (ROOT / runner).exists(), command
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+def test_links_and_pictures_are_there(guide):
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", guide.read_text())
+    for link in links:
+        assert link.startswith("http") or (guide.parent / link).exists(), link
+
+
+def test_the_commands_of_the_guide_to_inference_work(tmp_path, monkeypatch, capsys):
+    guide = ROOT / "docs/inference.md"
+    (cameras,) = re.findall(r"```json\n(.*?)```", guide.read_text(), flags=re.DOTALL)
+    capture = Capture(tmp_path / "capture", names=("subject2", "subject6"), views=4, frames=30).write()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hvs.inference.poses.sample_capture", lambda: capture.root)
+    torch.manual_seed(0)
+    Path("runs/sample").mkdir(parents=True)
+    model = HumanViewSynthesis(PRESETS["tiny"].model)
+    save_model("runs/sample/model.safetensors", model, dict(root=str(capture.root)))
+    Path("cameras.json").write_text(cameras)
+    Image.fromarray(capture.image(0, 0).astype("uint8")).save("photo.jpg")
+    Image.fromarray(capture.mask().astype("uint8")).save("mask.png")
+    label = capture.keypoint_label(0, 0)[..., 0]
+    Path("photo.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": label.flatten().tolist()}]}))
+
+    ran = set()
+    for command in commands_of(guide):
+        program, *words = shlex.split(command)
+        if "MODE" in command or program == "torchrun" or words[1] in ELSEWHERE or words[0] != "infer.py":
+            continue
+        settings = infer.parse_settings(words[1:])
+        run = dict(infer.MODES.values())[type(settings)]
+        run(settings)
+        # Everything that is said to have been written is there.
+        written = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines() if "runs/" in line]
+        files = [text for text in written if text.startswith("runs/")]
+        assert files and all(Path(file).exists() for file in files), command
+        ran.add(words[1])
+    assert ran | {"viewer"} == set(infer.MODES)
+    assert all((ROOT / file).exists() for file in ELSEWHERE.values())
