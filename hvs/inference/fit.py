@@ -30,7 +30,7 @@ from .shapes import Backend, check_range, choose_device, visible
 
 # Views that one step looks at, and learning rates.
 VIEWS_PER_STEP = 3
-RATES = dict(means=3e-3, quaternions=1e-2, log_scales=1e-2, logits=4e-2, tints=2e-2, turns=1e-3, moves=2e-3)
+RATES = dict(means=3e-3, quaternions=1e-2, log_scales=1e-2, logits=4e-2, tints=2e-2, turns=5e-4, moves=3e-4)
 # Random places that the Gaussians' first ones are picked from, and the space around the joints, in metres.
 PLACES, AROUND = 200_000, 0.15
 # The most that is drawn without minutes turning to hours, and views of the mosaic.
@@ -51,7 +51,7 @@ class Fit:
     """Camera that is not fitted to but predicted. The one in the middle of the list by default."""
     count: int = 400
     """Of Gaussians."""
-    steps: int = 500
+    steps: int = 400
     """Of Adam, which looks at three views a step."""
     size: int = 128
     """Side of the images, in pixels."""

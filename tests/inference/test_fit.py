@@ -8,6 +8,7 @@ import tyro
 from PIL import Image
 
 from hvs.geometry import Camera, rotation_about_axis
+from hvs.geometry.rotations import rotate
 from hvs.inference.cloud import Cloud, Corrections
 from hvs.inference.fit import Fit, Shots, fit, load_shots, look_up, optimise, start
 from hvs.inference.poses import open_capture
@@ -76,15 +77,15 @@ def test_perturbed_cameras_are_found_again():
     true = ring()
     shots = shoot(toy(), true)
     turned = torch.tensor([0.0, 0.02, -0.02, 0.015, -0.015, 0.02])  # the first one holds the world
-    R = rotation_about_axis(torch.tensor([0.0, 0.6, 0.8]), turned) @ true.R
-    t = true.t + 0.03 * turned.sign()[:, None] * torch.tensor([1.0, -0.5, 0.5])
-    wrong = replace(shots, cameras=replace(true, R=R, t=t))
+    turns = rotation_about_axis(torch.tensor([0.0, 0.6, 0.8]), turned)
+    t = rotate(turns, true.t[:, None])[:, 0] + 0.01 * turned.sign()[:, None] * torch.tensor([1.0, -0.5, 0.5])
+    wrong = replace(shots, cameras=replace(true, R=turns @ true.R, t=t))
     cloud, corrections, losses = perturb(toy(), 0.03), Corrections(wrong.cameras), []
     torch.manual_seed(0)
     optimise(cloud, wrong, 250, corrections, watch=lambda step, loss: losses.append(loss.item()))
     before, after = camera_error(wrong.cameras, true), camera_error(corrections.corrected(wrong.cameras), true)
-    assert after[0] < before[0] / 4 and after[1] < before[1] / 4
-    assert np.mean(losses[-5:]) < np.mean(losses[:5]) / 20
+    assert after[0] < before[0] / 5 and after[1] < before[1] / 2.5
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) / 50
     torch.testing.assert_close(corrections.corrected(wrong.cameras).t[0], true.t[0])
 
 
