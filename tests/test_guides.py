@@ -23,6 +23,7 @@ PROGRAMS = r"(?:python|torchrun|pytest|tensorboard|pip) "
 RUN_BY = {
     "python -m hvs.data.sample": "tests/data/sample/test___main__.py",
     "python -m hvs.data": "tests/data/test___main__.py",
+    "python -m hvs.export": "tests/test_export.py",
     "python -m hvs.checkpoint": "tests/test_checkpoint_commands.py",
     "python -m bench.train_step": "tests/bench/test_train_step.py",
     "python -m bench.inference": "tests/bench/test_inference.py",

@@ -36,7 +36,7 @@ def recolour(batch: dict[str, Any], maps: Tensor, background: tuple[int, int, in
         maps: of the RGB of each pair, [B, 3, 3].
         background: the colour behind the people, 0..255.
     """
-    maps = maps.to(batch["image_a"].device, non_blocking=True)
+    maps = maps.to(batch["image_a"], non_blocking=True)
     behind = maps.new_tensor(background)[:, None, None] / 255
     for side in ("a", "b"):
         coloured = torch.einsum("bij,bjhw->bihw", maps, batch[f"image_{side}"]).clamp(0, 1)

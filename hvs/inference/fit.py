@@ -18,6 +18,7 @@ from tqdm import tqdm
 from hvs.data import Sequence
 from hvs.data.datasets import load_view
 from hvs.data.layouts import IMAGES, MASKS
+from hvs.export import save_ply, visible_scales
 from hvs.geometry import Camera
 from hvs.metrics import psnr_foreground
 from hvs.pictures import error_to_rgb, mosaic
@@ -64,7 +65,7 @@ class Fit:
     device: str = "auto"
     """"cpu", "cuda", ...; "auto" takes the GPU if there is one."""
     out: Path = Path("runs/fit")
-    """Folder of fit.png and fit.npz."""
+    """Folder of fit.png, fit.npz, and fit.ply for viewers of Gaussian splatting."""
 
     def __post_init__(self) -> None:
         check_range("count", self.count, MOST_GAUSSIANS)
@@ -112,6 +113,8 @@ def fit(settings: Fit) -> None:
     write_atomically(folder / "fit.png", lambda path: sheet.save(path, "PNG"))
     arrays = as_arrays(cloud, shots)
     write_atomically(folder / "fit.npz", lambda path: np.savez(path, **arrays))
+    axes = cloud.rotations.detach(), visible_scales(cloud.scales.detach(), ALPHA)
+    save_ply(folder / "fit.ply", cloud.means.detach(), *axes, cloud.logits.detach().sigmoid())
     print(f"images   {sequence.folder}, frame {frame}, views {', '.join(shots.names)}")
     print("PSNR in the person's box     fit    plain background")
     print(f"{len(seen):3d} views fitted to     {scores[seen].mean():8.2f} dB {baseline[seen].mean():11.2f} dB")
@@ -120,7 +123,9 @@ def fit(settings: Fit) -> None:
         turned, moved = corrections.turns.detach().norm(dim=1), corrections.moves.detach().norm(dim=1)
         degrees, millimetres = turned.rad2deg().max().item(), 1000 * moved.max().item()
         print(f"cameras turned by up to {degrees:.2f} degrees, moved by up to {millimetres:.1f} mm")
-    print(f"pictures {folder / 'fit.png'}\ngaussians {folder / 'fit.npz'}")
+    print(f"picture  {folder / 'fit.png'}")
+    print(f"arrays   {folder / 'fit.npz'}")
+    print(f"viewers  {folder / 'fit.ply'}")
 
 
 def picture(cloud: Cloud, shots: Shots, backend: str = "auto") -> Tensor:

@@ -118,7 +118,7 @@ def test_a_fit_of_a_capture_leaves_a_picture_and_the_gaussians(command, tmp_path
     arguments = ("--count", "30", "--steps", "25", "--size", "32", "--frame", "2", "--out", "new/fit")
     code, printed = command(*arguments)
     assert code == 0 and "held-out view 01" in printed and "2 views fitted to" in printed and "frame 2" in printed
-    assert sorted(path.name for path in (tmp_path / "new/fit").iterdir()) == ["fit.npz", "fit.png"]
+    assert sorted(path.name for path in (tmp_path / "new/fit").iterdir()) == ["fit.npz", "fit.ply", "fit.png"]
     with Image.open(tmp_path / "new/fit/fit.png") as sheet:
         assert sheet.width == 3 * 96 + 2 * 4 and sheet.height > 3 * 96
     found = np.load(tmp_path / "new/fit/fit.npz")
