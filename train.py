@@ -192,7 +192,7 @@ class Trainer:
                 for last, maps in zip(draws.last_of_passes, colours.chunk(draws.passes), strict=True):
                     batch = to_device(next(batches), self.device)
                     if settings.recolour:
-                        recolour(batch, distribute.share(maps), model.skeleton.background)
+                        recolour(batch, distribute.share(maps), model.skeleton)
                     with distribute.accumulating(objective, last):
                         with autocast(self.device, self.precision):
                             losses, found = objective(batch)

@@ -117,8 +117,8 @@ class SynthesisSettings:
     cosine: bool = False
     """Lower the learning rates to 5 % along a cosine, instead of keeping them."""
     recolour: float = 0.0
-    """Part of every batch whose people are in colours that they never wore, the same in both images: a few people then
-    teach how colours are handed on."""
+    """Part of every batch whose people wear colours that they never wore, the same in both images, another for legs,
+    head and the rest: a few people then teach how colours are handed on."""
     average: float | None = None
     """Decay of a running average of the weights, which is then what is evaluated and saved; 0 has none. By default
     0.999 against a discriminator, and none otherwise."""

@@ -1,52 +1,106 @@
-"""People in colours that they never wore, so that a few people teach how colours are handed on."""
+"""People in clothes of colours that they never wore, so that a few people teach how colours are handed on."""
 
 import math
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from hvs.geometry import Camera, Skeleton
 
 from .sampling import step_generator
 
+# Parts that have a colour of their own, and words in the names of the joints of all but the last.
+LEGS, HEAD, UPPER = range(3)
+WORDS = {LEGS: ("hip", "knee", "ankle", "foot", "toe"), HEAD: ("nose", "eye", "ear", "head", "neck", "jaw")}
 # Brightness is multiplied by two to a power between minus and plus this.
 BRIGHTNESS = 0.7
 # Numbers of their own, not those that the items of a step are drawn by.
 OWN_SEED = 7919
+# Side of the grid on which it is told which pixels are of which part.
+GRID = 64
 
 
 def draw_colours(count: int, part: float, seed: int, step: int) -> Tensor:
-    """Maps of RGB for the pairs of a step, [count, 3, 3]: another hue and brightness for some, none for the others.
+    """Maps of RGB for the pairs of a step and each part of the body, [count, 3, 3, 3]: another hue and brightness.
 
     Args:
         count: of pairs.
-        part: of them that change, in 0..1.
+        part: of them that change, in 0..1; the others' maps change nothing.
         seed, step: that all depends on.
     """
     generator = step_generator(seed + OWN_SEED, step)
-    chosen, angle, power = torch.rand(3, count, generator=generator)
-    brightness = torch.exp2(BRIGHTNESS * (2 * power - 1))[:, None, None]
-    return torch.where(chosen[:, None, None] < part, brightness * _turn_hue(2 * math.pi * angle), torch.eye(3))
+    chosen = torch.rand(count, generator=generator) < part
+    angle, power = torch.rand(2, count, len((LEGS, HEAD, UPPER)), generator=generator)
+    brightness = torch.exp2(BRIGHTNESS * (2 * power - 1))[..., None, None]
+    return torch.where(chosen[:, None, None, None], brightness * turn_hue(2 * math.pi * angle), torch.eye(3))
 
 
-def recolour(batch: dict[str, Any], maps: Tensor, background: tuple[int, int, int]) -> None:
+def recolour(batch: dict[str, Any], maps: Tensor, skeleton: Skeleton) -> None:
     """Give each pair's person other colours, the same in both images; what is behind them stays.
 
     Args:
         batch: as :func:`hvs.data.collate` makes it, on any device; its images are replaced.
-        maps: of the RGB of each pair, [B, 3, 3].
-        background: the colour behind the people, 0..255.
+        maps: of the RGB of each pair's parts, [B, 3, 3, 3].
+        skeleton: of its points.
     """
     maps = maps.to(batch["image_a"], non_blocking=True)
-    behind = maps.new_tensor(background)[:, None, None] / 255
+    behind = maps.new_tensor(skeleton.background)[:, None, None] / 255
     for side in ("a", "b"):
-        coloured = torch.einsum("bij,bjhw->bihw", maps, batch[f"image_{side}"]).clamp(0, 1)
-        batch[f"image_{side}"] = torch.lerp(behind, coloured, batch[f"mask_{side}"])
+        image = batch[f"image_{side}"]
+        parts = which_part(batch["points"], batch["valid"], batch[f"camera_{side}"], skeleton)
+        parts = F.interpolate(parts[:, None].to(image.dtype), image.shape[-2:], mode="nearest-exact")
+        coloured = image
+        for part in (LEGS, HEAD, UPPER):
+            coloured = torch.where(parts == part, torch.einsum("bij,bjhw->bihw", maps[:, part], image), coloured)
+        batch[f"image_{side}"] = torch.lerp(behind, coloured.clamp(0, 1), batch[f"mask_{side}"])
 
 
-def _turn_hue(angle: Tensor) -> Tensor:
-    """Rotations of RGB about the axis of grey, [B, 3, 3], of angles [B]: Rodrigues' formula."""
+def which_part(points: Tensor, valid: Tensor, camera: Camera, skeleton: Skeleton) -> Tensor:
+    """The part of the body that each cell of a picture is nearest to, by its limbs, [B, rows, columns].
+
+    Args:
+        points: joints in the world, [B, J, 3].
+        valid: which of them are known, [B, J].
+        camera: of the pictures, with the batch axis [B].
+    """
+    rows, columns = min(GRID, camera.height), min(GRID, camera.width)
+    first, last = skeleton.parts["body"]
+    edges = [edge for edge in skeleton.edges if first <= max(edge) < last]
+    starts, ends = torch.tensor(edges, device=points.device).T
+    owners = torch.tensor([_part_of(edge, skeleton) for edge in edges], device=points.device)
+    pixels = camera.project(points)
+    start, along = pixels[:, starts, None], (pixels[:, ends] - pixels[:, starts])[:, :, None]  # [B, E, 1, 2]
+    y, x = torch.meshgrid(
+        (torch.arange(rows, device=points.device) + 0.5) * (camera.height / rows) - 0.5,
+        (torch.arange(columns, device=points.device) + 0.5) * (camera.width / columns) - 0.5,
+        indexing="ij",
+    )
+    cells = torch.stack((x, y), -1).reshape(-1, 2).to(pixels)
+    away = cells - start  # [B, E, rows · columns, 2]
+    share = ((away * along).sum(-1, keepdim=True) / along.square().sum(-1, keepdim=True).clamp(min=1e-6)).clamp(0, 1)
+    distance = (away - share * along).square().sum(-1)
+    known = (valid[:, starts] & valid[:, ends])[..., None] & distance.isfinite()
+    nearest = distance.where(known, torch.inf).argmin(1)
+    return owners[nearest].unflatten(1, (rows, columns))
+
+
+def turn_hue(angle: Tensor) -> Tensor:
+    """Rotations of RGB about the axis of grey, [..., 3, 3], of angles [...]: Rodrigues' formula."""
     identity, along = torch.eye(3), torch.full((3, 3), 1 / 3)
     turn = identity.roll(1, 0)
     cross = (turn - turn.mT) / math.sqrt(3)
-    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    cos, sin = angle.cos()[..., None, None], angle.sin()[..., None, None]
     return along + cos * (identity - along) + sin * cross
+
+
+def _part_of(edge: tuple[int, int], skeleton: Skeleton) -> int:
+    named = {part: [_is_of(part, skeleton.joints[joint]) for joint in edge] for part in WORDS}
+    if any(named[HEAD]):
+        return HEAD
+    return LEGS if all(named[LEGS]) else UPPER
+
+
+def _is_of(part: int, joint: str) -> bool:
+    return any(word in joint.lower() for word in WORDS[part])
