@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything of the rasteriser that needs a GPU: tests, memory checks, benches; and the bench of a training step. Needs
-# torch, torchvision, triton, numpy, pytest, pytest-benchmark, hypothesis and matplotlib, nothing else.
+# Everything that needs a GPU: tests and memory checks of the rasteriser, its benches, and those of a training step and of
+# inference. Needs torch, torchvision, triton, numpy, pytest, pytest-benchmark, hypothesis and matplotlib, nothing else.
 #
 #     bench/on_gpu.sh [folder of the results, bench/results by default]
 set -uo pipefail
@@ -20,4 +20,5 @@ fi
 python -m bench --json "$results/$name.json" --plots "$results/$name.png" || status=1
 python -m bench.train_step --json "$results/train_step_$name.json" || status=1
 python -m bench.train_step --save-memory --json "$results/train_step_saving_$name.json" || status=1
+python -m bench.inference --json "$results/inference_$name.json" || status=1
 exit $status

@@ -19,7 +19,7 @@ BRIGHTNESS = 0.7
 # Numbers of their own, not those that the items of a step are drawn by.
 OWN_SEED = 7919
 # Side of the grid on which it is told which pixels are of which part.
-GRID = 64
+GRID = 32
 
 
 def draw_colours(count: int, part: float, seed: int, step: int) -> Tensor:
