@@ -212,7 +212,7 @@ def sample() -> TrainSettings:
         # A few minutes do not train an encoder from nothing. It starts with random features that tell people apart; the
         # faster it learns, the better it knows the few people it sees and the worse anybody else.
         synthesis=SynthesisSettings(
-            steps=1550,
+            steps=1400,
             batch_size=8,
             learning_rate=1e-2,
             encoder_rate=2e-2,
