@@ -165,3 +165,22 @@ def command(monkeypatch, capfd, capture, tmp_path):
         return 0, capfd.readouterr().err
 
     return run
+
+
+@pytest.fixture
+def infer_command(monkeypatch, capsys, tmp_path):
+    """Run infer.py's main in a folder of its own: the exit code, and what it printed, to stderr if it failed."""
+    import infer
+    from hvs.runtime import run_command
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(mode: str, *arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["infer.py", mode, "--device", "cpu", *map(str, arguments)])
+        try:
+            run_command(infer.main)
+        except SystemExit as stop:
+            return stop.code, capsys.readouterr().err
+        return 0, capsys.readouterr().out
+
+    return run

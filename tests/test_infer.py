@@ -1,6 +1,5 @@
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -10,12 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-import infer
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
 from hvs.config import PRESETS
 from hvs.inference.studio import Studio
-from hvs.runtime import run_command
 
 
 @pytest.fixture
@@ -28,18 +25,8 @@ def checkpoint(tmp_path, capture):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["infer.py", arguments[0], "--device", "cpu", *arguments[1:]])
-        try:
-            run_command(infer.main)
-        except SystemExit as stop:
-            return stop.code, capsys.readouterr().err
-        return 0, capsys.readouterr().out
-
-    return run
+def command(infer_command):
+    return infer_command
 
 
 def read_video(path: Path) -> tuple[list[np.ndarray], float]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hvs.geometry import Camera, Skeleton
+from hvs.geometry.limbs import copy_once
 
 from .sampling import step_generator
 
@@ -46,7 +47,7 @@ def recolour(batch: dict[str, Any], maps: Tensor, skeleton: Skeleton) -> None:
         skeleton: of its points.
     """
     maps = maps.to(batch["image_a"], non_blocking=True)
-    behind = maps.new_tensor(skeleton.background)[:, None, None] / 255
+    behind = copy_once(skeleton.background, maps.dtype, maps.device)[:, None, None] / 255
     for side in ("a", "b"):
         image = batch[f"image_{side}"]
         parts = which_part(batch["points"], batch["valid"], batch[f"camera_{side}"], skeleton)
@@ -67,9 +68,9 @@ def which_part(points: Tensor, valid: Tensor, camera: Camera, skeleton: Skeleton
     """
     rows, columns = min(GRID, camera.height), min(GRID, camera.width)
     first, last = skeleton.parts["body"]
-    edges = [edge for edge in skeleton.edges if first <= max(edge) < last]
-    starts, ends = torch.tensor(edges, device=points.device).T
-    owners = torch.tensor([_part_of(edge, skeleton) for edge in edges], device=points.device)
+    edges = tuple(edge for edge in skeleton.edges if first <= max(edge) < last)
+    starts, ends = copy_once(edges, torch.long, points.device).T
+    owners = copy_once(tuple(_part_of(edge, skeleton) for edge in edges), torch.long, points.device)
     pixels = camera.project(points)
     start, along = pixels[:, starts, None], (pixels[:, ends] - pixels[:, starts])[:, :, None]  # [B, E, 1, 2]
     y, x = torch.meshgrid(

@@ -53,15 +53,15 @@ def limb_gaussians(points: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor, 
 
 
 def _edges(skeleton: Skeleton, device: torch.device) -> Tensor:
-    return _copy(skeleton.edges, torch.long, device)
+    return copy_once(skeleton.edges, torch.long, device)
 
 
 def _widths(skeleton: Skeleton, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return _copy(skeleton.widths, dtype, device)
+    return copy_once(skeleton.widths, dtype, device)
 
 
 @cache
-def _copy(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
+def copy_once(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Numbers on a device, once and for all: every copy from the host would wait for a GPU."""
     # Kept for ever, they must not be the inference tensors that a caller's mode would make of them.
     with torch.inference_mode(False):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hvs.geometry import Camera
+from hvs.geometry.limbs import copy_once
 from hvs.pictures import LatentColours
 from hvs.runtime import write_atomically
 from hvs.video import contact_sheet, enlarge, write_animation
@@ -92,7 +93,7 @@ class _Some:
 def _draw(studio: Studio, shot: Shot, appearance: Tensor, full: Camera | None) -> tuple[Tensor, Tensor]:
     latent, image = studio.draw(shot.points, appearance, shot.camera)
     if full:
-        colour = torch.tensor(studio.model.skeleton.background, device=image.device) / 255
+        colour = copy_once(studio.model.skeleton.background, image.dtype, image.device) / 255
         image = place(image, shot.camera, full, colour)
     return latent, image
 

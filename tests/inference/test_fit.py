@@ -1,18 +1,17 @@
-import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-import tyro
 from PIL import Image
 
 from hvs.geometry import Camera, rotation_about_axis
 from hvs.geometry.rotations import rotate
 from hvs.inference.cloud import Cloud, Corrections
-from hvs.inference.fit import Fit, Shots, fit, load_shots, look_up, optimise, start
+from hvs.inference.fit import Shots, load_shots, look_up, optimise, start
 from hvs.inference.poses import open_capture
-from hvs.runtime import UserError, run_command
+from hvs.runtime import UserError
 from tests.inference.toys import GREY, ring, toy
 
 CPU = torch.device("cpu")
@@ -34,18 +33,8 @@ def perturb(cloud: Cloud, by: float) -> Cloud:
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, tmp_path, capture):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["fit", "--device", "cpu", "--root", str(capture.root), *arguments])
-        try:
-            run_command(lambda: fit(tyro.cli(Fit)))
-        except SystemExit as stop:
-            return stop.code, capsys.readouterr().err
-        return 0, capsys.readouterr().out
-
-    return run
+def command(infer_command, capture):
+    return partial(infer_command, "fit", "--root", capture.root)
 
 
 def camera_error(found: Camera, true: Camera) -> tuple[float, float]:

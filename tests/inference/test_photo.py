@@ -1,5 +1,5 @@
 import json
-import sys
+from functools import partial
 
 import imageio.v2 as imageio
 import numpy as np
@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-import infer
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
 from hvs.config import PRESETS
@@ -17,7 +16,7 @@ from hvs.inference.photo import RING_FOCAL, Photo, read_portrait
 from hvs.inference.placing import UP
 from hvs.inference.snapshot import EXIF_FOCAL_35MM, EXIF_TABLE
 from hvs.models import ModelSettings
-from hvs.runtime import UserError, run_command
+from hvs.runtime import UserError
 from tests.inference.figures import FlatLifter, body_25, body_135, figure, whole_body, write
 
 WIDTH, HEIGHT = 320, 240
@@ -221,17 +220,8 @@ def checkpoint(tiny, tmp_path_factory):
 
 
 @pytest.fixture
-def command(checkpoint, model, monkeypatch, capsys):
-    def run(*arguments):
-        given = ["infer.py", "photo", "--device", "cpu", "--checkpoint", str(checkpoint), *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", given)
-        try:
-            run_command(infer.main)
-        except SystemExit as stop:
-            return stop.code, capsys.readouterr().err
-        return 0, capsys.readouterr().out
-
-    return run
+def command(infer_command, checkpoint, model):
+    return partial(infer_command, "photo", "--checkpoint", checkpoint)
 
 
 @pytest.mark.parametrize("panels", [False, True], ids=["plain", "panels"])

@@ -1,17 +1,16 @@
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-import tyro
 from PIL import Image
 
 from hvs.data import find_sequences
 from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
-from hvs.inference.poses import Poses, before, choose_frame, choose_poses, close_up, draw_pose, draw_poses, limb_colours
+from hvs.inference.poses import Poses, before, choose_frame, choose_poses, close_up, draw_pose, limb_colours
 from hvs.inference.shapes import PAPER
 from hvs.pictures import GAP, PART_COLOURS
-from hvs.runtime import UserError, run_command
+from hvs.runtime import UserError
 
 CPU = torch.device("cpu")
 # A person who stands upright in a world with z up, faces -y, and raises the left hand: of Human3.6M's joints.
@@ -25,18 +24,8 @@ STANDING = torch.tensor(
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, tmp_path, capture):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["poses", "--device", "cpu", "--root", str(capture.root), *arguments])
-        try:
-            run_command(lambda: draw_poses(tyro.cli(Poses)))
-        except SystemExit as stop:
-            return stop.code, capsys.readouterr().err
-        return 0, capsys.readouterr().out
-
-    return run
+def command(infer_command, capture):
+    return partial(infer_command, "poses", "--root", capture.root)
 
 
 def test_random_poses_of_all_people(command, tmp_path):

@@ -1,31 +1,20 @@
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-import tyro
 from PIL import Image
 
-from hvs.inference.shapes import PAPER, SHAPES, Shapes, choose_device, contours, draw, draw_shapes, shade_depth
+from hvs.inference.shapes import PAPER, SHAPES, Shapes, choose_device, contours, draw, shade_depth
 from hvs.pictures import GAP, heat
-from hvs.runtime import UserError, run_command
+from hvs.runtime import UserError
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["shapes", "--device", "cpu", *arguments])
-        try:
-            run_command(lambda: draw_shapes(tyro.cli(Shapes)))
-        except SystemExit as stop:
-            return stop.code, capsys.readouterr().err
-        return 0, capsys.readouterr().out
-
-    return run
+def command(infer_command):
+    return partial(infer_command, "shapes")
 
 
 def drawn(what: str, **settings) -> list[torch.Tensor]:

@@ -14,7 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bench.pairs import make_pairs
+from hvs.data.recolouring import draw_colours, recolour
 from hvs.geometry import Camera, limbs
+from hvs.geometry.skeletons import PANOPTIC
 from hvs.kernels import backends
 from hvs.losses import AdaptiveAugmentation
 from hvs.models import Discriminator, HumanViewSynthesis, ModelSettings, synthesis
@@ -61,7 +63,7 @@ def gpu():
         stack.enter_context(patch.object(backends, "_find_obstacle", lambda device: ""))
         yield stack.enter_context(FakeTensorMode())
     # It holds such tensors now.
-    limbs._copy.cache_clear()
+    limbs.copy_once.cache_clear()
 
 
 def test_detector(gpu):
@@ -82,16 +84,31 @@ def test_detector(gpu):
         torch.where(tensor > 0, tensor, 0) + 1
 
 
-def test_forward_passes(batch, gpu):
+def to_gpu(batch, gpu):
     def move(value):
         if isinstance(value, Camera):
             return value._map(move)
         return gpu.from_tensor(value).to("cuda")
 
+    return {name: move(value) for name, value in batch.items()}
+
+
+def test_other_colours(batch, gpu):
+    batch = to_gpu(batch, gpu)
+    batch |= {f"mask_{side}": torch.ones_like(batch[f"image_{side}"][:, :1]) for side in ("a", "b")}
+    maps = draw_colours(2, 0.5, seed=0, step=0)
+    # What is copied once is kept.
+    recolour(batch, maps, PANOPTIC)
+    with NeverWait():
+        recolour(batch, maps, PANOPTIC)
+    assert batch["image_a"].device.type == batch["image_b"].device.type == "cuda"
+
+
+def test_forward_passes(batch, gpu):
     with torch.device("cuda"):
         critic = Critic(Discriminator(), AdaptiveAugmentation())
         objective = SynthesisObjective(HumanViewSynthesis(SETTINGS), True, critic=critic)
-    batch = {name: move(value) for name, value in batch.items()}
+    batch = to_gpu(batch, gpu)
     # What is copied once is kept.
     objective(batch)
     with NeverWait():
