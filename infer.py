@@ -61,10 +61,13 @@ def orbit(settings: Orbit) -> None:
     if not moving:
         footage = footage.spread(1)
     # The cameras stand around all places that the person will be in.
-    batches = list(footage.progress(settings.batch_size, studio.device, "lift"))
-    points = torch.cat([studio.lift(batch) for batch in batches])
-    panels = [inputs(studio, footage, batch) for batch in batches] if settings.panels else []
-    cameras = virtual_cameras(settings, points, batches[len(batches) // 2]["camera_a"][0], footage.up, studio)
+    lifted, sources, panels = [], [], []
+    for batch in footage.progress(settings.batch_size, studio.device, "lift"):
+        lifted.append(studio.lift(batch))
+        sources.append(batch["camera_a"])
+        panels += [inputs(studio, footage, batch)] if settings.panels else []
+    points = torch.cat(lifted)
+    cameras = virtual_cameras(settings, points, sources[len(sources) // 2][0], footage.up, studio)
     if not moving:
         points = points.expand(len(cameras.K), -1, -1)
 
@@ -131,7 +134,7 @@ def inputs(studio: Studio, footage: Footage, batch: dict[str, Any]) -> dict[str,
     full = footage.sequence.camera(footage.view).to(studio.device)
     keypoints = to_crop(batch["keypoints_a"], full, batch["camera_a"])
     pose = with_poses(batch["image_a"], keypoints, batch["confidence_a"], studio.model.skeleton)
-    return {"input": batch["image_a"], "keypoints": pose}
+    return {"input": batch["image_a"].cpu(), "keypoints": pose}
 
 
 def virtual_cameras(settings: Orbit, points: Tensor, source: Camera, up: Tensor, studio: Studio) -> Camera:
