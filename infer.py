@@ -76,7 +76,8 @@ def orbit(settings: Orbit) -> None:
         for i in tqdm(range(0, count, settings.batch_size), "orbit", unit="batch"):
             part = slice(i, min(i + settings.batch_size, count))
             before = panels[i // settings.batch_size if moving else 0] if panels else {}
-            yield Shot(points[part], cameras[part], before)
+            # A path may end in the middle of a batch.
+            yield Shot(points[part], cameras[part], {name: shown[: part.stop - i] for name, shown in before.items()})
 
     written = write_film(studio, film(studio, shots(), appearance, settings.panels), "orbit", settings)
     say(footage, "seen by cameras that never were", written)

@@ -84,6 +84,14 @@ def test_a_path_of_cameras_has_a_frame_for_each(checkpoint, command, tmp_path, m
     assert code == 0 and len(list((checkpoint.parent / "orbit").iterdir())) == (4 if moving else 6)
 
 
+def test_a_path_may_be_shorter_than_the_motion(checkpoint, command, tmp_path):
+    (tmp_path / "path.json").write_text(json.dumps([{"eye": [x, -1, -4]} for x in range(3)]))
+    code, _ = command("orbit", "--path", "path.json", "--format", "png", "--moving", "--panels")
+    assert code == 0
+    inputs = [frame[18 + 48, 48, 2] for frame in read_frames(checkpoint.parent / "orbit")]
+    assert len(inputs) == 3 and inputs[0] < inputs[1] < inputs[2]
+
+
 def test_view_shows_what_the_other_camera_sees(checkpoint, command):
     code, printed = command("view", "--panels", "--format", "png", "--batch-size", "3")
     assert code == 0 and "frames 0 to 7, seen by 01" in printed
