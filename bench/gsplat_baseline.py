@@ -60,4 +60,5 @@ def _quaternions(rotations: Tensor) -> Tensor:
         [m[1, 0] - m[0, 1], m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], m[2, 2] - m[0, 0] - m[1, 1]],
     ]
     matrix = torch.stack([torch.stack(row) for row in rows]).movedim(-1, 0)
-    return torch.linalg.eigh(matrix)[1][..., -1]
+    # cuSOLVER refuses as many at a time.
+    return torch.linalg.eigh(matrix.cpu())[1][..., -1].to(rotations.device)

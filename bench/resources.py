@@ -29,18 +29,19 @@ from triton.compiler import ASTSource
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from hvs.kernels.fused import blend, chain, extents, gradient, launch, lists, search, survey
+from hvs.kernels.fused import blend, chain, extents, gradient, launch, lists, prepare, search, survey
 
 KERNELS = [
+    (prepare, "prepare"),
     (survey, "survey"),
     (search, "search"),
     (extents, "extents"),
     (lists, "list_small"),
     (lists, "pair_large"),
-    (lists, "fill_large"),
     (blend, "blend"),
     (gradient, "background_gradient"),
     (gradient, "gradient"),
+    (gradient, "ray_gradient"),
     (chain, "chain"),
 ]
 

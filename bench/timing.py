@@ -7,6 +7,7 @@ and of the wall clock on a CPU.
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,18 +76,20 @@ def peak_mib(function: Callable[[], object], device: str) -> float:
     return float(np.cumsum(changes).max()) / MIB
 
 
+def own_stream(device: str) -> AbstractContextManager:
+    """On a GPU, a stream that calls can be captured on; what they are captured with must have been made on it too."""
+    on_gpu = torch.device(device).type == "cuda"
+    return torch.cuda.stream(torch.cuda.Stream(device)) if on_gpu else nullcontext()
+
+
 def _prepare_on_gpu(function: Callable[[], object]) -> Callable[[], object]:
     """A replay of the call as a graph; the call itself where it waits for the GPU and cannot be captured."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
-            function()
-    torch.cuda.current_stream().wait_stream(stream)
+    for _ in range(WARM_UP):
+        function()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
             function()
     except RuntimeError:
         torch.cuda.synchronize()

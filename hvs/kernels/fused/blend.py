@@ -3,32 +3,13 @@
 import triton
 import triton.language as tl
 
-from .extents import GAUSSIAN_VALUES, IMAGE_VALUES
-from .geometry import TILE, TINY, load_ray, respond, tile_pixels
+from .extents import IMAGE_VALUES
+from .geometry import TILE, load_ray, respond, tile_pixels
+from .prepare import GAUSSIAN_VALUES, load_gaussian
 
-# Neighbouring tiles go to programs this far apart, and a program looks for those with work among so many at a time.
-SKEW = tl.constexpr(5)
-TURNS = tl.constexpr(32)
-
-
-@triton.jit
-def load_gaussian(gaussians, n, count, mask):
-    """B, row by row, and the mean of Gaussians ``n`` of one image."""
-    at = gaussians + n
-    b00, b01, b02 = tl.load(at, mask, 0.0), tl.load(at + count, mask, 0.0), tl.load(at + 2 * count, mask, 0.0)
-    at += 3 * count
-    b10, b11, b12 = tl.load(at, mask, 0.0), tl.load(at + count, mask, 0.0), tl.load(at + 2 * count, mask, 0.0)
-    at += 3 * count
-    b20, b21, b22 = tl.load(at, mask, 0.0), tl.load(at + count, mask, 0.0), tl.load(at + 2 * count, mask, 0.0)
-    at += 3 * count
-    mx, my, mz = tl.load(at, mask, 0.0), tl.load(at + count, mask, 0.0), tl.load(at + 2 * count, mask, 0.0)
-    return b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz
-
-
-@triton.jit
-def dealt_tiles(program, programs, turn):
-    """The tile that a program has in each turn; neighbours, which meet as many Gaussians, go to different programs."""
-    return turn * programs + (program + turn * SKEW) % programs
+# Keeps sums of weights times features from overflowing, whatever the features are, and weights that count from
+# vanishing; a power of two, so that it rounds nothing.
+WEIGHT_UNIT = tl.constexpr(2.0**-60)
 
 
 @triton.jit
@@ -55,61 +36,57 @@ def blend(
     PIXELS: tl.constexpr,
     GROUP: tl.constexpr,
     CHANNELS: tl.constexpr,
-    DOT: tl.constexpr,
-    PRECISION: tl.constexpr,
+    PAIRED: tl.constexpr,
 ):
-    """Programs that the tiles of an image are dealt to, each for PIXELS pixels of a tile and CHANNELS channels.
+    """One program per tile, PIXELS of its pixels and CHANNELS of its channels, and image.
 
-    Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W], where a tile meets a Gaussian. The dot
-    product takes its factors in the type DOT.
+    Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W].
     """
-    program, programs, b = tl.program_id(0), tl.num_programs(0), tl.program_id(2).to(tl.int64)
+    tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(2).to(tl.int64)
     parts: tl.constexpr = TILE * TILE // PIXELS
     part, channel_block = tl.program_id(1) % parts, tl.program_id(1) // parts
+    here = b * tile_count + tile
+    met = tl.load(counts + here)
     c = channel_block * CHANNELS + tl.arange(0, CHANNELS)
-    tile_count = tl.cdiv(height, TILE) * tl.cdiv(width, TILE)
     size = height * width
-    starts += b * tile_count
-    counts += b * tile_count
-    rays += b * rays_stride
-    features += b * features_stride
+    y, x, inside = tile_pixels(tile, part * PIXELS, height, width, PIXELS)
+    pixel = y * width + x
+    latent += (b * channels + c[:, None]) * size + pixel[None, :]
+    mask = inside[None, :] & (c < channels)[:, None]
+    shown = tl.load(background + b * background_stride + c, c < channels, 0.0).to(tl.float32)
+    behind = tl.load(image_values + b * IMAGE_VALUES)
+    if met == 0:
+        shown *= tl.where(behind < eps, behind / eps, 1.0)
+        tl.store(latent, tl.broadcast_to(shown[:, None], (CHANNELS, PIXELS)), mask)
+        total = tl.zeros((PIXELS,), tl.float32) + behind
+        tl.store(denominator + b * size + pixel, total, inside & (channel_block == 0))
+        return
+
     gaussians += b * GAUSSIAN_VALUES * count
-    weight = tl.load(image_values + b * IMAGE_VALUES)
-    behind = tl.load(background + b * background_stride + c, c < channels, 0.0).to(tl.float32)
-    turns = tl.arange(0, TURNS)
-    for first_turn in range(0, tl.cdiv(tile_count, programs), TURNS):
-        tiles = dealt_tiles(program, programs, first_turn + turns)
-        left = (tl.load(counts + tiles, tiles < tile_count, 0) > 0).to(tl.int32)
-        while tl.max(left) > 0:
-            turn = tl.argmax(left, 0)
-            left = tl.where(turns == turn, 0, left)
-            tile = dealt_tiles(program, programs, first_turn + turn)
-            start, met = tl.load(starts + tile), tl.load(counts + tile)
-            y, x, inside = tile_pixels(tile, part * PIXELS, height, width, PIXELS)
-            rx, ry, rz = load_ray(rays, y, x, width, inside)
-            total = tl.zeros((PIXELS,), tl.float32) + weight
-            mean = tl.zeros((PIXELS, CHANNELS), tl.float32) + behind[None, :]
-            for first in range(0, met, GROUP):
-                i = first + tl.arange(0, GROUP)
-                listed = i < met
-                n = tl.load(members + start + i, listed, 0)
-                b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz = load_gaussian(gaussians, n, count, listed)
-                u0, u1, u2, w, z, q, falloff, e0, e1, e2 = respond(
-                    b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz, rx, ry, rz, alpha
-                )
-                w = tl.where(listed[None, :], w, 0.0)
-                # A running mean: every factor is at most one, so nothing overflows whatever the features are.
-                more = total + tl.sum(w, 1)
-                share = 1 / tl.maximum(more, TINY)
-                # What shows nothing but the background is the background to the last bit.
-                kept = tl.where(more == total, 1.0, total * share)
-                f_at = features + n.to(tl.int64)[:, None] * channels + c[None, :]
-                f = tl.load(f_at, listed[:, None] & (c < channels)[None, :], 0.0).to(DOT)
-                w = (w * share[:, None]).to(DOT)
-                mean = mean * kept[:, None] + tl.dot(w, f, input_precision=PRECISION, out_dtype=tl.float32)
-                total = more
-            mean *= (total / tl.maximum(total, eps))[:, None]
-            pixel = y * width + x
-            at = latent + (b * channels + c[None, :]) * size + pixel[:, None]
-            tl.store(at, mean, inside[:, None] & (c < channels)[None, :])
-            tl.store(denominator + b * size + pixel, total, inside & (channel_block == 0))
+    features += b * features_stride
+    members += tl.load(starts + here) if PAIRED else here * count
+    rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, inside)
+    weights = tl.zeros((PIXELS,), tl.float32)
+    sums = tl.zeros((CHANNELS, PIXELS), tl.float32)
+    i = tl.arange(0, GROUP)
+    following = tl.load(members + i, i < met, 0)
+    for first in range(0, met, GROUP):
+        listed, n = first + i < met, following
+        following = tl.load(members + first + GROUP + i, first + GROUP + i < met, 0)
+        b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, listed)
+        there = listed[:, None] & (c < channels)[None, :]
+        f = tl.load(features + n.to(tl.int64)[:, None] * channels + c[None, :], there, 0.0).to(tl.float32)
+        u0, u1, u2, w, z, q, falloff, e0, e1, e2 = respond(
+            b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha
+        )
+        w = tl.where(listed[:, None], w * WEIGHT_UNIT, 0.0)
+        weights += tl.sum(w, 0)
+        sums += tl.sum(f[:, :, None] * w[:, None, :], 0)
+    weights /= WEIGHT_UNIT
+    total = weights + behind
+    share = 1 / tl.maximum(total, eps)
+    # What shows nothing but the background is the background to the last bit.
+    of_background = tl.where(total < eps, behind * share, 1 - weights * share)
+    sums *= (share / WEIGHT_UNIT)[None, :]
+    tl.store(latent, sums + shown[:, None] * of_background[None, :], mask)
+    tl.store(denominator + b * size + pixel, total, inside & (channel_block == 0))

@@ -7,8 +7,7 @@ a function of the deepest response z alone, and of that one, ``M = dL/dz (x rᵀ
 import triton
 import triton.language as tl
 
-from .blend import load_gaussian
-from .extents import GAUSSIAN_VALUES, IMAGE_VALUES
+from .extents import IMAGE_VALUES
 from .geometry import (
     LARGEST,
     LARGEST_COMPONENT,
@@ -18,12 +17,11 @@ from .geometry import (
     load_ray,
     multiply,
 )
-from .gradient import MOMENTS, PACKED, clamped, unpack
+from .gradient import MOMENTS, clamped
+from .prepare import GAUSSIAN_VALUES, load_gaussian, load_prepared_mean
 
 # Tiles that are summed over at a time, in the same tree in every run.
 TILES = tl.constexpr(64)
-# Rows of a Gaussian that are.
-ROWS = tl.constexpr(8)
 
 
 @triton.jit
@@ -50,10 +48,9 @@ def chain(
     d_background,
     d_rays,
     moments,
-    feature_rows,
+    feature_sums,
     tile_backgrounds,
     tile_weights,
-    ends,
     gaussians,
     image_values,
     farthest,
@@ -65,7 +62,7 @@ def chain(
     rotations_stride,
     scales_stride,
     rays_stride,
-    programs,
+    shares,
     tile_count,
     count,
     channels,
@@ -73,13 +70,9 @@ def chain(
     width,
     BLOCK: tl.constexpr,
     CHANNELS: tl.constexpr,
-    SLOTS: tl.constexpr,
     WITH_RAYS: tl.constexpr,
 ):
-    """One program per block of Gaussians and image, and one more per image for the background.
-
-    The rows of a Gaussian are one of each of the ``programs`` of `gradient`, or with SLOTS, those before its ``ends``.
-    """
+    """One program per block of Gaussians and image, and one more per image for the background."""
     block, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     if block == tl.num_programs(0) - 1:
         for first_channel in range(0, channels, CHANNELS):
@@ -94,28 +87,21 @@ def chain(
 
     n = block * BLOCK + tl.arange(0, BLOCK)
     mask = n < count
-    if SLOTS:
-        last = tl.load(ends + b * count + n, mask, 0)
-        first = tl.load(ends + b * count + n - 1, mask & (b * count + n > 0), 0)
-        last = (last - first).to(tl.int32)
-        stride = 1
-    else:
-        first = b * programs * count + n
-        last = tl.where(mask, programs, 0)
-        stride = count
-    packed = tl.arange(0, PACKED)
-    sums = tl.zeros((BLOCK, PACKED), tl.float32)
-    v2 = tl.zeros((BLOCK,), tl.float32)
-    for start in range(0, tl.max(last), ROWS):
-        i = start + tl.arange(0, ROWS)[:, None]
-        row, there = first[None, :] + i * stride, i < last[None, :]
-        at = moments + row[:, :, None] * MOMENTS + packed[None, None, :]
-        sums += tl.sum(tl.load(at, there[:, :, None] & (packed >= 0)[None, None, :], 0.0), 0)
-        v2 += tl.sum(tl.load(moments + row * MOMENTS + PACKED, there, 0.0), 0)
-    M00, M01, M02, M11, M12, M22, v0, v1 = unpack(sums)
-    b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz = load_gaussian(
-        gaussians + b * GAUSSIAN_VALUES * count, n, count, mask
-    )
+    zero = tl.zeros((BLOCK,), tl.float32)
+    M00, M01, M02, M11, M12, M22, v0, v1, v2 = zero, zero, zero, zero, zero, zero, zero, zero, zero
+    for share in range(0, shares):
+        at = moments + ((b * shares + share) * count + n) * MOMENTS
+        M00 += tl.load(at, mask, 0.0)
+        M01 += tl.load(at + 1, mask, 0.0)
+        M02 += tl.load(at + 2, mask, 0.0)
+        M11 += tl.load(at + 3, mask, 0.0)
+        M12 += tl.load(at + 4, mask, 0.0)
+        M22 += tl.load(at + 5, mask, 0.0)
+        v0 += tl.load(at + 6, mask, 0.0)
+        v1 += tl.load(at + 7, mask, 0.0)
+        v2 += tl.load(at + 8, mask, 0.0)
+    gaussians += b * GAUSSIAN_VALUES * count
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, mask)
 
     place = tl.load(farthest + b)
     deepest = (place >= 0) & (n == place % count) & mask
@@ -128,7 +114,7 @@ def chain(
         y, x = (pixel // width).to(tl.int32), (pixel % width).to(tl.int32)
         rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, x >= 0)
         u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
-        m0, m1, m2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz)
+        mx, my, mz = load_prepared_mean(gaussians, n, count, mask)
         z, q = depth_of(u0, u1, u2, m0, m1, m2)
         d_z = tl.where(deepest, d_weight * tl.load(image_values + b * IMAGE_VALUES + 1) / q, 0.0)
         x0, x1, x2 = mx - z * rx, my - z * ry, mz - z * rz
@@ -184,11 +170,9 @@ def chain(
 
     for first_channel in range(0, channels, CHANNELS):
         c = first_channel + tl.arange(0, CHANNELS)
+        there = mask[:, None] & (c < channels)[None, :]
         total = tl.zeros((BLOCK, CHANNELS), tl.float32)
-        for start in range(0, tl.max(last), ROWS):
-            i = start + tl.arange(0, ROWS)[:, None]
-            row, there = first[None, :] + i * stride, i < last[None, :]
-            rows_at = feature_rows + row[:, :, None] * channels + c[None, None, :]
-            total += tl.sum(tl.load(rows_at, there[:, :, None] & (c < channels)[None, None, :], 0.0), 0)
-        out = d_features + here[:, None] * channels + c[None, :]
-        tl.store(out, total, mask[:, None] & (c < channels)[None, :])
+        for share in range(0, shares):
+            row = (b * shares + share) * count + n
+            total += tl.load(feature_sums + row[:, None] * channels + c[None, :], there, 0.0)
+        tl.store(d_features + here[:, None] * channels + c[None, :], total, there)

@@ -8,19 +8,15 @@ import triton
 import triton.language as tl
 
 from .. import limits
-from .geometry import LARGEST, PI, clamp, load_mean, load_whitening
-from .search import NOWHERE, SLACK
-from .survey import INFINITY_BITS
+from .geometry import LARGEST, PI, clamp
+from .prepare import BOX, GAUSSIAN_VALUES, NORMAL, load_gaussian, load_prepared_mean
+from .survey import NOWHERE, SLACK
 
 SMALLEST_VARIANCE = tl.constexpr(limits.SMALLEST_VARIANCE)
 # A variance this little above a power of ten is taken for it.
 KAPPA_RATIO = tl.constexpr(10**limits.KAPPA_SLACK)
 # Powers of ten from the smallest variance to the largest.
 KAPPA_STEPS = tl.constexpr(24)
-# What is known of a Gaussian: B, the mean, the box of (x/z, y/z) low and high, and a normal: rays with
-# |normal · (x/z, y/z, 1)| > 1 pass beside its long axis.
-GAUSSIAN_VALUES = tl.constexpr(19)
-MEAN, BOX, NORMAL = tl.constexpr(9), tl.constexpr(12), tl.constexpr(16)
 # What is known of an image: the background's weight, and its derivative by the largest depth.
 IMAGE_VALUES = tl.constexpr(2)
 FOUND_BLOCK = tl.constexpr(1024)
@@ -70,13 +66,7 @@ def extents(
     farthest,
     depths,
     places,
-    image_keys,
-    means,
-    rotations,
-    scales,
-    means_stride,
-    rotations_stride,
-    scales_stride,
+    variances,
     count,
     programs,
     alpha,
@@ -88,11 +78,15 @@ def extents(
 ):
     """One program per block of Gaussians and image.
 
-    Writes gaussians [B, 19, N], image_values [B, 2] and the flat index of the deepest response, farthest [B] (int64).
+    Writes the extents of gaussians [B, 24, N], image_values [B, 2] and the flat index of the deepest response, farthest
+    [B] (int64).
     """
-    block, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    block, blocks, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
     depth, place = deepest_found(depths + b * programs, places + b * programs, programs)
-    variance = (-tl.load(image_keys + 2 * b + 1) + INFINITY_BITS).to(tl.float32, bitcast=True)
+    variance = float("inf")
+    for start in range(0, blocks, FOUND_BLOCK):
+        i = start + tl.arange(0, FOUND_BLOCK)
+        variance = tl.minimum(variance, tl.min(tl.load(variances + b * blocks + i, i < blocks, float("inf"))))
     kappa = tl.full((), SMALLEST_VARIANCE, tl.float32)
     for _step in range(KAPPA_STEPS):
         kappa = tl.where((variance > kappa * KAPPA_RATIO) & (count > 0), kappa * 10, kappa)
@@ -110,10 +104,10 @@ def extents(
 
     n = block * BLOCK + tl.arange(0, BLOCK)
     mask = n < count
-    mx, my, mz, visible = load_mean(means + b * means_stride, n, mask, near)
-    b00, b01, b02, b10, b11, b12, b20, b21, b22 = load_whitening(
-        rotations + b * rotations_stride, scales + b * scales_stride, n, mask
-    )
+    gaussians += b * GAUSSIAN_VALUES * count
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, _, _, _ = load_gaussian(gaussians, n, count, mask)
+    mx, my, mz = load_prepared_mean(gaussians, n, count, mask)
+    visible = (mz >= near) & mask
     # B⁻¹ has the cross products of B's rows as its columns, over the determinant.
     c00, c10, c20 = b11 * b22 - b12 * b21, b12 * b20 - b10 * b22, b10 * b21 - b11 * b20
     c01, c11, c21 = b21 * b02 - b22 * b01, b22 * b00 - b20 * b02, b20 * b01 - b21 * b00
@@ -161,19 +155,7 @@ def extents(
     infinity = float("inf")
     largest = tl.abs(low_x) + tl.abs(low_y) + tl.abs(high_x) + tl.abs(high_y) + tl.abs(nx) + tl.abs(ny) + tl.abs(nz)
     bounded = (front > mz * mz * SLACK) & (mz > 0) & (largest < infinity)
-    out = gaussians + b * GAUSSIAN_VALUES * count + n
-    tl.store(out, b00, mask)
-    tl.store(out + count, b01, mask)
-    tl.store(out + 2 * count, b02, mask)
-    tl.store(out + 3 * count, b10, mask)
-    tl.store(out + 4 * count, b11, mask)
-    tl.store(out + 5 * count, b12, mask)
-    tl.store(out + 6 * count, b20, mask)
-    tl.store(out + 7 * count, b21, mask)
-    tl.store(out + 8 * count, b22, mask)
-    tl.store(out + count * MEAN, mx, mask)
-    tl.store(out + count * (MEAN + 1), my, mask)
-    tl.store(out + count * (MEAN + 2), mz, mask)
+    out = gaussians + n
     # A Gaussian that matters nowhere has an empty box.
     tl.store(out + count * BOX, tl.where(reached, tl.where(bounded, low_x, -infinity), infinity), mask)
     tl.store(out + count * (BOX + 1), tl.where(reached, tl.where(bounded, low_y, -infinity), infinity), mask)

@@ -25,7 +25,8 @@ TILE = tl.constexpr(16)
 @triton.jit
 def clamp(x, low, high):
     """As torch.clamp: NaN stays NaN."""
-    return tl.where(x < low, low, tl.where(x > high, high, x))
+    x = tl.maximum(x, low, propagate_nan=tl.PropagateNan.ALL)
+    return tl.minimum(x, high, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
@@ -40,16 +41,12 @@ def load_ray(rays, y, x, width, mask):
 
 @triton.jit
 def tile_pixels(tile, first, height, width, PIXELS: tl.constexpr):
-    """Rows and columns of PIXELS pixels of a tile from its ``first`` on, and which of them are in the image.
-
-    Pixels beyond the border are copies of those at the border.
-    """
+    """Rows and columns of PIXELS pixels of a tile from its ``first`` on, and which of them are in the image."""
     columns = tl.cdiv(width, TILE)
     pixel = first + tl.arange(0, PIXELS)
     y = tile // columns * TILE + pixel // TILE
     x = tile % columns * TILE + pixel % TILE
-    inside = (y < height) & (x < width)
-    return tl.minimum(y, height - 1), tl.minimum(x, width - 1), inside
+    return y, x, (y < height) & (x < width)
 
 
 @triton.jit
@@ -119,12 +116,11 @@ def weight_of(u0, u1, u2, m0, m1, m2, alpha):
 
 
 @triton.jit
-def respond(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz, rx, ry, rz, alpha):
-    """u, and all that `weight_of` tells, of Gaussians [N] and rays [P], [P, N]."""
-    m0, m1, m2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz)
-    rx, ry, rz = rx[:, None], ry[:, None], rz[:, None]
-    u0 = b00[None, :] * rx + b01[None, :] * ry + b02[None, :] * rz
-    u1 = b10[None, :] * rx + b11[None, :] * ry + b12[None, :] * rz
-    u2 = b20[None, :] * rx + b21[None, :] * ry + b22[None, :] * rz
-    w, z, q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0[None, :], m1[None, :], m2[None, :], alpha)
+def respond(b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha):
+    """u, and all that `weight_of` tells, of Gaussians [N] and rays [P], [N, P]."""
+    rx, ry, rz = rx[None, :], ry[None, :], rz[None, :]
+    u0 = b00[:, None] * rx + b01[:, None] * ry + b02[:, None] * rz
+    u1 = b10[:, None] * rx + b11[:, None] * ry + b12[:, None] * rz
+    u2 = b20[:, None] * rx + b21[:, None] * ry + b22[:, None] * rz
+    w, z, q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0[:, None], m1[:, None], m2[:, None], alpha)
     return u0, u1, u2, w, z, q, falloff, e0, e1, e2

@@ -8,42 +8,26 @@ With ``e = m - z u``, the offset ``x = μ - z r`` from the ray to the mean, ``g 
     dL/dμ = BᵀB v      v = -Σ h [2/α x + k/q r]
     dL/dr = Bᵀ h [(2z/α - k/q) e + (k z - 1)/q u]
 
-so a Gaussian's geometry needs nine sums, and its features C. They gather in rows of memory that belong to one program:
-no atomics, and the same bits in every run.
+so a Gaussian's geometry needs nine sums over its pixels, and its features C. A program has one Gaussian and adds up in
+registers what its share of the tiles gives: no atomics, and the same bits in every run. The gradient of a ray is a sum
+over Gaussians, and has programs of its own.
 """
 
 import triton
 import triton.language as tl
 
-from .blend import TURNS, dealt_tiles, load_gaussian
-from .extents import GAUSSIAN_VALUES, IMAGE_VALUES
-from .geometry import LARGEST_COMPONENT, TILE, load_ray, respond, tile_pixels
-from .lists import CHANNEL_BLOCK
+from .extents import IMAGE_VALUES
+from .geometry import LARGEST_COMPONENT, TILE, load_ray, multiply, respond, tile_pixels, weight_of
+from .lists import load_extent, meets
+from .prepare import GAUSSIAN_VALUES, load_gaussian, load_prepared_mean
+from .survey import TILE_VALUES, load_boxes
 
-# Sums of a Gaussian's geometry: M's upper half, row by row, then v. Eight are packed into one tensor.
+# Sums of a Gaussian's geometry: M's upper half, row by row, then v.
 MOMENTS = tl.constexpr(9)
-PACKED = tl.constexpr(8)
-
-
-@triton.jit
-def pack(x0, x1, x2, x3, x4, x5, x6, x7):
-    """Eight blocks [P, N] as one [P, N, 8], in an order that `unpack` knows."""
-    x = tl.join(tl.join(tl.join(x0, x1), tl.join(x2, x3)), tl.join(tl.join(x4, x5), tl.join(x6, x7)))
-    return tl.reshape(x, (x0.shape[0], x0.shape[1], PACKED))
-
-
-@triton.jit
-def unpack(x):
-    """One block [N, 8] as eight [N]."""
-    x = tl.reshape(x, (x.shape[0], 2, 2, 2))
-    low, high = tl.split(x)
-    a, b = tl.split(low)
-    c, d = tl.split(high)
-    x0, x1 = tl.split(a)
-    x2, x3 = tl.split(b)
-    x4, x5 = tl.split(c)
-    x6, x7 = tl.split(d)
-    return x0, x1, x2, x3, x4, x5, x6, x7
+# Tiles that a program looks at together.
+LOOKED = tl.constexpr(128)
+# Channels that are read together where all are not kept.
+CHANNEL_BLOCK = tl.constexpr(16)
 
 
 @triton.jit
@@ -79,43 +63,60 @@ def background_gradient(
     y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
     pixel = y * width + x
     weight = tl.load(image_values + b * IMAGE_VALUES)
-    met = tl.load(counts + here) > 0
-    S = tl.load(denominator + b * size + pixel, inside & met, 1.0)
-    S = tl.where(met, S, weight)
+    background += b * background_stride
+    d_background += here * channels
+    by_weight = 0.0
+    if tl.load(counts + here) == 0:
+        share = 1 / tl.maximum(weight, eps)
+        for first in range(0, channels, CHANNEL_BLOCK):
+            c = first + tl.arange(0, CHANNEL_BLOCK)
+            at = (b * channels + c[:, None]) * size + pixel[None, :]
+            g = tl.load(d_latent + at, (c < channels)[:, None] & inside[None, :], 0.0).to(tl.float32)
+            g = tl.sum(g, 1) * share
+            by_weight += tl.sum(g * tl.load(background + c, c < channels, 0.0).to(tl.float32))
+            tl.store(d_background + c, weight * g, c < channels)
+        # dO/dw_bg is f_bg/S where S sits on its floor, and otherwise nothing: O is f_bg.
+        tl.store(d_weight + here, tl.where(weight < eps, by_weight, 0.0))
+        return
+
+    S = tl.load(denominator + b * size + pixel, inside, 1.0)
     share = 1 / tl.maximum(S, eps)
-    floored = tl.maximum(S, eps) > S
+    floored = eps > S
     gO = tl.zeros((TILE * TILE,), tl.float32)
-    by_weight = tl.zeros((TILE * TILE,), tl.float32)
     for first in range(0, channels, CHANNEL_BLOCK):
         c = first + tl.arange(0, CHANNEL_BLOCK)
         at = (b * channels + c[:, None]) * size + pixel[None, :]
         mask = (c < channels)[:, None] & inside[None, :]
         g = tl.load(d_latent + at, mask, 0.0).to(tl.float32)
-        f = tl.load(background + b * background_stride + c, c < channels, 0.0).to(tl.float32)[:, None]
-        # An empty tile has no use for its latent.
-        O = tl.where(met, tl.load(latent + at, mask & met, 0.0).to(tl.float32), f)
+        O = tl.load(latent + at, mask, 0.0).to(tl.float32)
+        f = tl.load(background + c, c < channels, 0.0).to(tl.float32)[:, None]
         gO += tl.sum(g * O, 0)
         # dO/dw_bg = (f_bg - O)/S, or f_bg/S if S sits on its floor.
-        g = g * share[None, :]
-        by_weight += tl.sum(g * tl.where(floored[None, :], f, f - O), 0)
-        tl.store(d_background + here * channels + c, weight * tl.sum(g, 1), c < channels)
-    tl.store(d_weight + here, tl.sum(by_weight))
-    gO = tl.where(floored, 0.0, gO)
-    tl.store(projection + b * size + pixel, gO, inside & met)
+        g *= share[None, :]
+        by_weight += tl.sum(g * tl.where(floored[None, :], f, f - O))
+        tl.store(d_background + c, weight * tl.sum(g, 1), c < channels)
+    tl.store(d_weight + here, by_weight)
+    tl.store(projection + b * size + pixel, tl.where(floored, 0.0, gO), inside)
+
+
+@triton.jit
+def load_gradient(d_latent, c, pixel, channels, size, inside):
+    """dL/dO of channels and pixels of an image, [C, P]."""
+    at = d_latent + c[:, None].to(tl.int64) * size + pixel[None, :]
+    return tl.load(at, (c < channels)[:, None] & inside[None, :], 0.0).to(tl.float32)
 
 
 @triton.jit
 def gradient(
     moments,
     d_features,
-    d_rays,
     d_latent,
     projection,
     denominator,
-    starts,
     counts,
-    members,
-    slots,
+    tiles,
+    pair_tiles,
+    ends,
     gaussians,
     features,
     rays,
@@ -128,110 +129,178 @@ def gradient(
     alpha,
     eps,
     PIXELS: tl.constexpr,
-    GROUP: tl.constexpr,
     CHANNELS: tl.constexpr,
-    SLOTS: tl.constexpr,
-    WITH_RAYS: tl.constexpr,
-    DOT: tl.constexpr,
-    PRECISION: tl.constexpr,
+    ALL: tl.constexpr,
+    PAIRED: tl.constexpr,
 ):
-    """Programs that the tiles of an image are dealt to.
+    """One program per Gaussian and CHANNELS of its channels, which may be ALL, share of the tiles, and image.
 
-    Adds to moments [R, 9] and d_features [R, C], float32 and zero before: to the rows [B, programs, N] of each program
-    and Gaussian, or with SLOTS, to the row that slots [P] give each pair; and to d_rays [B, H, W, 3] WITH_RAYS.
+    Writes its share of the sums over pixels, moments [B, shares, N, 9] and d_features [B, shares, N, C]. The Gaussian's
+    tiles are those it meets, or if they are PAIRED, listed in pair_tiles [P] before its ``ends`` [B, N].
     """
-    program, programs, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
+    channel_blocks = tl.cdiv(channels, CHANNELS)
+    n, channel_block = tl.program_id(0) // channel_blocks, tl.program_id(0) % channel_blocks
+    share, shares, b = tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)
     tile_count = tl.cdiv(height, TILE) * tl.cdiv(width, TILE)
     size = height * width
-    starts += b * tile_count
-    counts += b * tile_count
-    rays += b * rays_stride
-    features += b * features_stride
     gaussians += b * GAUSSIAN_VALUES * count
-    turns = tl.arange(0, TURNS)
-    packed = tl.arange(0, PACKED)
-    for first_turn in range(0, tl.cdiv(tile_count, programs), TURNS):
-        tiles = dealt_tiles(program, programs, first_turn + turns)
-        left = (tl.load(counts + tiles, tiles < tile_count, 0) > 0).to(tl.int32)
-        while tl.max(left) > 0:
-            turn = tl.argmax(left, 0)
-            left = tl.where(turns == turn, 0, left)
-            tile = dealt_tiles(program, programs, first_turn + turn)
-            start, met = tl.load(starts + tile), tl.load(counts + tile)
-            for first in range(0, met, GROUP):
-                i = first + tl.arange(0, GROUP)
-                listed = i < met
-                n = tl.load(members + start + i, listed, 0)
-                row = (tl.load(slots + start + i, listed, 0) if SLOTS else (b * programs + program) * count + n).to(
-                    tl.int64
-                )
-                b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz = load_gaussian(gaussians, n, count, listed)
-                of_geometry = tl.zeros((GROUP, PACKED), tl.float32)
-                of_last = tl.zeros((GROUP,), tl.float32)
-                for first_pixel in range(0, TILE * TILE, PIXELS):
-                    y, x, inside = tile_pixels(tile, first_pixel, height, width, PIXELS)
-                    pixel = y * width + x
-                    rx, ry, rz = load_ray(rays, y, x, width, inside)
-                    u0, u1, u2, w, z, q, falloff, e0, e1, e2 = respond(
-                        b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz, rx, ry, rz, alpha
-                    )
-                    S = tl.load(denominator + b * size + pixel, inside, 1.0)
-                    w = tl.where(listed[None, :] & inside[:, None], w, 0.0) / tl.maximum(S, eps)[:, None]
-                    gO = tl.load(projection + b * size + pixel, inside, 0.0)
-                    dw = tl.zeros((PIXELS, GROUP), tl.float32) - gO[:, None]
-                    for first_channel in range(0, channels, CHANNELS):
-                        c = first_channel + tl.arange(0, CHANNELS)
-                        g_at = (b * channels + c[None, :]) * size + pixel[:, None]
-                        g = tl.load(d_latent + g_at, inside[:, None] & (c < channels)[None, :], 0.0).to(DOT)
-                        f_at = n.to(tl.int64)[None, :] * channels + c[:, None]
-                        f = tl.load(features + f_at, listed[None, :] & (c < channels)[:, None], 0.0).to(DOT)
-                        dw += tl.dot(g, f, input_precision=PRECISION, out_dtype=tl.float32)
-                        of_f = tl.dot(tl.trans(w.to(DOT)), g, input_precision=PRECISION, out_dtype=tl.float32)
-                        row_at = d_features + row[:, None] * channels + c[None, :]
-                        there = listed[:, None] & (c < channels)[None, :]
-                        tl.store(row_at, tl.load(row_at, there, 0.0) + of_f, there)
+    tiles += b * TILE_VALUES * tile_count
+    d_latent += b * channels * size
+    projection += b * size
+    denominator += b * size
+    rays += b * rays_stride
+    features += b * features_stride + n.to(tl.int64) * channels
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, n < count)
+    mx, my, mz = load_prepared_mean(gaussians, n, count, n < count)
+    low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, count, n < count)
+    c = channel_block * CHANNELS + tl.arange(0, CHANNELS)
+    f = tl.load(features + c, c < channels, 0.0).to(tl.float32)
 
-                    h = w * dw
-                    by_q = h / q
-                    k_by_q = 4 * z * z * z * falloff * by_q
-                    by_alpha = h * (2 / alpha)
-                    if WITH_RAYS:
-                        of_e, of_u = z * by_alpha - k_by_q, z * k_by_q - by_q
-                        d0, d1, d2 = of_e * e0 + of_u * u0, of_e * e1 + of_u * u1, of_e * e2 + of_u * u2
-                        ray_at = d_rays + 3 * (b * size + pixel)
-                        dx = tl.sum(b00[None, :] * d0 + b10[None, :] * d1 + b20[None, :] * d2, 1)
-                        dy = tl.sum(b01[None, :] * d0 + b11[None, :] * d1 + b21[None, :] * d2, 1)
-                        dz = tl.sum(b02[None, :] * d0 + b12[None, :] * d1 + b22[None, :] * d2, 1)
-                        dx = tl.where(clamped(rx), 0.0, dx)
-                        dy = tl.where(clamped(ry), 0.0, dy)
-                        dz = tl.where(clamped(rz), 0.0, dz)
-                        tl.store(ray_at, tl.load(ray_at, inside, 0.0) + dx, inside)
-                        tl.store(ray_at + 1, tl.load(ray_at + 1, inside, 0.0) + dy, inside)
-                        tl.store(ray_at + 2, tl.load(ray_at + 2, inside, 0.0) + dz, inside)
-                    rx, ry, rz = rx[:, None], ry[:, None], rz[:, None]
-                    x0, x1, x2 = mx[None, :] - z * rx, my[None, :] - z * ry, mz[None, :] - z * rz
-                    v0 = -(by_alpha * x0 + k_by_q * rx)
-                    v1 = -(by_alpha * x1 + k_by_q * ry)
-                    v2 = -(by_alpha * x2 + k_by_q * rz)
-                    r0 = -(k_by_q * x0 + by_q * rx)
-                    r1 = -(k_by_q * x1 + by_q * ry)
-                    r2 = -(k_by_q * x2 + by_q * rz)
-                    of_pixels = pack(
-                        v0 * x0 + r0 * rx,
-                        v0 * x1 + r0 * ry,
-                        v0 * x2 + r0 * rz,
-                        v1 * x1 + r1 * ry,
-                        v1 * x2 + r1 * rz,
-                        v2 * x2 + r2 * rz,
-                        v0,
-                        v1,
-                    )
-                    of_geometry += tl.sum(of_pixels, 0)
-                    of_last += tl.sum(v2, 0)
-                at = moments + row[:, None] * MOMENTS + packed[None, :]
-                mask = listed[:, None] & (packed >= 0)[None, :]
-                tl.store(at, tl.load(at, mask, 0.0) + of_geometry, mask)
-                last_at = moments + row * MOMENTS + PACKED
-                tl.store(last_at, tl.load(last_at, listed, 0.0) + of_last, listed)
-            # What other threads have added to a row is seen by the next tile that meets its Gaussian.
-            tl.debug_barrier()
+    of_f = tl.zeros((CHANNELS, PIXELS), tl.float32)
+    zero = tl.zeros((PIXELS,), tl.float32)
+    M00, M01, M02, M11, M12, M22, V0, V1, V2 = zero, zero, zero, zero, zero, zero, zero, zero, zero
+    lane = tl.arange(0, LOOKED)
+    if PAIRED:
+        last = tl.load(ends + b * count + n)
+        first = tl.load(ends + b * count + n - 1, b * count + n > 0, 0)
+        looked_at = (last - first).to(tl.int32)
+    else:
+        first = 0
+        looked_at = tl.where(low_x <= high_x, tile_count, 0)
+    before = 0
+    for start in range(0, looked_at, LOOKED):
+        i = start + lane
+        if PAIRED:
+            met = (i < looked_at).to(tl.int32)
+        else:
+            left_x, left_y, right_x, right_y = load_boxes(tiles, i, tile_count, i < tile_count)
+            met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, left_x, left_y, right_x, right_y)
+            # A tile that met nothing in the forward pass has no projection.
+            met = (met & (tl.load(counts + b * tile_count + i, i < tile_count, 0) > 0)).to(tl.int32)
+        rank = before + tl.cumsum(met, 0) - met
+        before += tl.sum(met)
+        left = tl.where(rank % shares == share, met, 0)
+        while tl.max(left) > 0:
+            chosen = tl.argmax(left, 0)
+            left = tl.where(lane == chosen, 0, left)
+            tile = start + chosen
+            if PAIRED:
+                tile = (tl.load(pair_tiles + first + tile) - b * tile_count).to(tl.int32)
+            for part in range(0, TILE * TILE, PIXELS):
+                y, x, inside = tile_pixels(tile, part, height, width, PIXELS)
+                # Threads get neighbouring pixels, one each: wider loads would have to be moved between threads.
+                pixel = tl.max_contiguous(tl.multiple_of(y * width + x, 1), 2)
+                rx, ry, rz = load_ray(rays, y, x, width, inside)
+                S = tl.load(denominator + pixel, inside, 1.0)
+                u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
+                w, z, q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0, m1, m2, alpha)
+                w = tl.where(inside, w / tl.maximum(S, eps), 0.0)
+                g = load_gradient(d_latent, c, pixel, channels, size, inside)
+                dw = tl.sum(g * f[:, None], 0) - tl.load(projection + pixel, inside, 0.0)
+                if not ALL:
+                    for other in range(0, channel_blocks):
+                        if other != channel_block:
+                            d = other * CHANNELS + tl.arange(0, CHANNELS)
+                            f_d = tl.load(features + d, d < channels, 0.0).to(tl.float32)
+                            dw += tl.sum(load_gradient(d_latent, d, pixel, channels, size, inside) * f_d[:, None], 0)
+                of_f += g * w[None, :]
+                h = w * dw
+                by_q = h / q
+                k_by_q = 4 * z * z * z * falloff * by_q
+                by_alpha = h * (2 / alpha)
+                x0, x1, x2 = mx - z * rx, my - z * ry, mz - z * rz
+                v0 = by_alpha * x0 + k_by_q * rx
+                v1 = by_alpha * x1 + k_by_q * ry
+                v2 = by_alpha * x2 + k_by_q * rz
+                r0 = k_by_q * x0 + by_q * rx
+                r1 = k_by_q * x1 + by_q * ry
+                r2 = k_by_q * x2 + by_q * rz
+                M00 += v0 * x0 + r0 * rx
+                M01 += v0 * x1 + r0 * ry
+                M02 += v0 * x2 + r0 * rz
+                M11 += v1 * x1 + r1 * ry
+                M12 += v1 * x2 + r1 * rz
+                M22 += v2 * x2 + r2 * rz
+                V0 += v0
+                V1 += v1
+                V2 += v2
+    row = (b * shares + share) * count + n
+    tl.store(d_features + row * channels + c, tl.sum(of_f, 1), c < channels)
+    if channel_block == 0:
+        at = moments + row * MOMENTS
+        tl.store(at, -tl.sum(M00))
+        tl.store(at + 1, -tl.sum(M01))
+        tl.store(at + 2, -tl.sum(M02))
+        tl.store(at + 3, -tl.sum(M11))
+        tl.store(at + 4, -tl.sum(M12))
+        tl.store(at + 5, -tl.sum(M22))
+        tl.store(at + 6, -tl.sum(V0))
+        tl.store(at + 7, -tl.sum(V1))
+        tl.store(at + 8, -tl.sum(V2))
+
+
+@triton.jit
+def ray_gradient(
+    d_rays,
+    d_latent,
+    projection,
+    denominator,
+    starts,
+    counts,
+    members,
+    gaussians,
+    features,
+    rays,
+    features_stride,
+    rays_stride,
+    count,
+    channels,
+    height,
+    width,
+    alpha,
+    eps,
+    GROUP: tl.constexpr,
+    PAIRED: tl.constexpr,
+):
+    """One program per tile and image. Writes d_rays [B, H, W, 3]."""
+    tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
+    here = b * tile_count + tile
+    met = tl.load(counts + here)
+    members += tl.load(starts + here) if PAIRED else here * count
+    size = height * width
+    gaussians += b * GAUSSIAN_VALUES * count
+    features += b * features_stride
+    d_latent += b * channels * size
+    y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
+    pixel = tl.max_contiguous(tl.multiple_of(y * width + x, 1), 2)
+    busy = inside & (met > 0)
+    rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, busy)
+    share = 1 / tl.maximum(tl.load(denominator + b * size + pixel, busy, 1.0), eps)
+    gO = tl.load(projection + b * size + pixel, busy, 0.0)
+    dx, dy, dz = tl.zeros_like(rx), tl.zeros_like(rx), tl.zeros_like(rx)
+    for first in range(0, met, GROUP):
+        i = first + tl.arange(0, GROUP)
+        listed = i < met
+        n = tl.load(members + i, listed, 0)
+        b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, listed)
+        u0, u1, u2, w, z, q, falloff, e0, e1, e2 = respond(
+            b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha
+        )
+        dw = tl.zeros((GROUP, TILE * TILE), tl.float32) - gO[None, :]
+        for first_channel in range(0, channels, CHANNEL_BLOCK):
+            c = first_channel + tl.arange(0, CHANNEL_BLOCK)
+            g = load_gradient(d_latent, c, pixel, channels, size, inside)
+            there = listed[:, None] & (c < channels)[None, :]
+            f = tl.load(features + n.to(tl.int64)[:, None] * channels + c[None, :], there, 0.0).to(tl.float32)
+            dw += tl.sum(f[:, :, None] * g[None, :, :], 1)
+        h = tl.where(listed[:, None], w * share[None, :], 0.0) * dw
+        k_by_q = 4 * z * z * z * falloff * h / q
+        of_e, of_u = 2 / alpha * z * h - k_by_q, z * k_by_q - h / q
+        d0, d1, d2 = of_e * e0 + of_u * u0, of_e * e1 + of_u * u1, of_e * e2 + of_u * u2
+        dx += tl.sum(b00[:, None] * d0 + b10[:, None] * d1 + b20[:, None] * d2, 0)
+        dy += tl.sum(b01[:, None] * d0 + b11[:, None] * d1 + b21[:, None] * d2, 0)
+        dz += tl.sum(b02[:, None] * d0 + b12[:, None] * d1 + b22[:, None] * d2, 0)
+    at = d_rays + 3 * (b * size + pixel)
+    tl.store(at, tl.where(clamped(rx), 0.0, dx), inside)
+    tl.store(at + 1, tl.where(clamped(ry), 0.0, dy), inside)
+    tl.store(at + 2, tl.where(clamped(rz), 0.0, dz), inside)

@@ -2,15 +2,13 @@
 
 import contextlib
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 from ..pyramid import pad, pool
-from . import blend, chain, extents, gradient, lists, search, survey
+from . import blend, chain, extents, gradient, lists, prepare, search, survey
 from .geometry import TILE
 
 # Gaussians that a program looks at together.
@@ -21,19 +19,20 @@ SIDE = 8
 SMALL_PAIRS = 1 << 24
 # Pairs of an image up to which the search for the deepest response looks at every tile at once.
 SEARCH_PAIRS = 1 << 22
-# Gaussians that one tile looks at for a first bound of the deepest response.
-SURVEYED = 4096
 # Programs per image that share the search of large scenes.
 SEARCH_PROGRAMS = 1024
-# Programs of `blend`, enough to fill a GPU.
-BLEND_PROGRAMS = 4096
-# Programs of the backward pass, enough to fill a GPU; in small scenes each has rows of its own for all Gaussians.
-GRADIENT_PROGRAMS = 1024
-GRADIENT_FLOATS = 1 << 24
-# Gaussians of a tile that a dot product takes together, and of a block of `chain`.
+# One warp has no other to wait for, and with few Gaussians at a time, room for many on a multiprocessor.
+SURVEY_SIZES = dict(BLOCK=64, num_warps=1)
+# Channels that the backward pass has at a time.
+CHANNELS = 16
+# Programs of `gradient`, enough to fill a GPU: with few Gaussians, several share the tiles of one.
+GRADIENT_PROGRAMS = 4096
+# Gaussians of a block of `chain`.
 GROUP = 16
-# Most channels that a program has at a time; with more of them `blend` spills registers (`bench/resources.py`).
-BLEND_CHANNELS = 256
+# Most channels that a program of `blend` or `gradient` has, and sums that it keeps in registers.
+MOST_CHANNELS = 256
+BLEND_SUMS = 8192
+GRADIENT_SUMS = 2048
 ON_AMD = torch.version.hip is not None
 
 
@@ -44,12 +43,13 @@ class Forward:
     Attributes:
         latent: [B, C, H, W].
         denominator: [B, H, W] sums of weights.
-        starts, counts: of the T tiles' lists, [B, T] int64 and int32.
-        members: the Gaussians of the lists, int32; all N of every tile, [B·T·N], those it meets in front, or the pairs
-            there are, [P].
-        slots: places of the pairs in the order of their Gaussians, [P] int32; empty in small scenes.
+        starts: of the T tiles' lists, [B, T] int64; empty in small scenes, where each has room for N.
+        counts: of those in the lists, [B, T] int32.
+        members: the Gaussians of the lists, int32; [B·T·N], or the pairs there are, [P].
+        pair_tiles: tiles b·T + tile of the pairs in the order of their Gaussians, [P] int32; empty in small scenes.
         ends: of the Gaussians' pairs in that order, [B, N] int64; empty in small scenes.
-        gaussians: [B, 19, N], see `extents`.
+        tiles: [B, 7, T], see `survey`.
+        gaussians: [B, 24, N], see `prepare`.
         image_values: [B, 2], see `extents`.
         farthest: flat index pixel·N + Gaussian of the deepest response, [B] int64; -1 where nothing is visible.
     """
@@ -59,8 +59,9 @@ class Forward:
     starts: Tensor
     counts: Tensor
     members: Tensor
-    slots: Tensor
+    pair_tiles: Tensor
     ends: Tensor
+    tiles: Tensor
     gaussians: Tensor
     image_values: Tensor
     farthest: Tensor
@@ -101,49 +102,48 @@ def forward(
     height, width = rays.shape[1:3]
     rows, columns = tile_grid(height, width)
     tile_count = rows * columns
-    blocks = _divide(count, BLOCK)
-    empty = means.new_empty
-    tiles = empty(batch, survey.TILE_VALUES.value, tile_count, dtype=torch.float32)
-    image_keys = means.new_zeros(batch, 2, dtype=torch.int32)
-    scene = (*geometry, rays, *(v.stride(0) for v in (*geometry, rays)), count, height, width, near)
+    blocks = max(1, _divide(count, BLOCK))
 
-    side = 1 if tile_count * count <= SEARCH_PAIRS else SIDE
-    cells = _divide(rows, side) * _divide(columns, side)
-    shares = 1 if side == 1 else max(1, min(blocks, SEARCH_PROGRAMS // cells))
-    depths = empty(batch, cells * shares, dtype=torch.float32)
-    places = empty(batch, cells * shares, dtype=torch.int64)
-    gaussians = empty(batch, extents.GAUSSIAN_VALUES.value, count, dtype=torch.float32)
-    image_values = empty(batch, extents.IMAGE_VALUES.value, dtype=torch.float32)
-    farthest = empty(batch, dtype=torch.int64)
-    latent = empty(batch, channels, height, width, dtype=features.dtype)
-    denominator = empty(batch, height, width, dtype=torch.float32)
-    sizes = blend_sizes(channels, features.dtype)
+    def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return means.new_empty(batch, *shape, dtype=dtype)
+
+    gaussians = empty(prepare.GAUSSIAN_VALUES.value, count)
+    variances, first_depths = empty(blocks), empty(blocks)
+    tiles = empty(survey.TILE_VALUES.value, tile_count)
+    by_tile = tile_count * count <= SEARCH_PAIRS
+    cells = tile_count if by_tile else _divide(rows, SIDE) * _divide(columns, SIDE)
+    shares = 1 if by_tile else max(1, min(blocks, SEARCH_PROGRAMS // cells))
+    depths, places = empty(cells * shares), empty(cells * shares, dtype=torch.int64)
+    image_values = empty(extents.IMAGE_VALUES.value)
+    farthest = empty(dtype=torch.int64)
+    latent = empty(channels, height, width, dtype=features.dtype)
+    denominator = empty(height, width)
+    scene = first_depths, gaussians, rays, rays.stride(0), count, height, width, near, blocks
     with _on(means):
-        skip = max(1, min(_divide(count, SURVEYED), tile_count))
-        survey.survey[tile_count, batch](tiles, image_keys, *scene, skip, BLOCK=BLOCK)
-        search.search[cells, shares, batch](depths, places, tiles, image_keys, *scene, SIDE=side, BLOCK=BLOCK)
-        extents.extents[max(1, blocks), batch](
-            *(gaussians, image_values, farthest, depths, places, image_keys, *geometry),
-            *(*(v.stride(0) for v in geometry), count, cells * shares, alpha, beta, eps, near, tolerance),
+        prepare.prepare[blocks, batch](
+            *(gaussians, variances, first_depths, *geometry, rays, *(v.stride(0) for v in (*geometry, rays))),
+            *(count, height, width, near),
             BLOCK=BLOCK,
         )
-        shown = image_values, background, background.stride(0)
-        size = channels, height, width
-        if is_small(batch, count, height, width):
-            found = _small_lists(latent, denominator, tiles, gaussians, *shown, *size, eps)
-        else:
-            found = _large_lists(tiles, gaussians, rows, columns)
-            lists.fill_large[tile_count, batch](latent, denominator, found[1], *shown, *size, eps)
-        pieces = (TILE.value**2 // sizes["PIXELS"]) * _divide(channels, sizes["CHANNELS"])
-        programs = max(1, min(tile_count, BLEND_PROGRAMS // (batch * pieces)))
-        blend.blend[programs, pieces, batch](
-            *(latent, denominator, *found[:3], gaussians, image_values, features, background, rays),
-            *(features.stride(0), background.stride(0), rays.stride(0), count, *size, alpha, eps),
-            **sizes,
-            **dot_options(features.dtype),
-            GROUP=GROUP,
+        survey.survey[tile_count, batch](tiles, depths, places, *scene, **SURVEY_SIZES, SEARCH=by_tile)
+        if not by_tile:
+            search.search[cells, shares, batch](depths, places, tiles, *scene, SIDE=SIDE, BLOCK=BLOCK)
+        extents.extents[blocks, batch](
+            *(gaussians, image_values, farthest, depths, places, variances),
+            *(count, cells * shares, alpha, beta, eps, near, tolerance),
+            BLOCK=BLOCK,
         )
-    return Forward(latent, denominator, *found, gaussians, image_values, farthest)
+        small = is_small(batch, count, height, width)
+        found = _small_lists(tiles, gaussians) if small else _large_lists(tiles, gaussians, rows, columns)
+        sizes = blend_sizes(channels)
+        pieces = (TILE.value**2 // sizes["PIXELS"]) * _divide(channels, sizes["CHANNELS"])
+        blend.blend[tile_count, pieces, batch](
+            *(latent, denominator, *found[:3], gaussians, image_values, features, background, rays),
+            *(features.stride(0), background.stride(0), rays.stride(0), count, channels, height, width, alpha, eps),
+            **sizes,
+            PAIRED=not small,
+        )
+    return Forward(latent, denominator, *found, tiles, gaussians, image_values, farthest)
 
 
 def backward(
@@ -166,77 +166,75 @@ def backward(
     height, width = rays.shape[1:3]
     rows, columns = tile_grid(height, width)
     tile_count = rows * columns
-    sizes = gradient_sizes()
-    in_slots = not is_small(batch, count, height, width)
-    if in_slots:
-        programs, sums = tile_count, len(saved.slots)
-    else:
-        room = GRADIENT_FLOATS // max(1, batch * count * (channels + gradient.MOMENTS.value))
-        programs = max(1, min(tile_count, GRADIENT_PROGRAMS // batch, room))
-        sums = batch * programs * count
-    moments = means.new_zeros(sums, gradient.MOMENTS.value, dtype=torch.float32)
-    feature_sums = means.new_zeros(sums, channels, dtype=torch.float32)
+    paired = not is_small(batch, count, height, width)
+    sizes = gradient_sizes(channels)
+    channel_blocks = _divide(channels, sizes["CHANNELS"])
+    shares = max(1, min(tile_count, GRADIENT_PROGRAMS // max(1, batch * count * channel_blocks)))
+    moments = means.new_empty(batch, shares, count, gradient.MOMENTS.value, dtype=torch.float32)
+    feature_sums = means.new_empty(batch, shares, count, channels, dtype=torch.float32)
     tile_backgrounds = means.new_empty(batch, tile_count, channels, dtype=torch.float32)
     tile_weights = means.new_empty(batch, tile_count, dtype=torch.float32)
     projection = torch.empty_like(saved.denominator)
-    d_rays = rays.new_zeros(batch, height, width, 3, dtype=torch.float32) if with_rays else rays.new_empty(0)
+    d_rays = rays.new_empty((batch, height, width, 3) if with_rays else 0, dtype=torch.float32)
     gradients = [v.new_empty(v.shape) for v in (*geometry, features, background)]
-    options = dict(SLOTS=in_slots, WITH_RAYS=with_rays)
-    size = channels, height, width
     d_latent = d_latent.contiguous()
+    size = channels, height, width
+    scene = saved.gaussians, features, rays, features.stride(0), rays.stride(0), count, *size, alpha, eps
     with _on(means):
         gradient.background_gradient[tile_count, batch](
             *(tile_backgrounds, tile_weights, projection, d_latent, saved.latent, saved.denominator, saved.counts),
             *(saved.image_values, background, background.stride(0), *size, eps),
-            num_warps=4 if ON_AMD else 8,
         )
-        gradient.gradient[programs, batch](
-            *(moments, feature_sums, d_rays, d_latent, projection, saved.denominator),
-            *(saved.starts, saved.counts, saved.members, saved.slots, saved.gaussians, features, rays),
-            *(features.stride(0), rays.stride(0), count, *size, alpha, eps),
-            **sizes,
-            **options,
-            **dot_options(features.dtype),
-            GROUP=GROUP,
-        )
+        if count:
+            gradient.gradient[count * channel_blocks, shares, batch](
+                *(moments, feature_sums, d_latent, projection, saved.denominator),
+                *(saved.counts, saved.tiles, saved.pair_tiles, saved.ends, *scene),
+                **sizes,
+                ALL=channel_blocks == 1,
+                PAIRED=paired,
+            )
+        if with_rays:
+            gradient.ray_gradient[tile_count, batch](
+                *(d_rays, d_latent, projection, saved.denominator, saved.starts, saved.counts, saved.members, *scene),
+                **ray_gradient_sizes(),
+                PAIRED=paired,
+            )
         chain.chain[_divide(count, GROUP) + 1, batch](
             *(*gradients, d_rays, moments, feature_sums, tile_backgrounds, tile_weights),
-            *(saved.ends, saved.gaussians, saved.image_values, saved.farthest, *geometry, rays),
-            *(*(v.stride(0) for v in (*geometry, rays)), programs, tile_count, count, *size),
-            **options,
-            CHANNELS=sizes["CHANNELS"],
+            *(saved.gaussians, saved.image_values, saved.farthest, *geometry, rays),
+            *(*(v.stride(0) for v in (*geometry, rays)), shares, tile_count, count, *size),
+            CHANNELS=CHANNELS,
+            WITH_RAYS=with_rays,
             BLOCK=GROUP,
         )
     return *gradients, d_rays.to(rays.dtype)
 
 
-def blend_sizes(channels: int, dtype: torch.dtype) -> dict[str, int]:
-    """Channels that a program of `blend` has, all of them if possible, and pixels that it then has registers for."""
-    size = min(BLEND_CHANNELS, max(16, triton.next_power_of_2(channels)))
-    # Tensor cores, which multiply the half types, take their factors from fewer registers.
-    if dtype != torch.float32 and size <= 128:
-        return dict(CHANNELS=size, PIXELS=64, num_warps=8)
-    return dict(CHANNELS=size, PIXELS=16, num_warps=4 if size <= 128 else 8)
+def blend_sizes(channels: int) -> dict[str, int]:
+    """Channels that a program of `blend` has, all of them if possible, pixels that it then has registers for, and
+    Gaussians that it takes at a time."""
+    size = min(MOST_CHANNELS, triton.next_power_of_2(channels))
+    return dict(CHANNELS=size, PIXELS=min(TILE.value**2, BLEND_SUMS // size), GROUP=1, num_warps=4)
 
 
-def gradient_sizes() -> dict[str, int]:
-    """Channels that a program of `gradient` has at a time, and pixels."""
-    # A warp of an AMD GPU is twice as wide.
-    return dict(CHANNELS=16, PIXELS=32, num_warps=4) if ON_AMD else dict(CHANNELS=16, PIXELS=64, num_warps=8)
+def gradient_sizes(channels: int) -> dict[str, int]:
+    """Channels that a program of `gradient` has, and pixels that it takes at a time."""
+    size = min(MOST_CHANNELS, triton.next_power_of_2(channels))
+    return dict(CHANNELS=size, PIXELS=min(TILE.value**2, max(16, GRADIENT_SUMS // size)), num_warps=4)
 
 
-def _small_lists(latent: Tensor, denominator: Tensor, tiles: Tensor, gaussians: Tensor, *shown) -> tuple[Tensor, ...]:
-    image_values, background, background_stride, *size = shown
+def ray_gradient_sizes() -> dict[str, int]:
+    """Gaussians that a program of `ray_gradient` takes at a time."""
+    return dict(GROUP=1, num_warps=4)
+
+
+def _small_lists(tiles: Tensor, gaussians: Tensor) -> tuple[Tensor, ...]:
     (batch, _, tile_count), count = tiles.shape, gaussians.shape[2]
-    starts = tiles.new_empty(batch, tile_count, dtype=torch.int64)
     counts = tiles.new_empty(batch, tile_count, dtype=torch.int32)
     members = tiles.new_empty(batch * tile_count * count, dtype=torch.int32)
-    lists.list_small[tile_count, batch](
-        *(starts, counts, members, latent, denominator, tiles, gaussians, image_values, background),
-        *(background_stride, count, *size),
-        BLOCK=BLOCK,
-    )
-    return starts, counts, members, members.new_empty(0), starts.new_empty(0)
+    lists.list_small[tile_count, batch](counts, members, tiles, gaussians, count, BLOCK=BLOCK, num_warps=1)
+    starts, ends = (tiles.new_empty(0, dtype=torch.int64) for _ in range(2))
+    return starts, counts, members, members.new_empty(0), ends
 
 
 def _large_lists(tiles: Tensor, gaussians: Tensor, rows: int, columns: int) -> tuple[Tensor, ...]:
@@ -253,13 +251,13 @@ def _large_lists(tiles: Tensor, gaussians: Tensor, rows: int, columns: int) -> t
     pair_tiles = tiles.new_empty(found, dtype=torch.int32)
     pairs[grid](pair_tiles, totals, ends, *arguments, FILL=True, **options)
 
-    pair_tiles, slots = pair_tiles.sort(stable=True)
+    by_tile, order = pair_tiles.sort(stable=True)
     borders = torch.arange(batch * rows * columns + 1, device=tiles.device, dtype=torch.int32)
-    starts = torch.searchsorted(pair_tiles, borders)
+    starts = torch.searchsorted(by_tile, borders)
     counts = starts.diff().to(torch.int32).view(batch, -1)
     owners = torch.repeat_interleave(totals.flatten(), output_size=found)
-    members = (owners[slots] % count).to(torch.int32)
-    return starts[:-1].view(batch, -1).contiguous(), counts, members, slots.to(torch.int32), ends
+    members = (owners[order] % count).to(torch.int32)
+    return starts[:-1].view(batch, -1).contiguous(), counts, members, pair_tiles, ends
 
 
 def _divide(count: int, size: int) -> int:
@@ -269,16 +267,6 @@ def _divide(count: int, size: int) -> int:
 def _inner_contiguous(tensor: Tensor) -> Tensor:
     """Contiguous but for the batch axis, which may be broadcast."""
     return tensor if tensor[0].is_contiguous() else tensor.contiguous()
-
-
-def dot_options(dtype: torch.dtype) -> dict[str, Any]:
-    """How dot products of features are done: in their own type, and if that is float32, as precisely as
-    `torch.set_float32_matmul_precision` asks for."""
-    types = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
-    # The interpreter has no bfloat16 to multiply in.
-    dot = tl.float32 if triton.knobs.runtime.interpret else types[dtype]
-    asked = "highest" if ON_AMD else torch.get_float32_matmul_precision()
-    return dict(DOT=dot, PRECISION={"highest": "ieee", "high": "tf32x3", "medium": "tf32"}[asked])
 
 
 def _on(tensor: Tensor):

@@ -2,18 +2,14 @@
 
 Small scenes: every tile looks at every Gaussian and has room for all of them, so nothing waits for a number from the
 GPU. Large scenes: every Gaussian looks for its tiles, cells of SIDE×SIDE tiles first, and its pairs with them are
-counted, numbered, and sorted by tile. A tile that meets none is filled with the background.
+counted, numbered, and sorted by tile.
 """
 
 import triton
 import triton.language as tl
 
-from .extents import BOX, GAUSSIAN_VALUES, IMAGE_VALUES, NORMAL
-from .geometry import TILE, tile_pixels
+from .prepare import BOX, GAUSSIAN_VALUES, NORMAL
 from .survey import TILE_VALUES, load_boxes
-
-# Channels of a tile that are written, or read, at a time.
-CHANNEL_BLOCK = tl.constexpr(16)
 
 
 @triton.jit
@@ -39,75 +35,31 @@ def meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1):
 
 
 @triton.jit
-def fill_empty(latent, denominator, image_values, background, tile, b, background_stride, channels, height, width, eps):
-    """A tile that meets no Gaussian shows the background."""
-    y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
-    pixel, size = y * width + x, height * width
-    weight = tl.load(image_values + b * IMAGE_VALUES)
-    share = weight / tl.maximum(weight, eps)
-    for first in range(0, channels, CHANNEL_BLOCK):
-        c = first + tl.arange(0, CHANNEL_BLOCK)
-        value = tl.load(background + b * background_stride + c, c < channels, 0.0).to(tl.float32) * share
-        value = tl.broadcast_to(value[:, None], (CHANNEL_BLOCK, TILE * TILE))
-        at = latent + (b * channels + c[:, None]) * size + pixel[None, :]
-        tl.store(at, value, (c < channels)[:, None] & inside[None, :])
-    tl.store(denominator + b * size + pixel, tl.zeros((TILE * TILE,), tl.float32) + weight, inside)
-
-
-@triton.jit
-def fill_large(latent, denominator, counts, image_values, background, background_stride, channels, height, width, eps):
-    """One program per tile and image. Writes latent and denominator of the tiles that meet no Gaussian."""
-    tile, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    if tl.load(counts + b * tl.num_programs(0) + tile) == 0:
-        fill_empty(
-            latent, denominator, image_values, background, tile, b, background_stride, channels, height, width, eps
-        )
-
-
-@triton.jit
 def list_small(
-    starts,
     counts,
     members,
-    latent,
-    denominator,
     tiles,
     gaussians,
-    image_values,
-    background,
-    background_stride,
     count,
-    channels,
-    height,
-    width,
-    eps,
     BLOCK: tl.constexpr,
 ):
     """One program per tile and image.
 
-    Writes starts [B, T] (int64) and counts [B, T] (int32) of the tiles' lists, members [B, T, N] (int32), those that
-    a tile meets in front, and latent and denominator of the tiles that meet none.
+    Writes members [B, T, N] (int32), those that a tile meets in front, and counts [B, T] (int32) of them.
     """
     tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
     x0, y0, x1, y1 = load_boxes(tiles + b * TILE_VALUES * tile_count, tile, tile_count, tile < tile_count)
     gaussians += b * GAUSSIAN_VALUES * count
-    here = b * tile_count + tile
+    members += (b * tile_count + tile) * count
     found = 0
     for start in range(0, count, BLOCK):
         n = start + tl.arange(0, BLOCK)
         low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, count, n < count)
-        met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
-        met = (met & (n < count)).to(tl.int32)
-        before = found + tl.cumsum(met, 0) - met
-        place = tl.where(met > 0, before, count - 1 - (n - before))
-        tl.store(members + here * count + place, n, n < count)
-        found += tl.sum(met)
-    tl.store(starts + here, here * count)
-    tl.store(counts + here, found)
-    if found == 0:
-        fill_empty(
-            latent, denominator, image_values, background, tile, b, background_stride, channels, height, width, eps
-        )
+        met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1) & (n < count)
+        before = found + tl.cumsum(met.to(tl.int32), 0) - 1
+        tl.store(members + before, n, met)
+        found += tl.sum(met.to(tl.int32))
+    tl.store(counts + b * tile_count + tile, found)
 
 
 @triton.jit

@@ -19,7 +19,7 @@ def rasterize(
     eps: float,
     near: float,
     tolerance: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The latent, and what its gradient needs (`launch.Forward`).
 
     Args:
@@ -42,19 +42,20 @@ def _(means, rotations, scales, features, background, rays, alpha, beta, eps, ne
         return features.new_empty(shape, dtype=dtype)
 
     if launch.is_small(batch, count, height, width):
-        members, slots, ends = batch * tiles * count, 0, (0,)
+        starts, members, pairs, ends = (0,), batch * tiles * count, 0, (0,)
     else:
-        members = slots = torch.library.get_ctx().new_dynamic_size()
-        ends = batch, count
+        members = pairs = torch.library.get_ctx().new_dynamic_size()
+        starts, ends = (batch, tiles), (batch, count)
     return (
         new(batch, channels, height, width, dtype=features.dtype),
         new(batch, height, width),
-        new(batch, tiles, dtype=torch.int64),
+        new(*starts, dtype=torch.int64),
         new(batch, tiles, dtype=torch.int32),
         new(members, dtype=torch.int32),
-        new(slots, dtype=torch.int32),
+        new(pairs, dtype=torch.int32),
         new(*ends, dtype=torch.int64),
-        new(batch, launch.extents.GAUSSIAN_VALUES.value, count),
+        new(batch, launch.survey.TILE_VALUES.value, tiles),
+        new(batch, launch.prepare.GAUSSIAN_VALUES.value, count),
         new(batch, launch.extents.IMAGE_VALUES.value),
         new(batch, dtype=torch.int64),
     )

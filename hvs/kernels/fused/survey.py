@@ -1,16 +1,20 @@
-"""First look at the rays and the Gaussians: what rays each tile holds, and two numbers of each image.
+"""What rays each tile holds, and the deepest response of each image, by branch and bound.
 
-Numbers of an image are found by atomic maxima of integers, whose order does not matter.
+Over a cell of rays, ``|z| ≤ (|p| + |m| δ|B|) / (|u| - δ|B|)²`` and ``|z| ≤ |m| / (|u| - δ|B|)``, with p and u of the
+cell's middle ray and δ the distance from it within which all its rays lie. Of tens of thousands of pairs of a tile and
+a Gaussian a few dozen are left to be looked at pixel by pixel.
 """
 
 import triton
 import triton.language as tl
 
-from .. import pyramid
-from .geometry import TILE, depth_of, load_mean, load_ray, load_scale, load_whitening, multiply, tile_pixels
+from .. import culling, pyramid
+from .geometry import TILE, depth_of, load_ray, multiply, tile_pixels
+from .prepare import GAUSSIAN_VALUES, MEAN, NORM, REACH, load_gaussian
 
 FLATTEST_RAY = tl.constexpr(pyramid.FLATTEST_RAY)
-INFINITY_BITS = tl.constexpr(0x7F800000)
+SLACK = tl.constexpr(culling.SLACK)
+NOWHERE = tl.constexpr(0x7FFFFFFFFFFFFFFF)
 # What is known of a tile: the box of (x/z, y/z) over its rays, low and high, and the ray in its middle.
 TILE_VALUES = tl.constexpr(7)
 
@@ -26,67 +30,135 @@ def load_boxes(boxes, i, total, mask):
 
 
 @triton.jit
+def radius_of(low_x, low_y, high_x, high_y, cx, cy, cz):
+    """Distance from the middle ray within which the rays of a box of (x/z, y/z) lie.
+
+    Points of the plane z = 1 come closer to one another when they are normalised to unit rays, and no two unit rays
+    are further apart than 2.
+    """
+    dx = tl.maximum(high_x - cx / cz, cx / cz - low_x)
+    dy = tl.maximum(high_y - cy / cz, cy / cz - low_y)
+    radius = tl.sqrt(dx * dx + dy * dy)
+    return tl.where(radius < 2.0, radius, 2.0)
+
+
+@triton.jit
+def deepest_of(values, count, BLOCK: tl.constexpr):
+    """The largest of ``count`` numbers, or zero."""
+    best = 0.0
+    for start in range(0, count, BLOCK):
+        i = start + tl.arange(0, BLOCK)
+        best = tl.maximum(best, tl.max(tl.load(values + i, i < count, 0.0)))
+    return best
+
+
+@triton.jit
+def may_be_deepest(gaussians, n, count, near, cx, cy, cz, radius, best):
+    """Whether a response of Gaussians ``n`` to a ray within the radius may be as deep as the best one, as 0 or 1.
+
+    A block of Gaussians meets one ray, or one Gaussian a block of rays.
+    """
+    there = n < count
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, there)
+    u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, cx, cy, cz)
+    change = radius * tl.load(gaussians + count * NORM + n, there, 0.0)
+    reach = tl.load(gaussians + count * REACH + n, there, 0.0)
+    least = tl.maximum(tl.sqrt(u0 * u0 + u1 * u1 + u2 * u2) - change, 0.0)
+    p = tl.abs(u0 * m0 + u1 * m1 + u2 * m2)
+    bound = tl.minimum((p + reach * change) / (least * least), reach / least) * (1 + SLACK)
+    visible = tl.load(gaussians + count * (MEAN + 2) + n, there, -float("inf")) >= near
+    return tl.where(bound < best, 0, visible.to(tl.int32))
+
+
+@triton.jit
+def deepest_pixel(gaussians, n, count, rays, tile, height, width):
+    """The largest depth of one Gaussian over the rays of a tile of an image, and the first of those that have it."""
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, n < count)
+    y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
+    rx, ry, rz = load_ray(rays, y, x, width, inside)
+    u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
+    z, q = depth_of(u0, u1, u2, m0, m1, m2)
+    z = tl.where(inside & (z == z), z, -float("inf"))
+    deepest = tl.max(z)
+    pixel = tl.arange(0, TILE * TILE)
+    return deepest, tl.min(tl.where(inside & (z == deepest), pixel, TILE * TILE))
+
+
+@triton.jit
+def flat_index(tile, pixel, n, width, count):
+    """pixel·N + Gaussian, of a pixel of a tile; the tile's pixels are in the image's order."""
+    columns = tl.cdiv(width, TILE)
+    y = tile // columns * TILE + pixel // TILE
+    x = tile % columns * TILE + pixel % TILE
+    return (y.to(tl.int64) * width + x) * count + n
+
+
+@triton.jit
 def survey(
     tiles,
-    image_keys,
-    means,
-    rotations,
-    scales,
+    depths,
+    places,
+    first_depths,
+    gaussians,
     rays,
-    means_stride,
-    rotations_stride,
-    scales_stride,
     rays_stride,
     count,
     height,
     width,
     near,
-    skip,
+    blocks,
     BLOCK: tl.constexpr,
+    SEARCH: tl.constexpr,
 ):
     """One program per tile and image.
 
-    Every program looks at every ``skip``-th block of Gaussians, each at another place, so that together they see all.
-
-    Writes tiles [B, 7, T] (see TILE_VALUES) and raises image_keys [B, 2] (int32, zero before): the bits of some
-    response's depth, a lower bound of the largest, and how far below infinity the bits of the smallest variance are.
+    Writes tiles [B, 7, T] (see TILE_VALUES). With SEARCH, writes also the deepest response of each tile that may be as
+    deep as first_depths [B, blocks], depths [B, T], and its flat index pixel·N + Gaussian, the lowest among equals,
+    places [B, T] (int64); otherwise -inf and NOWHERE.
     """
     tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
-    means += b * means_stride
-    rotations += b * rotations_stride
-    scales += b * scales_stride
+    gaussians += b * GAUSSIAN_VALUES * count
     rays += b * rays_stride
 
-    y, x, _ = tile_pixels(tile, 0, height, width, TILE * TILE)
-    rx, ry, rz = load_ray(rays, y, x, width, x >= 0)
-    flat = tl.min(rz) < FLATTEST_RAY
-    out = tiles + b * TILE_VALUES * tile_count + tile
+    y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
+    rx, ry, rz = load_ray(rays, y, x, width, inside)
     infinity = float("inf")
-    tl.store(out, tl.where(flat, -infinity, tl.min(rx / rz)))
-    tl.store(out + tile_count, tl.where(flat, -infinity, tl.min(ry / rz)))
-    tl.store(out + 2 * tile_count, tl.where(flat, infinity, tl.max(rx / rz)))
-    tl.store(out + 3 * tile_count, tl.where(flat, infinity, tl.max(ry / rz)))
+    flat = tl.min(tl.where(inside, rz, infinity)) < FLATTEST_RAY
+    steep = 1 / rz
+    plane_x, plane_y = rx * steep, ry * steep
+    low_x = tl.where(flat, -infinity, tl.min(tl.where(inside, plane_x, infinity)))
+    low_y = tl.where(flat, -infinity, tl.min(tl.where(inside, plane_y, infinity)))
+    high_x = tl.where(flat, infinity, tl.max(tl.where(inside, plane_x, -infinity)))
+    high_y = tl.where(flat, infinity, tl.max(tl.where(inside, plane_y, -infinity)))
     columns = tl.cdiv(width, TILE)
     middle_y = tl.minimum(tile // columns * TILE + TILE // 2, height - 1)
     middle_x = tl.minimum(tile % columns * TILE + TILE // 2, width - 1)
     cx, cy, cz = load_ray(rays, middle_y, middle_x, width, middle_x >= 0)
+    out = tiles + b * TILE_VALUES * tile_count + tile
+    tl.store(out, low_x)
+    tl.store(out + tile_count, low_y)
+    tl.store(out + 2 * tile_count, high_x)
+    tl.store(out + 3 * tile_count, high_y)
     tl.store(out + 4 * tile_count, cx)
     tl.store(out + 5 * tile_count, cy)
     tl.store(out + 6 * tile_count, cz)
 
-    deepest = tl.zeros((BLOCK,), tl.float32)
-    smallest = tl.full((BLOCK,), infinity, tl.float32)
-    for start in range(tile % skip * BLOCK, count, skip * BLOCK):
-        n = start + tl.arange(0, BLOCK)
-        mask = n < count
-        mx, my, mz, visible = load_mean(means, n, mask, near)
-        b00, b01, b02, b10, b11, b12, b20, b21, b22 = load_whitening(rotations, scales, n, mask)
-        u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, cx, cy, cz)
-        m0, m1, m2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz)
-        z, q = depth_of(u0, u1, u2, m0, m1, m2)
-        deepest = tl.where(visible & (z > deepest), z, deepest)
-        s0, s1, s2 = load_scale(scales, n, mask)
-        s = tl.minimum(s0, tl.minimum(s1, s2))
-        smallest = tl.where(mask & (s * s < smallest), s * s, smallest)
-    tl.atomic_max(image_keys + 2 * b, tl.max(deepest).to(tl.int32, bitcast=True))
-    tl.atomic_max(image_keys + 2 * b + 1, -tl.min(smallest).to(tl.int32, bitcast=True) + INFINITY_BITS)
+    if SEARCH:
+        best = deepest_of(first_depths + b * blocks, blocks, BLOCK)
+        radius = radius_of(low_x, low_y, high_x, high_y, cx, cy, cz)
+        depth = -infinity
+        place = tl.full((), NOWHERE, tl.int64)
+        for start in range(0, count, BLOCK):
+            n = start + tl.arange(0, BLOCK)
+            left = may_be_deepest(gaussians, n, count, near, cx, cy, cz, radius, best)
+            while tl.max(left) > 0:
+                gaussian = start + tl.argmax(left, 0)
+                left = tl.where(n == gaussian, 0, left)
+                found, pixel = deepest_pixel(gaussians, gaussian, count, rays, tile, height, width)
+                at = flat_index(tile, pixel, gaussian, width, count)
+                better = (found > depth) | ((found == depth) & (at < place))
+                place = tl.where(better, at, place)
+                depth = tl.where(better, found, depth)
+                best = tl.maximum(best, depth)
+        tl.store(depths + b * tile_count + tile, depth)
+        tl.store(places + b * tile_count + tile, place)

@@ -51,8 +51,9 @@ def cut_coarsely(request, monkeypatch):
     if ON_GPU or "cut_as_launched" in request.fixturenames:
         return
     blend_sizes, gradient_sizes = launch.blend_sizes, launch.gradient_sizes
-    monkeypatch.setattr(launch, "blend_sizes", lambda *arguments: blend_sizes(*arguments) | dict(PIXELS=256))
-    monkeypatch.setattr(launch, "gradient_sizes", lambda: gradient_sizes() | dict(PIXELS=256))
+    monkeypatch.setattr(launch, "blend_sizes", lambda channels: blend_sizes(channels) | dict(PIXELS=256, GROUP=16))
+    monkeypatch.setattr(launch, "gradient_sizes", lambda channels: gradient_sizes(channels) | dict(PIXELS=256))
+    monkeypatch.setattr(launch, "ray_gradient_sizes", lambda: dict(GROUP=16))
 
 
 @pytest.fixture

@@ -8,15 +8,17 @@ from hvs.kernels.fused import launch
 OPTIONS = dict(alpha=0.025, beta=2.0, eps=1e-8, near=1e-2, tolerance=1e-6)
 
 
-@pytest.mark.parametrize("sizes", [dict(CHANNELS=16, PIXELS=256), dict(CHANNELS=64, PIXELS=16)], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [dict(CHANNELS=16, PIXELS=256, GROUP=16), dict(CHANNELS=64, PIXELS=64, GROUP=8)], ids=str
+)
 def test_blocks_of_channels_and_pixels_do_not_show(scene, compare, device, monkeypatch, sizes):
     inputs = scene(17, 20, 33, 40, (2,), dtype=torch.float32)
-    monkeypatch.setattr(launch, "blend_sizes", lambda channels, dtype: sizes | dict(num_warps=4))
+    monkeypatch.setattr(launch, "blend_sizes", lambda channels: sizes | dict(num_warps=4))
     compare(inputs, "triton", 5e-5, 1e-3, device)
 
 
 def test_more_channels_than_a_program_has_at_a_time(scene, compare, device, monkeypatch):
-    monkeypatch.setattr(launch, "BLEND_CHANNELS", 32)
+    monkeypatch.setattr(launch, "MOST_CHANNELS", 32)
     compare(scene(20, 20, 20, 70, dtype=torch.float32), "triton", 5e-5, 1e-3, device)
 
 

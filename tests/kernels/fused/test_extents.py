@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hvs.kernels import reference
-from hvs.kernels.fused import launch
+from hvs.kernels.fused import launch, prepare
 from hvs.kernels.rasterize import _background_weight
 
 
@@ -39,7 +39,8 @@ def test_the_slope_is_the_derivative_by_the_largest_depth(scene, device):
 
 def test_a_larger_tolerance_has_smaller_boxes(scene, device):
     inputs = scene(20, 33, 40, dtype=torch.float32)
-    boxes = [found(inputs, device, tolerance=t).gaussians[0, 12:16].cpu() for t in (1e-6, 1e-3)]
+    first = prepare.BOX.value
+    boxes = [found(inputs, device, tolerance=t).gaussians[0, first : first + 4].cpu() for t in (1e-6, 1e-3)]
     there = (boxes[1].isfinite() & boxes[0].isfinite()).all(0)
     assert there.sum() > 5
     assert (boxes[0][:2, there] < boxes[1][:2, there]).all() and (boxes[0][2:, there] > boxes[1][2:, there]).all()

@@ -6,19 +6,24 @@ import torch
 from hvs.kernels.fused import launch
 
 
-@pytest.mark.parametrize("programs", [1, 5, 1000])
-def test_any_number_of_programs(scene, compare, device, monkeypatch, programs):
-    """Four by three tiles."""
+@pytest.mark.parametrize("programs", [1, 100, 100_000])
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_any_number_of_programs(scene, compare, device, monkeypatch, programs, large):
+    """Four by three tiles; there are no more shares of a Gaussian's tiles than that."""
+    if large:
+        monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
     monkeypatch.setattr(launch, "GRADIENT_PROGRAMS", programs)
-    compare(scene(20, 50, 40, 5, dtype=torch.float32), "triton", 5e-5, 1e-3, device)
+    compare(scene(7, 50, 40, 5, dtype=torch.float32), "triton", 5e-5, 1e-3, device)
 
 
-def test_rows_fit_into_the_room_there_is(scene, compare, device, monkeypatch):
-    monkeypatch.setattr(launch, "GRADIENT_FLOATS", 2 * 2 * 20 * (5 + 9))
-    compare(scene(20, 50, 40, 5, (2,), dtype=torch.float32), "triton", 5e-5, 1e-3, device)
-
-
-@pytest.mark.parametrize("sizes", [dict(CHANNELS=16, PIXELS=256), dict(CHANNELS=64, PIXELS=16)], ids=str)
+@pytest.mark.parametrize("sizes", [dict(CHANNELS=16, PIXELS=256), dict(CHANNELS=64, PIXELS=32)], ids=str)
 def test_blocks_of_channels_and_pixels_do_not_show(scene, compare, device, monkeypatch, sizes):
-    monkeypatch.setattr(launch, "gradient_sizes", lambda: sizes | dict(num_warps=4))
-    compare(scene(17, 20, 33, 40, (2,), dtype=torch.float32), "triton", 5e-5, 1e-3, device)
+    inputs = scene(9, 20, 33, 40, (2,), dtype=torch.float32)
+    monkeypatch.setattr(launch, "gradient_sizes", lambda channels: sizes | dict(num_warps=4))
+    compare(inputs, "triton", 5e-5, 1e-3, device)
+
+
+@pytest.mark.parametrize("group", [1, 4])
+def test_rays_by_any_number_of_gaussians(scene, compare, device, monkeypatch, group):
+    monkeypatch.setattr(launch, "ray_gradient_sizes", lambda: dict(GROUP=group, num_warps=4))
+    compare(scene(5, 20, 20, 5, dtype=torch.float32), "triton", 5e-5, 1e-3, device)

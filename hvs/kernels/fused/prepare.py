@@ -1,0 +1,113 @@
+"""What is known of a Gaussian, computed once for all kernels that follow."""
+
+import triton
+import triton.language as tl
+
+from .geometry import depth_of, load_mean, load_ray, load_scale, load_whitening, multiply
+
+# Values of a Gaussian: B, row by row; the mean; B times the mean, and its length; a bound of |B|; and from `extents`,
+# the box of (x/z, y/z) low and high, and a normal: rays with |normal · (x/z, y/z, 1)| > 1 pass beside its long axis.
+GAUSSIAN_VALUES = tl.constexpr(24)
+MEAN, WHITENED, REACH, NORM = tl.constexpr(9), tl.constexpr(12), tl.constexpr(15), tl.constexpr(16)
+BOX, NORMAL = tl.constexpr(17), tl.constexpr(21)
+# Rays along the sides of the image, borders included, to which all Gaussians are held for a first deep response.
+PROBES = tl.constexpr(4)
+
+
+@triton.jit
+def load_gaussian(gaussians, n, count, mask):
+    """B, row by row, and B times the mean of Gaussians ``n`` of one image; zeros where the mask is not set."""
+    at = gaussians + n
+    b00, b01, b02 = tl.load(at, mask, 0.0), tl.load(at + count, mask, 0.0), tl.load(at + 2 * count, mask, 0.0)
+    at += 3 * count
+    b10, b11, b12 = tl.load(at, mask, 0.0), tl.load(at + count, mask, 0.0), tl.load(at + 2 * count, mask, 0.0)
+    at += 3 * count
+    b20, b21, b22 = tl.load(at, mask, 0.0), tl.load(at + count, mask, 0.0), tl.load(at + 2 * count, mask, 0.0)
+    at = gaussians + count * WHITENED + n
+    m0, m1, m2 = tl.load(at, mask, 0.0), tl.load(at + count, mask, 0.0), tl.load(at + 2 * count, mask, 0.0)
+    return b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2
+
+
+@triton.jit
+def load_prepared_mean(gaussians, n, count, mask):
+    at = gaussians + count * MEAN + n
+    return tl.load(at, mask, 0.0), tl.load(at + count, mask, 0.0), tl.load(at + 2 * count, mask, 0.0)
+
+
+@triton.jit
+def prepare(
+    gaussians,
+    variances,
+    depths,
+    means,
+    rotations,
+    scales,
+    rays,
+    means_stride,
+    rotations_stride,
+    scales_stride,
+    rays_stride,
+    count,
+    height,
+    width,
+    near,
+    BLOCK: tl.constexpr,
+):
+    """One program per block of Gaussians and image.
+
+    Writes all of gaussians [B, 24, N] but the extents, and of each block the smallest variance, variances [B, blocks],
+    and the deepest response to a few rays, depths [B, blocks].
+    """
+    block, blocks, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
+    n = block * BLOCK + tl.arange(0, BLOCK)
+    mask = n < count
+    means += b * means_stride
+    rotations += b * rotations_stride
+    scales += b * scales_stride
+    mx, my, mz, visible = load_mean(means, n, mask, near)
+    s0, s1, s2 = load_scale(scales, n, mask)
+    s = tl.minimum(s0, tl.minimum(s1, s2))
+    # A NaN is not the smallest of anything.
+    variance = tl.where(mask & (s == s), s * s, float("inf"))
+    tl.store(variances + b * blocks + block, tl.min(variance))
+
+    b00, b01, b02, b10, b11, b12, b20, b21, b22 = load_whitening(rotations, scales, n, mask)
+    m0, m1, m2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz)
+    probe = tl.arange(0, PROBES * PROBES)
+    y, x = probe // PROBES * (height - 1) // (PROBES - 1), probe % PROBES * (width - 1) // (PROBES - 1)
+    rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, probe >= 0)
+    rx, ry, rz = rx[:, None], ry[:, None], rz[:, None]
+    u0 = b00[None, :] * rx + b01[None, :] * ry + b02[None, :] * rz
+    u1 = b10[None, :] * rx + b11[None, :] * ry + b12[None, :] * rz
+    u2 = b20[None, :] * rx + b21[None, :] * ry + b22[None, :] * rz
+    z, q = depth_of(u0, u1, u2, m0[None, :], m1[None, :], m2[None, :])
+    z = tl.max(tl.where(z == z, z, 0.0), 0)
+    tl.store(depths + b * blocks + block, tl.max(tl.where(visible, z, 0.0)))
+
+    # |B|² is at most the largest row sum of |BBᵀ|, which is diagonal for a true rotation (Gershgorin).
+    d0 = b00 * b00 + b01 * b01 + b02 * b02
+    d1 = b10 * b10 + b11 * b11 + b12 * b12
+    d2 = b20 * b20 + b21 * b21 + b22 * b22
+    d01 = tl.abs(b00 * b10 + b01 * b11 + b02 * b12)
+    d02 = tl.abs(b00 * b20 + b01 * b21 + b02 * b22)
+    d12 = tl.abs(b10 * b20 + b11 * b21 + b12 * b22)
+    norm = tl.sqrt(tl.maximum(d0 + d01 + d02, tl.maximum(d1 + d01 + d12, d2 + d02 + d12)))
+
+    out = gaussians + b * GAUSSIAN_VALUES * count + n
+    tl.store(out, b00, mask)
+    tl.store(out + count, b01, mask)
+    tl.store(out + 2 * count, b02, mask)
+    tl.store(out + 3 * count, b10, mask)
+    tl.store(out + 4 * count, b11, mask)
+    tl.store(out + 5 * count, b12, mask)
+    tl.store(out + 6 * count, b20, mask)
+    tl.store(out + 7 * count, b21, mask)
+    tl.store(out + 8 * count, b22, mask)
+    tl.store(out + count * MEAN, mx, mask)
+    tl.store(out + count * (MEAN + 1), my, mask)
+    tl.store(out + count * (MEAN + 2), mz, mask)
+    tl.store(out + count * WHITENED, m0, mask)
+    tl.store(out + count * (WHITENED + 1), m1, mask)
+    tl.store(out + count * (WHITENED + 2), m2, mask)
+    tl.store(out + count * REACH, tl.sqrt(m0 * m0 + m1 * m1 + m2 * m2), mask)
+    tl.store(out + count * NORM, norm, mask)

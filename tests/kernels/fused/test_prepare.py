@@ -1,0 +1,56 @@
+"""What is known of a Gaussian, and of a block of them."""
+
+import pytest
+import torch
+
+from hvs.kernels import culling, reference
+from hvs.kernels.fused import launch, prepare
+
+
+def prepared(inputs, device):
+    means, rotations, scales, *_, rays = (value.to(device).contiguous() for value in inputs.values())
+    (batch, count, _), (height, width) = means.shape, rays.shape[1:3]
+    blocks = -(-count // launch.BLOCK)
+    gaussians = rays.new_full((batch, prepare.GAUSSIAN_VALUES.value, count), torch.nan)
+    variances, depths = (rays.new_full((batch, blocks), torch.nan) for _ in range(2))
+    geometry = means, rotations, scales, rays
+    strides = [value.stride(0) for value in geometry]
+    prepare.prepare[blocks, batch](
+        gaussians, variances, depths, *geometry, *strides, count, height, width, 0.01, BLOCK=launch.BLOCK
+    )
+    return gaussians.cpu(), variances.cpu(), depths.cpu()
+
+
+def test_values(scene, device):
+    inputs = scene(150, 20, 30, batch=(2,), dtype=torch.float32)
+    values, _, _ = prepared(inputs, device)
+    means, rotations, scales, *_ = (value.double() for value in inputs.values())
+    whiten = culling.whitening(rotations, scales)
+    torch.testing.assert_close(values[:, :9].double().mT, whiten.flatten(2), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(values[:, 9:12].double().mT, means)
+    whitened = (whiten @ means[..., None])[..., 0]
+    torch.testing.assert_close(values[:, 12:15].double().mT, whitened, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(values[:, 15].double(), whitened.norm(dim=-1), rtol=1e-4, atol=1e-4)
+    assert (values[:, 16].double() >= 0.9999 * torch.linalg.matrix_norm(whiten, 2)).all()
+    assert values[:, 17:].isnan().all()  # the extents come later
+
+
+def test_smallest_variance_and_a_depth_that_is_reached(scene, device):
+    inputs = scene(300, 40, 50, dtype=torch.float32)
+    _, variances, depths = prepared(inputs, device)
+    smallest = inputs["scales"].square().amin(-1)[0].split(launch.BLOCK)
+    torch.testing.assert_close(variances[0], torch.stack([block.min() for block in smallest]))
+    means, rotations, scales, *_, rays = (value.double() for value in inputs.values())
+    all_depths = reference.response(means, rotations, scales, rays.flatten(1, 2))[0]
+    largest = all_depths.where(means[:, None, :, 2] >= 0.01, 0).amax()
+    assert 0 < depths.max() <= largest * 1.0001
+    for depth in depths[0]:
+        assert (all_depths - depth).abs().min() < 1e-4 * depth
+
+
+@pytest.mark.parametrize("value", [torch.nan, -1.0])
+def test_what_is_not_there_is_not_deep(scene, device, value):
+    inputs = scene(5, 20, 20, dtype=torch.float32)
+    inputs["means"][..., 2] = value
+    _, _, depths = prepared(inputs, device)
+    assert (depths == 0).all()
