@@ -1,24 +1,54 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU: tests and memory checks of the rasteriser, its benches, and those of a training step and of
-# inference. Needs torch, torchvision, triton, numpy, pytest, pytest-benchmark, hypothesis and matplotlib, nothing else.
+# What needs a GPU, step by step: tests and memory checks of the rasteriser, the time of its kernels, its benches, and those
+# of a training step and of inference. Needs torch, torchvision, triton, numpy, pytest, pytest-benchmark, hypothesis and
+# matplotlib, nothing else; pytest-xdist, where it is there, shortens the tests.
 #
-#     bench/on_gpu.sh [folder of the results, bench/results by default]
+#     bench/on_gpu.sh                      all of it, about half an hour
+#     bench/on_gpu.sh tests kernels        some of: tests sanitizer kernels rasterize train_step inference
+#     RESULTS=/tmp/found bench/on_gpu.sh   not into bench/results
 set -uo pipefail
 cd "$(dirname "$0")/.."
-results=${1:-bench/results}
+results=${RESULTS:-bench/results}
 mkdir -p "$results"
 name=$(python -c "import torch; print(torch.cuda.get_device_name().lower().replace(' ', '-'))") || exit 1
 status=0
 
-python -m pytest -q -m gpu tests/kernels || status=1
-if command -v compute-sanitizer > /dev/null; then
+tests() {
+    local workers=()
+    python -c "import xdist" 2> /dev/null && workers=(-n 8)
+    python -m pytest -q -m gpu "${workers[@]}" tests/kernels
+}
+
+sanitizer() {
+    local tool
     for tool in memcheck racecheck; do
         compute-sanitizer --tool "$tool" --error-exitcode 1 \
-            python -m pytest -q -m gpu tests/kernels/fused/test_fused.py -k "latent_and_all_gradients and 64-48" || status=1
+            python -m pytest -q -m gpu tests/kernels/fused/test_fused.py -k "latent_and_all_gradients and 64-48" || return 1
     done
-fi
-python -m bench --json "$results/$name.json" --plots "$results/$name.png" || status=1
-python -m bench.train_step --json "$results/train_step_$name.json" || status=1
-python -m bench.train_step --save-memory --json "$results/train_step_saving_$name.json" || status=1
-python -m bench.inference --json "$results/inference_$name.json" || status=1
+}
+
+kernels() {
+    python -m bench.kernels --sweep && python -m bench.kernels --scene b1/1024x1024/n100000 --sweep
+}
+
+rasterize() {
+    python -m bench --seconds 0.3 --json "$results/$name.json" --plots "$results/$name.png"
+}
+
+train_step() {
+    python -m bench.train_step --json "$results/train_step_$name.json" &&
+        python -m bench.train_step --save-memory --json "$results/train_step_saving_$name.json"
+}
+
+inference() {
+    python -m bench.inference --json "$results/inference_$name.json"
+}
+
+every=(tests sanitizer kernels rasterize train_step inference)
+(($#)) || set -- "${every[@]}"
+for step in "$@"; do
+    [[ " ${every[*]} " == *" $step "* ]] || { echo "got $step, wanted some of: ${every[*]}" >&2; exit 2; }
+    echo "== $step"
+    "$step" || status=1
+done
 exit $status

@@ -19,7 +19,7 @@ from . import gsplat_baseline
 from .dense import dense_rasterize
 from .floors import read_once, write_once
 from .scenes import LIMBS, cloud, limbs, with_features
-from .timing import MIB, measure, peak_mib
+from .timing import MIB, measure, own_stream, peak_mib
 
 # Relative errors that are right, by what is asked for: latent, gradients.
 PRECISION = {torch.float32: (5e-5, 1e-3), torch.bfloat16: (1e-2, 5e-2), torch.float16: (2e-3, 1e-2)}
@@ -74,6 +74,11 @@ class Calls:
 
 def measure_scene(scene: Scene, device: str, seconds: float = 1.0, compiled: bool = True) -> list[dict[str, Any]]:
     """The rows of one scene: forward, backward, and both."""
+    with own_stream(device):
+        return _measure_scene(scene, device, seconds, compiled)
+
+
+def _measure_scene(scene: Scene, device: str, seconds: float, compiled: bool) -> list[dict[str, Any]]:
     inputs = scene.inputs(device)
     shape = scene.batch, scene.channels, scene.height, scene.width
     gradient = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(device, scene.dtype)
@@ -101,7 +106,7 @@ def measure_scene(scene: Scene, device: str, seconds: float = 1.0, compiled: boo
         times = measure(calls, device, seconds)
         row: dict[str, Any] = dict(name=f"{name}/{scene}", error=error)
         row |= {key: timing.median for key, timing in times.items()}
-        row |= dict(ms_low=times["ms"].low, ms_high=times["ms"].high)
+        row |= dict(ms_low=times["ms"].low, ms_high=times["ms"].high, captured=times["ms"].captured)
         row["ratio_to_floor"] = row["ms"] / row["floor_ms"]
         row["peak_mib"] = peak_mib(calls["ms"], device) - outputs[name] / MIB
         if "dense" in others:

@@ -23,16 +23,17 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds: the median, and the quartiles around it."""
+    """Milliseconds: the median, and the quartiles around it; and whether the call was replayed from a CUDA graph."""
 
     median: float
     low: float
     high: float
+    captured: bool = False
 
     @staticmethod
-    def of(milliseconds: list[float]) -> "Timing":
+    def of(milliseconds: list[float], captured: bool = False) -> "Timing":
         low, median, high = np.quantile(milliseconds, (0.25, 0.5, 0.75)).tolist()
-        return Timing(median, low, high)
+        return Timing(median, low, high, captured)
 
 
 def measure(
@@ -48,16 +49,16 @@ def measure(
         captured: into CUDA graphs, on a GPU, where that can be.
     """
     on_gpu = torch.device(device).type == "cuda"
-    runs = {name: _prepare_on_gpu(f) if on_gpu and captured else f for name, f in functions.items()}
+    runs = {name: _prepare_on_gpu(f) if on_gpu and captured else (f, False) for name, f in functions.items()}
     once = _time_on_gpu if on_gpu else _time_on_cpu
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS):
-        for name, run in runs.items():
+        for name, (run, _) in runs.items():
             stop = time.perf_counter() + seconds / ROUNDS
             once(run)
             while not times[name] or time.perf_counter() < stop:
                 times[name].append(once(run))
-    return {name: Timing.of(found) for name, found in times.items()}
+    return {name: Timing.of(found, runs[name][1]) for name, found in times.items()}
 
 
 def peak_mib(function: Callable[[], object], device: str) -> float:
@@ -77,24 +78,29 @@ def peak_mib(function: Callable[[], object], device: str) -> float:
 
 
 def own_stream(device: str) -> AbstractContextManager:
-    """On a GPU, a stream that calls can be captured on; what they are captured with must have been made on it too."""
+    """On a GPU, a stream of its own: an autograd graph that was made on the default one cannot be captured."""
     on_gpu = torch.device(device).type == "cuda"
     return torch.cuda.stream(torch.cuda.Stream(device)) if on_gpu else nullcontext()
 
 
-def _prepare_on_gpu(function: Callable[[], object]) -> Callable[[], object]:
-    """A replay of the call as a graph; the call itself where it waits for the GPU and cannot be captured."""
-    for _ in range(WARM_UP):
-        function()
+def _prepare_on_gpu(function: Callable[[], object]) -> tuple[Callable[[], object], bool]:
+    """A replay of the call as a graph, and True; the call itself where it waits for the GPU and cannot be captured."""
+    stream = torch.cuda.current_stream()
+    if stream == torch.cuda.default_stream():
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            function()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+        with torch.cuda.graph(graph, stream=stream):
             function()
     except RuntimeError:
         torch.cuda.synchronize()
-        return function
-    return graph.replay
+        return function, False
+    return graph.replay, True
 
 
 def _time_on_gpu(run: Callable[[], object]) -> float:

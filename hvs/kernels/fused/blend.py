@@ -40,28 +40,19 @@ def blend(
 ):
     """One program per tile, PIXELS of its pixels and CHANNELS of its channels, and image.
 
-    Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W].
+    Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W], where a tile meets a Gaussian.
     """
     tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(2).to(tl.int64)
     parts: tl.constexpr = TILE * TILE // PIXELS
     part, channel_block = tl.program_id(1) % parts, tl.program_id(1) // parts
     here = b * tile_count + tile
     met = tl.load(counts + here)
+    if met == 0:
+        return
     c = channel_block * CHANNELS + tl.arange(0, CHANNELS)
     size = height * width
     y, x, inside = tile_pixels(tile, part * PIXELS, height, width, PIXELS)
     pixel = y * width + x
-    latent += (b * channels + c[:, None]) * size + pixel[None, :]
-    mask = inside[None, :] & (c < channels)[:, None]
-    shown = tl.load(background + b * background_stride + c, c < channels, 0.0).to(tl.float32)
-    behind = tl.load(image_values + b * IMAGE_VALUES)
-    if met == 0:
-        shown *= tl.where(behind < eps, behind / eps, 1.0)
-        tl.store(latent, tl.broadcast_to(shown[:, None], (CHANNELS, PIXELS)), mask)
-        total = tl.zeros((PIXELS,), tl.float32) + behind
-        tl.store(denominator + b * size + pixel, total, inside & (channel_block == 0))
-        return
-
     gaussians += b * GAUSSIAN_VALUES * count
     features += b * features_stride
     members += tl.load(starts + here) if PAIRED else here * count
@@ -83,10 +74,12 @@ def blend(
         weights += tl.sum(w, 0)
         sums += tl.sum(f[:, :, None] * w[:, None, :], 0)
     weights /= WEIGHT_UNIT
-    total = weights + behind
+    total = weights + tl.load(image_values + b * IMAGE_VALUES)
     share = 1 / tl.maximum(total, eps)
     # What shows nothing but the background is the background to the last bit.
-    of_background = tl.where(total < eps, behind * share, 1 - weights * share)
+    of_background = tl.where(total < eps, total / eps, 1.0) - weights * share
     sums *= (share / WEIGHT_UNIT)[None, :]
-    tl.store(latent, sums + shown[:, None] * of_background[None, :], mask)
+    shown = tl.load(background + b * background_stride + c, c < channels, 0.0).to(tl.float32)
+    at = latent + (b * channels + c[:, None]) * size + pixel[None, :]
+    tl.store(at, sums + shown[:, None] * of_background[None, :], inside[None, :] & (c < channels)[:, None])
     tl.store(denominator + b * size + pixel, total, inside & (channel_block == 0))

@@ -33,9 +33,11 @@ def clamp(x, low, high):
 def load_ray(rays, y, x, width, mask):
     """Components of pixels' rays, clamped, zero where the mask is not set; ``rays`` points at an image [H, W, 3]."""
     at = rays + 3 * (y.to(tl.int64) * width + x)
-    rx = clamp(tl.load(at, mask, 0.0).to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
-    ry = clamp(tl.load(at + 1, mask, 0.0).to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
-    rz = clamp(tl.load(at + 2, mask, 0.0).to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
+    # All are asked for before the first is waited for.
+    rx, ry, rz = tl.load(at, mask, 0.0), tl.load(at + 1, mask, 0.0), tl.load(at + 2, mask, 0.0)
+    rx = clamp(rx.to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
+    ry = clamp(ry.to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
+    rz = clamp(rz.to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
     return rx, ry, rz
 
 

@@ -24,8 +24,6 @@ from .survey import TILE_VALUES, load_boxes
 
 # Sums of a Gaussian's geometry: M's upper half, row by row, then v.
 MOMENTS = tl.constexpr(9)
-# Tiles that a program looks at together.
-LOOKED = tl.constexpr(128)
 # Channels that are read together where all are not kept.
 CHANNEL_BLOCK = tl.constexpr(16)
 
@@ -81,7 +79,7 @@ def background_gradient(
 
     S = tl.load(denominator + b * size + pixel, inside, 1.0)
     share = 1 / tl.maximum(S, eps)
-    floored = eps > S
+    floored = tl.maximum(S, eps) > S
     gO = tl.zeros((TILE * TILE,), tl.float32)
     for first in range(0, channels, CHANNEL_BLOCK):
         c = first + tl.arange(0, CHANNEL_BLOCK)
@@ -128,6 +126,8 @@ def gradient(
     width,
     alpha,
     eps,
+    tolerance,
+    LOOKED: tl.constexpr,
     PIXELS: tl.constexpr,
     CHANNELS: tl.constexpr,
     ALL: tl.constexpr,
@@ -136,7 +136,8 @@ def gradient(
     """One program per Gaussian and CHANNELS of its channels, which may be ALL, share of the tiles, and image.
 
     Writes its share of the sums over pixels, moments [B, shares, N, 9] and d_features [B, shares, N, C]. The Gaussian's
-    tiles are those it meets, or if they are PAIRED, listed in pair_tiles [P] before its ``ends`` [B, N].
+    tiles are those that it meets, or if they are PAIRED, pair_tiles [P] before its ``ends`` [B, N]; it looks at LOOKED
+    at a time. PIXELS on none of which its share of the latent exceeds the tolerance's square are skipped.
     """
     channel_blocks = tl.cdiv(channels, CHANNELS)
     n, channel_block = tl.program_id(0) // channel_blocks, tl.program_id(0) % channel_blocks
@@ -195,35 +196,40 @@ def gradient(
                 u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
                 w, z, q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0, m1, m2, alpha)
                 w = tl.where(inside, w / tl.maximum(S, eps), 0.0)
-                g = load_gradient(d_latent, c, pixel, channels, size, inside)
-                dw = tl.sum(g * f[:, None], 0) - tl.load(projection + pixel, inside, 0.0)
-                if not ALL:
-                    for other in range(0, channel_blocks):
-                        if other != channel_block:
-                            d = other * CHANNELS + tl.arange(0, CHANNELS)
-                            f_d = tl.load(features + d, d < channels, 0.0).to(tl.float32)
-                            dw += tl.sum(load_gradient(d_latent, d, pixel, channels, size, inside) * f_d[:, None], 0)
-                of_f += g * w[None, :]
-                h = w * dw
-                by_q = h / q
-                k_by_q = 4 * z * z * z * falloff * by_q
-                by_alpha = h * (2 / alpha)
-                x0, x1, x2 = mx - z * rx, my - z * ry, mz - z * rz
-                v0 = by_alpha * x0 + k_by_q * rx
-                v1 = by_alpha * x1 + k_by_q * ry
-                v2 = by_alpha * x2 + k_by_q * rz
-                r0 = k_by_q * x0 + by_q * rx
-                r1 = k_by_q * x1 + by_q * ry
-                r2 = k_by_q * x2 + by_q * rz
-                M00 += v0 * x0 + r0 * rx
-                M01 += v0 * x1 + r0 * ry
-                M02 += v0 * x2 + r0 * rz
-                M11 += v1 * x1 + r1 * ry
-                M12 += v1 * x2 + r1 * rz
-                M22 += v2 * x2 + r2 * rz
-                V0 += v0
-                V1 += v1
-                V2 += v2
+                # Where no pixel shows it there is nothing to read. At the edge of a thin Gaussian its gradient may be
+                # thousands of times as large as its share of the pixel, hence the square.
+                if tl.max(w) > tolerance * tolerance:
+                    g = load_gradient(d_latent, c, pixel, channels, size, inside)
+                    dw = tl.sum(g * f[:, None], 0) - tl.load(projection + pixel, inside, 0.0)
+                    if not ALL:
+                        for other in range(0, channel_blocks):
+                            if other != channel_block:
+                                d = other * CHANNELS + tl.arange(0, CHANNELS)
+                                f_d = tl.load(features + d, d < channels, 0.0).to(tl.float32)
+                                dw += tl.sum(
+                                    load_gradient(d_latent, d, pixel, channels, size, inside) * f_d[:, None], 0
+                                )
+                    of_f += g * w[None, :]
+                    h = w * dw
+                    by_q = h / q
+                    k_by_q = 4 * z * z * z * falloff * by_q
+                    by_alpha = h * (2 / alpha)
+                    x0, x1, x2 = mx - z * rx, my - z * ry, mz - z * rz
+                    v0 = by_alpha * x0 + k_by_q * rx
+                    v1 = by_alpha * x1 + k_by_q * ry
+                    v2 = by_alpha * x2 + k_by_q * rz
+                    r0 = k_by_q * x0 + by_q * rx
+                    r1 = k_by_q * x1 + by_q * ry
+                    r2 = k_by_q * x2 + by_q * rz
+                    M00 += v0 * x0 + r0 * rx
+                    M01 += v0 * x1 + r0 * ry
+                    M02 += v0 * x2 + r0 * rz
+                    M11 += v1 * x1 + r1 * ry
+                    M12 += v1 * x2 + r1 * rz
+                    M22 += v2 * x2 + r2 * rz
+                    V0 += v0
+                    V1 += v1
+                    V2 += v2
     row = (b * shares + share) * count + n
     tl.store(d_features + row * channels + c, tl.sum(of_f, 1), c < channels)
     if channel_block == 0:

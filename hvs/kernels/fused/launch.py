@@ -21,19 +21,19 @@ SMALL_PAIRS = 1 << 24
 SEARCH_PAIRS = 1 << 22
 # Programs per image that share the search of large scenes.
 SEARCH_PROGRAMS = 1024
-# One warp has no other to wait for, and with few Gaussians at a time, room for many on a multiprocessor.
-SURVEY_SIZES = dict(BLOCK=64, num_warps=1)
+# Gaussians that a tile is held to at a time when the deepest response is looked for.
+SURVEY_SIZES = dict(BLOCK=128, num_warps=2)
 # Channels that the backward pass has at a time.
 CHANNELS = 16
 # Programs of `gradient`, enough to fill a GPU: with few Gaussians, several share the tiles of one.
 GRADIENT_PROGRAMS = 4096
 # Gaussians of a block of `chain`.
-GROUP = 16
-# Most channels that a program of `blend` or `gradient` has, and sums that it keeps in registers.
+CHAINED = 16
+# Most channels that a program of `blend` or `gradient` has.
 MOST_CHANNELS = 256
-BLEND_SUMS = 8192
-GRADIENT_SUMS = 2048
-ON_AMD = torch.version.hip is not None
+# Threads of a warp, and channels that it has registers for.
+WARP = 64 if torch.version.hip is not None else 32
+WARP_CHANNELS = 32
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Forward:
         denominator: [B, H, W] sums of weights.
         starts: of the T tiles' lists, [B, T] int64; empty in small scenes, where each has room for N.
         counts: of those in the lists, [B, T] int32.
-        members: the Gaussians of the lists, int32; [B·T·N], or the pairs there are, [P].
+        members: the Gaussians of the lists, int32; all N of every tile, [B·T·N], those it meets in front, or the pairs
+            there are, [P].
         pair_tiles: tiles b·T + tile of the pairs in the order of their Gaussians, [P] int32; empty in small scenes.
         ends: of the Gaussians' pairs in that order, [B, N] int64; empty in small scenes.
         tiles: [B, 7, T], see `survey`.
@@ -127,19 +128,26 @@ def forward(
         )
         survey.survey[tile_count, batch](tiles, depths, places, *scene, **SURVEY_SIZES, SEARCH=by_tile)
         if not by_tile:
-            search.search[cells, shares, batch](depths, places, tiles, *scene, SIDE=SIDE, BLOCK=BLOCK)
+            search.search[cells, shares, batch](depths, places, tiles, *scene, SIDE=SIDE, BLOCK=BLOCK, num_warps=2)
         extents.extents[blocks, batch](
             *(gaussians, image_values, farthest, depths, places, variances),
             *(count, cells * shares, alpha, beta, eps, near, tolerance),
             BLOCK=BLOCK,
         )
+        shown = latent, denominator
+        size = channels, height, width
+        behind = image_values, background, background.stride(0), *size, eps
         small = is_small(batch, count, height, width)
-        found = _small_lists(tiles, gaussians) if small else _large_lists(tiles, gaussians, rows, columns)
+        if small:
+            found = _small_lists(shown, tiles, gaussians, behind)
+        else:
+            found = _large_lists(tiles, gaussians, rows, columns)
+            lists.fill_large[tile_count, batch](found[1], *shown, *behind, num_warps=1)
         sizes = blend_sizes(channels)
         pieces = (TILE.value**2 // sizes["PIXELS"]) * _divide(channels, sizes["CHANNELS"])
         blend.blend[tile_count, pieces, batch](
-            *(latent, denominator, *found[:3], gaussians, image_values, features, background, rays),
-            *(features.stride(0), background.stride(0), rays.stride(0), count, channels, height, width, alpha, eps),
+            *(*shown, *found[:3], gaussians, image_values, features, background, rays),
+            *(features.stride(0), background.stride(0), rays.stride(0), count, *size, alpha, eps),
             **sizes,
             PAIRED=not small,
         )
@@ -157,6 +165,7 @@ def backward(
     rays: Tensor,
     alpha: float,
     eps: float,
+    tolerance: float,
     with_rays: bool,
 ) -> tuple[Tensor, ...]:
     """Gradients of means, rotations, scales, features, background and rays; the last is empty unless ``with_rays``."""
@@ -188,8 +197,9 @@ def backward(
         if count:
             gradient.gradient[count * channel_blocks, shares, batch](
                 *(moments, feature_sums, d_latent, projection, saved.denominator),
-                *(saved.counts, saved.tiles, saved.pair_tiles, saved.ends, *scene),
+                *(saved.counts, saved.tiles, saved.pair_tiles, saved.ends, *scene, tolerance),
                 **sizes,
+                LOOKED=1 if paired else WARP,
                 ALL=channel_blocks == 1,
                 PAIRED=paired,
             )
@@ -199,28 +209,28 @@ def backward(
                 **ray_gradient_sizes(),
                 PAIRED=paired,
             )
-        chain.chain[_divide(count, GROUP) + 1, batch](
+        chain.chain[_divide(count, CHAINED) + 1, batch](
             *(*gradients, d_rays, moments, feature_sums, tile_backgrounds, tile_weights),
             *(saved.gaussians, saved.image_values, saved.farthest, *geometry, rays),
             *(*(v.stride(0) for v in (*geometry, rays)), shares, tile_count, count, *size),
             CHANNELS=CHANNELS,
             WITH_RAYS=with_rays,
-            BLOCK=GROUP,
+            BLOCK=CHAINED,
         )
     return *gradients, d_rays.to(rays.dtype)
 
 
 def blend_sizes(channels: int) -> dict[str, int]:
-    """Channels that a program of `blend` has, all of them if possible, pixels that it then has registers for, and
-    Gaussians that it takes at a time."""
+    """Channels of a program of `blend`, all of them if possible, pixels, and Gaussians that it takes at a time."""
     size = min(MOST_CHANNELS, triton.next_power_of_2(channels))
-    return dict(CHANNELS=size, PIXELS=min(TILE.value**2, BLEND_SUMS // size), GROUP=1, num_warps=4)
+    return dict(CHANNELS=size, PIXELS=64, GROUP=2, num_warps=max(1, size // WARP_CHANNELS))
 
 
 def gradient_sizes(channels: int) -> dict[str, int]:
-    """Channels that a program of `gradient` has, and pixels that it takes at a time."""
+    """Channels that a program of `gradient` has, all of them if possible, and pixels that it takes at a time: one for
+    each thread of a warp, so that a Gaussian that none of them shows costs little."""
     size = min(MOST_CHANNELS, triton.next_power_of_2(channels))
-    return dict(CHANNELS=size, PIXELS=min(TILE.value**2, max(16, GRADIENT_SUMS // size)), num_warps=4)
+    return dict(CHANNELS=size, PIXELS=WARP, num_warps=max(1, size // WARP_CHANNELS))
 
 
 def ray_gradient_sizes() -> dict[str, int]:
@@ -228,11 +238,13 @@ def ray_gradient_sizes() -> dict[str, int]:
     return dict(GROUP=1, num_warps=4)
 
 
-def _small_lists(tiles: Tensor, gaussians: Tensor) -> tuple[Tensor, ...]:
+def _small_lists(shown: tuple, tiles: Tensor, gaussians: Tensor, behind: tuple) -> tuple[Tensor, ...]:
     (batch, _, tile_count), count = tiles.shape, gaussians.shape[2]
     counts = tiles.new_empty(batch, tile_count, dtype=torch.int32)
     members = tiles.new_empty(batch * tile_count * count, dtype=torch.int32)
-    lists.list_small[tile_count, batch](counts, members, tiles, gaussians, count, BLOCK=BLOCK, num_warps=1)
+    lists.list_small[tile_count, batch](
+        counts, members, *shown, tiles, gaussians, count, *behind, BLOCK=BLOCK, num_warps=1
+    )
     starts, ends = (tiles.new_empty(0, dtype=torch.int64) for _ in range(2))
     return starts, counts, members, members.new_empty(0), ends
 
@@ -245,19 +257,17 @@ def _large_lists(tiles: Tensor, gaussians: Tensor, rows: int, columns: int) -> t
     pairs = lists.pair_large
     grid, options = (count, batch), dict(SIDE=SIDE, num_warps=2)
     arguments = cells, tiles, gaussians, count, rows, columns
-    pairs[grid](totals, totals, totals, *arguments, FILL=False, **options)
+    pairs[grid](totals, totals, totals, totals, *arguments, FILL=False, **options)
     ends = totals.flatten().cumsum(0, dtype=torch.int64).view_as(totals)
     found = int(ends[-1, -1])
-    pair_tiles = tiles.new_empty(found, dtype=torch.int32)
-    pairs[grid](pair_tiles, totals, ends, *arguments, FILL=True, **options)
+    pair_tiles, owners = (tiles.new_empty(found, dtype=torch.int32) for _ in range(2))
+    pairs[grid](pair_tiles, owners, totals, ends, *arguments, FILL=True, **options)
 
     by_tile, order = pair_tiles.sort(stable=True)
     borders = torch.arange(batch * rows * columns + 1, device=tiles.device, dtype=torch.int32)
     starts = torch.searchsorted(by_tile, borders)
     counts = starts.diff().to(torch.int32).view(batch, -1)
-    owners = torch.repeat_interleave(totals.flatten(), output_size=found)
-    members = (owners[order] % count).to(torch.int32)
-    return starts[:-1].view(batch, -1).contiguous(), counts, members, pair_tiles, ends
+    return starts[:-1].view(batch, -1).contiguous(), counts, owners[order], pair_tiles, ends
 
 
 def _divide(count: int, size: int) -> int:

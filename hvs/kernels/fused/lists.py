@@ -2,14 +2,19 @@
 
 Small scenes: every tile looks at every Gaussian and has room for all of them, so nothing waits for a number from the
 GPU. Large scenes: every Gaussian looks for its tiles, cells of SIDE×SIDE tiles first, and its pairs with them are
-counted, numbered, and sorted by tile.
+counted, numbered, and sorted by tile. A tile that meets none is filled with the background.
 """
 
 import triton
 import triton.language as tl
 
+from .extents import IMAGE_VALUES
+from .geometry import TILE, tile_pixels
 from .prepare import BOX, GAUSSIAN_VALUES, NORMAL
 from .survey import TILE_VALUES, load_boxes
+
+# Channels of a tile that one warp writes at a time.
+FILLED_CHANNELS = tl.constexpr(4)
 
 
 @triton.jit
@@ -35,17 +40,53 @@ def meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1):
 
 
 @triton.jit
+def fill_empty(latent, denominator, image_values, background, tile, b, background_stride, channels, height, width, eps):
+    """A tile that meets no Gaussian shows the background."""
+    y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
+    pixel, size = y * width + x, height * width
+    weight = tl.load(image_values + b * IMAGE_VALUES)
+    share = tl.where(weight < eps, weight / eps, 1.0)
+    for first in range(0, channels, FILLED_CHANNELS):
+        c = first + tl.arange(0, FILLED_CHANNELS)
+        value = tl.load(background + b * background_stride + c, c < channels, 0.0).to(tl.float32) * share
+        value = tl.broadcast_to(value[:, None], (FILLED_CHANNELS, TILE * TILE))
+        at = latent + (b * channels + c[:, None]) * size + pixel[None, :]
+        tl.store(at, value, (c < channels)[:, None] & inside[None, :])
+    tl.store(denominator + b * size + pixel, tl.zeros((TILE * TILE,), tl.float32) + weight, inside)
+
+
+@triton.jit
+def fill_large(counts, latent, denominator, image_values, background, background_stride, channels, height, width, eps):
+    """One program per tile and image. Writes latent and denominator of the tiles that meet no Gaussian."""
+    tile, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    if tl.load(counts + b * tl.num_programs(0) + tile) == 0:
+        fill_empty(
+            latent, denominator, image_values, background, tile, b, background_stride, channels, height, width, eps
+        )
+
+
+@triton.jit
 def list_small(
     counts,
     members,
+    latent,
+    denominator,
     tiles,
     gaussians,
     count,
+    image_values,
+    background,
+    background_stride,
+    channels,
+    height,
+    width,
+    eps,
     BLOCK: tl.constexpr,
 ):
     """One program per tile and image.
 
-    Writes members [B, T, N] (int32), those that a tile meets in front, and counts [B, T] (int32) of them.
+    Writes members [B, T, N] (int32), those that a tile meets in front, counts [B, T] (int32) of them, and latent and
+    denominator of the tiles that meet none.
     """
     tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
     x0, y0, x1, y1 = load_boxes(tiles + b * TILE_VALUES * tile_count, tile, tile_count, tile < tile_count)
@@ -55,16 +96,22 @@ def list_small(
     for start in range(0, count, BLOCK):
         n = start + tl.arange(0, BLOCK)
         low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, count, n < count)
-        met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1) & (n < count)
-        before = found + tl.cumsum(met.to(tl.int32), 0) - 1
-        tl.store(members + before, n, met)
-        found += tl.sum(met.to(tl.int32))
+        met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
+        met = (met & (n < count)).to(tl.int32)
+        before = found + tl.cumsum(met, 0) - met
+        tl.store(members + tl.where(met > 0, before, count - 1 - (n - before)), n, n < count)
+        found += tl.sum(met)
     tl.store(counts + b * tile_count + tile, found)
+    if found == 0:
+        fill_empty(
+            latent, denominator, image_values, background, tile, b, background_stride, channels, height, width, eps
+        )
 
 
 @triton.jit
 def pair_large(
     pair_tiles,
+    owners,
     totals,
     ends,
     cells,
@@ -79,7 +126,8 @@ def pair_large(
     """One program per Gaussian and image; first to count its tiles, then to write them.
 
     Given the boxes of cells of SIDE×SIDE tiles, cells [B, 4, K], writes totals [B, N] (int32), or with FILL, given
-    their cumulative sum ends [B, N] (int64), pair_tiles [P] (int32): b·T + tile of every pair in the Gaussians' order.
+    their cumulative sum ends [B, N] (int64), tile b·T + tile and Gaussian of every pair in the Gaussians' order,
+    pair_tiles [P] and owners [P] (int32).
     """
     n, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     cell_columns = tl.cdiv(columns, SIDE)
@@ -111,6 +159,7 @@ def pair_large(
             if FILL:
                 place = first + found + tl.cumsum(met, 0) - met
                 tl.store(pair_tiles + place, (b * rows * columns + tile).to(tl.int32), met > 0)
+                tl.store(owners + place, tl.full((SIDE * SIDE,), 0, tl.int32) + n, met > 0)
             found += tl.sum(met)
     if not FILL:
         tl.store(totals + b * count + n, found)

@@ -73,15 +73,16 @@ def rasterize_backward(
     rays: Tensor,
     alpha: float,
     eps: float,
+    tolerance: float,
     with_rays: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of means, rotations, scales, features, background and rays; the last is empty unless ``with_rays``."""
     inputs = means, rotations, scales, features, background, rays
-    return launch.backward(d_latent, launch.Forward(*saved), *inputs, alpha, eps, with_rays)
+    return launch.backward(d_latent, launch.Forward(*saved), *inputs, alpha, eps, tolerance, with_rays)
 
 
 @rasterize_backward.register_fake
-def _(d_latent, saved, means, rotations, scales, features, background, rays, alpha, eps, with_rays):
+def _(d_latent, saved, means, rotations, scales, features, background, rays, alpha, eps, tolerance, with_rays):
     gradients = (v.new_empty(v.shape) for v in (means, rotations, scales, features, background))
     return *gradients, rays.new_empty(rays.shape if with_rays else (0,))
 
@@ -94,7 +95,7 @@ rasterize_backward.register_autograd(_refuse)
 
 
 def _save_for_backward(ctx, inputs, output):
-    *tensors, ctx.alpha, _, ctx.eps, _, _ = inputs
+    *tensors, ctx.alpha, _, ctx.eps, _, ctx.tolerance = inputs
     ctx.mark_non_differentiable(*output[1:])
     ctx.save_for_backward(*output, *tensors)
 
@@ -102,7 +103,9 @@ def _save_for_backward(ctx, inputs, output):
 def _backward(ctx, d_latent, *_):
     with_rays = ctx.needs_input_grad[5]
     saved, inputs = ctx.saved_tensors[:-6], ctx.saved_tensors[-6:]
-    *gradients, d_rays = rasterize_backward(d_latent, list(saved), *inputs, ctx.alpha, ctx.eps, with_rays)
+    *gradients, d_rays = rasterize_backward(
+        d_latent, list(saved), *inputs, ctx.alpha, ctx.eps, ctx.tolerance, with_rays
+    )
     return *gradients, d_rays if with_rays else None, None, None, None, None, None
 
 
