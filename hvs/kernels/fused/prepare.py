@@ -61,6 +61,9 @@ def prepare(
     block, blocks, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
     n = block * BLOCK + tl.arange(0, BLOCK)
     mask = n < count
+    probe = tl.arange(0, PROBES * PROBES)
+    y, x = probe // PROBES * (height - 1) // (PROBES - 1), probe % PROBES * (width - 1) // (PROBES - 1)
+    rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, probe >= 0)
     means += b * means_stride
     rotations += b * rotations_stride
     scales += b * scales_stride
@@ -73,9 +76,6 @@ def prepare(
 
     b00, b01, b02, b10, b11, b12, b20, b21, b22 = load_whitening(rotations, scales, n, mask)
     m0, m1, m2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz)
-    probe = tl.arange(0, PROBES * PROBES)
-    y, x = probe // PROBES * (height - 1) // (PROBES - 1), probe % PROBES * (width - 1) // (PROBES - 1)
-    rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, probe >= 0)
     rx, ry, rz = rx[:, None], ry[:, None], rz[:, None]
     u0 = b00[None, :] * rx + b01[None, :] * ry + b02[None, :] * rz
     u1 = b10[None, :] * rx + b11[None, :] * ry + b12[None, :] * rz

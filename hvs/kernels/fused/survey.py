@@ -120,8 +120,14 @@ def survey(
     gaussians += b * GAUSSIAN_VALUES * count
     rays += b * rays_stride
 
+    columns = tl.cdiv(width, TILE)
+    middle_y = tl.minimum(tile // columns * TILE + TILE // 2, height - 1)
+    middle_x = tl.minimum(tile % columns * TILE + TILE // 2, width - 1)
     y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
+    # All is asked for before the first is waited for.
+    cx, cy, cz = load_ray(rays, middle_y, middle_x, width, middle_x >= 0)
     rx, ry, rz = load_ray(rays, y, x, width, inside)
+    best = deepest_of(first_depths + b * blocks, blocks, BLOCK) if SEARCH else 0.0
     infinity = float("inf")
     flat = tl.min(tl.where(inside, rz, infinity)) < FLATTEST_RAY
     steep = 1 / rz
@@ -130,10 +136,6 @@ def survey(
     low_y = tl.where(flat, -infinity, tl.min(tl.where(inside, plane_y, infinity)))
     high_x = tl.where(flat, infinity, tl.max(tl.where(inside, plane_x, -infinity)))
     high_y = tl.where(flat, infinity, tl.max(tl.where(inside, plane_y, -infinity)))
-    columns = tl.cdiv(width, TILE)
-    middle_y = tl.minimum(tile // columns * TILE + TILE // 2, height - 1)
-    middle_x = tl.minimum(tile % columns * TILE + TILE // 2, width - 1)
-    cx, cy, cz = load_ray(rays, middle_y, middle_x, width, middle_x >= 0)
     out = tiles + b * TILE_VALUES * tile_count + tile
     tl.store(out, low_x)
     tl.store(out + tile_count, low_y)
@@ -144,7 +146,6 @@ def survey(
     tl.store(out + 6 * tile_count, cz)
 
     if SEARCH:
-        best = deepest_of(first_depths + b * blocks, blocks, BLOCK)
         radius = radius_of(low_x, low_y, high_x, high_y, cx, cy, cz)
         depth = -infinity
         place = tl.full((), NOWHERE, tl.int64)
