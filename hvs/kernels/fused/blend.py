@@ -73,12 +73,12 @@ def blend(
         w = tl.where(listed[:, None], w * WEIGHT_UNIT, 0.0)
         weights += tl.sum(w, 0)
         sums += tl.sum(f[:, :, None] * w[:, None, :], 0)
-    weights /= WEIGHT_UNIT
+    weights *= 1 / WEIGHT_UNIT
     total = weights + tl.load(image_values + b * IMAGE_VALUES)
     share = 1 / tl.maximum(total, eps)
     # What shows nothing but the background is the background to the last bit.
     of_background = tl.where(total < eps, total / eps, 1.0) - weights * share
-    sums *= (share / WEIGHT_UNIT)[None, :]
+    sums = sums * share[None, :] * (1 / WEIGHT_UNIT)
     shown = tl.load(background + b * background_stride + c, c < channels, 0.0).to(tl.float32)
     at = latent + (b * channels + c[:, None]) * size + pixel[None, :]
     tl.store(at, sums + shown[:, None] * of_background[None, :], inside[None, :] & (c < channels)[:, None])

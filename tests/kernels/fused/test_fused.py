@@ -225,6 +225,7 @@ def test_options_are_those_of_the_reference(scene, compare, device):
     inputs = scene(9, 20, 20, 3, dtype=torch.float32)
     compare(inputs, "triton", FORWARD, BACKWARD, device, eps=10.0)
     compare(inputs, "triton", FORWARD, BACKWARD, device, eps=1e-3)
+    compare(inputs, "triton", FORWARD, BACKWARD, device, eps=1e-30)
     compare(inputs, "triton", FORWARD, BACKWARD, device, alpha=0.4, beta=0.0, near=2.0, tolerance=0.0)
 
 
