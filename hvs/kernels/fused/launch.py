@@ -7,7 +7,6 @@ import torch
 import triton
 from torch import Tensor
 
-from ..pyramid import pad, pool
 from . import blend, chain, extents, gradient, lists, prepare, search, survey
 from .geometry import TILE
 
@@ -17,8 +16,6 @@ BLOCK = 128
 SIDE = 8
 # Pairs of a tile and a Gaussian, all images together, up to which every tile has room for every Gaussian (64 MiB).
 SMALL_PAIRS = 1 << 24
-# Pairs of an image up to which the search for the deepest response looks at every tile at once.
-SEARCH_PAIRS = 1 << 22
 # Programs per image that share the search of large scenes.
 SEARCH_PROGRAMS = 1024
 # Gaussians that a tile is held to at a time when the deepest response is looked for.
@@ -111,10 +108,11 @@ def forward(
     gaussians = empty(prepare.GAUSSIAN_VALUES.value, count)
     variances, first_depths = empty(blocks), empty(blocks)
     tiles = empty(survey.TILE_VALUES.value, tile_count)
-    by_tile = tile_count * count <= SEARCH_PAIRS
-    cells = tile_count if by_tile else _divide(rows, SIDE) * _divide(columns, SIDE)
-    shares = 1 if by_tile else max(1, min(blocks, SEARCH_PROGRAMS // cells))
-    depths, places = empty(cells * shares), empty(cells * shares, dtype=torch.int64)
+    small = is_small(batch, count, height, width)
+    cell_count = _divide(rows, SIDE) * _divide(columns, SIDE)
+    shares = max(1, min(blocks, SEARCH_PROGRAMS // cell_count))
+    searches = tile_count if small else cell_count * shares
+    depths, places = empty(searches), empty(searches, dtype=torch.int64)
     image_values = empty(extents.IMAGE_VALUES.value)
     farthest = empty(dtype=torch.int64)
     latent = empty(channels, height, width, dtype=features.dtype)
@@ -126,22 +124,24 @@ def forward(
             *(count, height, width, near),
             BLOCK=BLOCK,
         )
-        survey.survey[tile_count, batch](tiles, depths, places, *scene, **SURVEY_SIZES, SEARCH=by_tile)
-        if not by_tile:
-            search.search[cells, shares, batch](depths, places, tiles, *scene, SIDE=SIDE, BLOCK=BLOCK, num_warps=2)
+        survey.survey[tile_count, batch](tiles, depths, places, *scene, **SURVEY_SIZES, SEARCH=small)
+        if not small:
+            cells = empty(4, cell_count)
+            search.search[cell_count, shares, batch](
+                depths, places, cells, tiles, *scene, SIDE=SIDE, BLOCK=BLOCK, num_warps=2
+            )
         extents.extents[blocks, batch](
             *(gaussians, image_values, farthest, depths, places, variances),
-            *(count, cells * shares, alpha, beta, eps, near, tolerance),
+            *(count, searches, alpha, beta, eps, near, tolerance),
             BLOCK=BLOCK,
         )
         shown = latent, denominator
         size = channels, height, width
         behind = image_values, background, background.stride(0), *size, eps
-        small = is_small(batch, count, height, width)
         if small:
             found = _small_lists(shown, tiles, gaussians, behind)
         else:
-            found = _large_lists(tiles, gaussians, rows, columns)
+            found = _large_lists(cells, tiles, gaussians, rows, columns)
             lists.fill_large[tile_count, batch](found[1], *shown, *behind, num_warps=1)
         sizes = blend_sizes(channels)
         pieces = (TILE.value**2 // sizes["PIXELS"]) * _divide(channels, sizes["CHANNELS"])
@@ -249,10 +249,8 @@ def _small_lists(shown: tuple, tiles: Tensor, gaussians: Tensor, behind: tuple) 
     return starts, counts, members, members.new_empty(0), ends
 
 
-def _large_lists(tiles: Tensor, gaussians: Tensor, rows: int, columns: int) -> tuple[Tensor, ...]:
+def _large_lists(cells: Tensor, tiles: Tensor, gaussians: Tensor, rows: int, columns: int) -> tuple[Tensor, ...]:
     batch, count = gaussians.shape[0], gaussians.shape[2]
-    boxes = pad(tiles[:, :4].unflatten(-1, (rows, columns)), SIDE)
-    cells = torch.cat((pool(boxes[:, :2], SIDE, torch.amin), pool(boxes[:, 2:], SIDE, torch.amax)), 1)
     totals = tiles.new_empty(batch, count, dtype=torch.int32)
     pairs = lists.pair_large
     grid, options = (count, batch), dict(SIDE=SIDE, num_warps=2)

@@ -21,6 +21,7 @@ from .survey import (
 def search(
     depths,
     places,
+    cells,
     tiles,
     first_depths,
     gaussians,
@@ -36,8 +37,9 @@ def search(
 ):
     """One program per cell of SIDE×SIDE tiles, share of the Gaussians, and image.
 
-    Writes the deepest response that each program has found, depths [B, programs], and its flat index pixel·N +
-    Gaussian, the lowest among equals, places [B, programs] (int64); -inf and NOWHERE where none may be the deepest.
+    Writes the boxes of the cells' rays, cells [B, 4, K], as `survey` does those of tiles; and the deepest response that
+    each program has found, depths [B, programs], and its flat index pixel·N + Gaussian, the lowest among equals, places
+    [B, programs] (int64); -inf and NOWHERE where none may be the deepest.
     """
     cell, share, b = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     gaussians += b * GAUSSIAN_VALUES * count
@@ -61,7 +63,14 @@ def search(
     middle_column = tl.minimum(cell % cell_columns * SIDE + SIDE // 2, columns - 1)
     middle = tiles + 4 * rows * columns + middle_row * columns + middle_column
     x, y, z = tl.load(middle), tl.load(middle + rows * columns), tl.load(middle + 2 * rows * columns)
-    radius = radius_of(tl.min(low_x), tl.min(low_y), tl.max(high_x), tl.max(high_y), x, y, z)
+    low_x, low_y, high_x, high_y = tl.min(low_x), tl.min(low_y), tl.max(high_x), tl.max(high_y)
+    cell_count = tl.num_programs(0)
+    box = cells + b * 4 * cell_count + cell
+    tl.store(box, low_x, share == 0)
+    tl.store(box + cell_count, low_y, share == 0)
+    tl.store(box + 2 * cell_count, high_x, share == 0)
+    tl.store(box + 3 * cell_count, high_y, share == 0)
+    radius = radius_of(low_x, low_y, high_x, high_y, x, y, z)
 
     best = deepest_of(first_depths + b * blocks, blocks, BLOCK)
     depth = -float("inf")

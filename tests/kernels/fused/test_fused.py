@@ -76,7 +76,6 @@ def test_random_scenes(scene, compare, device, seed, count, height, width, small
 
 def test_large_scenes_have_lists_of_their_own(scene, compare, device, monkeypatch):
     monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
-    monkeypatch.setattr(launch, "SEARCH_PAIRS", 0)
     # Two by nine tiles are two cells.
     inputs = scene(130, 20, 140, 3, (2,), dtype=torch.float32, smallest=0.02, largest=0.05)
     compare(inputs, "triton", FORWARD, BACKWARD, device)

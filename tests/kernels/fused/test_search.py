@@ -26,7 +26,7 @@ def depths(inputs):
 @pytest.mark.parametrize("large", [False, True], ids=["by tiles", "by cells"])
 def test_it_is_the_deepest(scene, device, monkeypatch, height, width, largest, large):
     if large:
-        monkeypatch.setattr(launch, "SEARCH_PAIRS", 0)
+        monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
     inputs = scene(20, height, width, batch=(2,), dtype=torch.float32, largest=largest)
     all_depths = depths(inputs)
     found = all_depths.gather(1, deepest(inputs, device)[:, None])[:, 0]
