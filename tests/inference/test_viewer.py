@@ -113,7 +113,9 @@ def serving(*arguments):
     command = [sys.executable, "infer.py", "viewer", "--device", "cpu", "--port", "0", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as server:
+    # What runs in the background of a shell does not hear of an interrupt unless it says that it wants to.
+    hear = dict(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes, **hear) as server:
         try:
             lines = []
             for line in server.stdout:

@@ -21,7 +21,9 @@ from .gradient import MOMENTS, clamped
 from .prepare import GAUSSIAN_VALUES, load_gaussian, load_prepared_mean
 
 # Tiles that are summed over at a time, in the same tree in every run.
-TILES = tl.constexpr(64)
+TILES = tl.constexpr(256)
+# Shares of a Gaussian's sums that are read at a time.
+UNROLLED = tl.constexpr(4)
 
 
 @triton.jit
@@ -89,7 +91,8 @@ def chain(
     mask = n < count
     zero = tl.zeros((BLOCK,), tl.float32)
     M00, M01, M02, M11, M12, M22, v0, v1, v2 = zero, zero, zero, zero, zero, zero, zero, zero, zero
-    for share in range(0, shares):
+    # Several shares are asked for before the first is waited for.
+    for share in tl.range(0, shares, loop_unroll_factor=UNROLLED):
         at = moments + ((b * shares + share) * count + n) * MOMENTS
         M00 += tl.load(at, mask, 0.0)
         M01 += tl.load(at + 1, mask, 0.0)
@@ -172,7 +175,7 @@ def chain(
         c = first_channel + tl.arange(0, CHANNELS)
         there = mask[:, None] & (c < channels)[None, :]
         total = tl.zeros((BLOCK, CHANNELS), tl.float32)
-        for share in range(0, shares):
+        for share in tl.range(0, shares, loop_unroll_factor=UNROLLED):
             row = (b * shares + share) * count + n
             total += tl.load(feature_sums + row[:, None] * channels + c[None, :], there, 0.0)
         tl.store(d_features + here[:, None] * channels + c[None, :], total, there)
