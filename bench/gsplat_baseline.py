@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hvs.geometry import quaternion_from_rotation
+
 ALPHA = 0.025
 
 
@@ -33,7 +35,9 @@ def prepare(inputs: dict[str, Tensor]) -> tuple[Callable[..., Tensor], dict[str,
         K[0, 0], K[1, 1], K[0, 2], K[1, 2] = fx, fy, width / 2, height / 2
         # exp(-D/α) is exp(-D'/2) with smaller deviations.
         scales = inputs["scales"][0] * (ALPHA / 2) ** 0.5
-        arguments = dict(means=inputs["means"][0], quats=_quaternions(inputs["rotations"][0]), scales=scales)
+        arguments = dict(
+            means=inputs["means"][0], quats=quaternion_from_rotation(inputs["rotations"][0]), scales=scales
+        )
         arguments |= dict(colors=inputs["features"][0], backgrounds=inputs["background"])
         leaves = {name: value.detach().clone().requires_grad_() for name, value in arguments.items()}
     opacities = torch.full_like(leaves["scales"][:, 0], 0.9)
@@ -46,19 +50,3 @@ def prepare(inputs: dict[str, Tensor]) -> tuple[Callable[..., Tensor], dict[str,
         return image.movedim(-1, 1)
 
     return render, leaves
-
-
-def _quaternions(rotations: Tensor) -> Tensor:
-    """Of proper rotations [N, 3, 3], wxyz [N, 4]: the eigenvector of Shepperd's matrix, which has no branches."""
-    # A reflection has the same covariance as the rotation it becomes with one axis turned round.
-    rotations = rotations * rotations.det().sign()[:, None, None]
-    m = rotations.movedim(0, -1)
-    rows = [
-        [m[0, 0] + m[1, 1] + m[2, 2], m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]],
-        [m[2, 1] - m[1, 2], m[0, 0] - m[1, 1] - m[2, 2], m[0, 1] + m[1, 0], m[0, 2] + m[2, 0]],
-        [m[0, 2] - m[2, 0], m[0, 1] + m[1, 0], m[1, 1] - m[0, 0] - m[2, 2], m[1, 2] + m[2, 1]],
-        [m[1, 0] - m[0, 1], m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], m[2, 2] - m[0, 0] - m[1, 1]],
-    ]
-    matrix = torch.stack([torch.stack(row) for row in rows]).movedim(-1, 0)
-    # cuSOLVER refuses as many at a time.
-    return torch.linalg.eigh(matrix.cpu())[1][..., -1].to(rotations.device)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from .geometry import Camera
+from .geometry import Camera, quaternion_from_rotation
 from .models import HumanViewSynthesis
 from .runtime import make_folder, run_command, write_atomically
 
@@ -66,7 +65,7 @@ def save_ply(
         (colours - 0.5) / HARMONIC,
         opacity.logit(OPACITY_MARGIN).expand(count)[:, None],
         scales.log(),
-        _quaternions(rotations),
+        quaternion_from_rotation(rotations),
     )
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
     header += [*(f"property float {name}" for name in PROPERTIES), "end_header", ""]
@@ -173,27 +172,6 @@ def _export(module: nn.Module, *inputs: Tensor) -> torch.export.ExportedProgram:
         # Columns of the skeleton's tables; what is stored is to have memory of its own.
         program.constants[name] = value.clone() if isinstance(value, Tensor) else value
     return program
-
-
-def _quaternions(rotations: Tensor) -> Tensor:
-    """Unit quaternions [N, 4], real part first and not negative, of orthonormal matrices [N, 3, 3].
-
-    A mirrored frame spans the same Gaussian as the one with its last axis turned round.
-    """
-    mirrored = F.pad(torch.linalg.det(rotations).sign()[:, None], (2, 0), value=1.0)
-    rows = (rotations * mirrored[:, None]).unbind(-2)
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in rows)
-    # 4 q qᵀ, whose row with the largest diagonal is never near zero.
-    products = (
-        (1 + xx + yy + zz, zy - yz, xz - zx, yx - xy),
-        (zy - yz, 1 + xx - yy - zz, xy + yx, xz + zx),
-        (xz - zx, xy + yx, 1 - xx + yy - zz, yz + zy),
-        (yx - xy, xz + zx, yz + zy, 1 - xx - yy + zz),
-    )
-    products = torch.stack([torch.stack(row, -1) for row in products], -2)  # [N, 4, 4]
-    largest = products.diagonal(dim1=-2, dim2=-1).argmax(-1)
-    q = F.normalize(products[torch.arange(len(products)), largest], dim=-1)
-    return torch.where(q[:, :1] < 0, -q, q)
 
 
 def _check_gaussians(means: Tensor, rotations: Tensor, scales: Tensor, colours: Tensor, opacity: Tensor) -> int:

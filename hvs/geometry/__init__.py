@@ -4,7 +4,12 @@ from . import skeletons
 from .cameras import Camera
 from .distortion import distort, undistort
 from .limbs import limb_gaussians
-from .rotations import frame_from_direction, rotation_about_axis, rotation_from_quaternion
+from .rotations import (
+    frame_from_direction,
+    quaternion_from_rotation,
+    rotation_about_axis,
+    rotation_from_quaternion,
+)
 from .skeletons import Skeleton
 from .triangulation import Triangulation, triangulate
 
@@ -15,6 +20,7 @@ __all__ = [
     "distort",
     "frame_from_direction",
     "limb_gaussians",
+    "quaternion_from_rotation",
     "rotation_about_axis",
     "rotation_from_quaternion",
     "skeletons",

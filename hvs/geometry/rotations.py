@@ -72,6 +72,32 @@ def rotation_from_quaternion(quaternion: Tensor) -> Tensor:
     return diagonal + 2 * (axis.mT * axis + w * _cross_matrix(axis[..., 0, :]))
 
 
+def quaternion_from_rotation(rotation: Tensor) -> Tensor:
+    """Hamilton quaternion (w, x, y, z) of a rotation, the inverse of :func:`rotation_from_quaternion`.
+
+    Args:
+        rotation: orthonormal matrices, [..., 3, 3]; a mirrored one is taken with its last column turned round, which is
+            the frame of the same Gaussian.
+
+    Returns:
+        Unit quaternions with a real part that is not negative, [..., 4].
+    """
+    mirrored = F.pad(torch.linalg.det(rotation).sign()[..., None], (2, 0), value=1.0)
+    rows = (rotation * mirrored[..., None, :]).unbind(-2)
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in rows)
+    # 4 q qᵀ, whose row with the largest diagonal is never near zero.
+    products = (
+        (1 + xx + yy + zz, zy - yz, xz - zx, yx - xy),
+        (zy - yz, 1 + xx - yy - zz, xy + yx, xz + zx),
+        (xz - zx, xy + yx, 1 - xx + yy - zz, yz + zy),
+        (yx - xy, xz + zx, yz + zy, 1 - xx - yy + zz),
+    )
+    products = torch.stack([torch.stack(row, -1) for row in products], -2)  # [..., 4, 4]
+    largest = products.diagonal(dim1=-2, dim2=-1).argmax(-1)[..., None, None]
+    q = F.normalize(products.take_along_dim(largest, -2)[..., 0, :], dim=-1)
+    return torch.where(q[..., :1] < 0, -q, q)
+
+
 def _cross_matrix(vectors: Tensor) -> Tensor:
     """What multiplies as the cross product with vectors [..., 3] does, [..., 3, 3]."""
     x, y, z = vectors.unbind(-1)

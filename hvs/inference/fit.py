@@ -27,7 +27,7 @@ from hvs.runtime import UserError, make_folder, seed_everything, write_atomicall
 from .cloud import ALPHA, LARGEST, SMALLEST, Cloud, Corrections
 from .footage import choose
 from .poses import choose_frame, close_up, open_capture
-from .shapes import Backend, check_range, choose_device, visible
+from .shapes import Rasterising, check_range, choose_device, visible
 
 # Views that one step looks at, and learning rates.
 VIEWS_PER_STEP = 3
@@ -39,7 +39,7 @@ MOST_GAUSSIANS, LARGEST_SIZE, SHOWN = 20_000, 1024, 5
 
 
 @dataclass(frozen=True)
-class Fit:
+class Fit(Rasterising):
     """Fit coloured Gaussians to a person's images from several sides, by gradient descent through the rasteriser."""
 
     root: Path | None = None
@@ -60,10 +60,6 @@ class Fit:
     """Turn and move the cameras too, all but the first."""
     seed: int = 0
     """Of the first places, and of the views of each step."""
-    backend: Backend = "auto"
-    """Of the rasteriser; "auto" takes the best one that the device has."""
-    device: str = "auto"
-    """"cpu", "cuda", ...; "auto" takes the GPU if there is one."""
     out: Path = Path("runs/fit")
     """Folder of fit.png, fit.npz, and fit.ply for viewers of Gaussian splatting."""
 
@@ -88,7 +84,7 @@ class Shots:
 
 
 def fit(settings: Fit) -> None:
-    device = choose_device(settings.device, settings.backend)
+    device = choose_device(settings)
     seed_everything(settings.seed)
     sequence = open_capture(settings.root, settings.sequence)[0]
     frame = choose_frame(sequence, settings.frame)

@@ -21,7 +21,7 @@ from hvs.runtime import UserError, write_atomically
 
 from .footage import choose
 from .paths import frame_person, look_at
-from .shapes import LARGEST, PAPER, Backend, check_range, choose_device, choose_file, palette, render
+from .shapes import LARGEST, PAPER, Rasterising, check_range, choose_device, choose_file, palette, render
 
 # Pictures beside one another, and poses in all.
 COLUMNS, MOST = 4, 1000
@@ -32,7 +32,7 @@ Colours = Literal["limb", "part"]
 
 
 @dataclass(frozen=True)
-class Poses:
+class Poses(Rasterising):
     """A picture of poses of a capture, a Gaussian per limb, as the network gets to see them."""
 
     root: Path | None = None
@@ -53,10 +53,6 @@ class Poses:
     """Side of each picture, in pixels."""
     seed: int = 0
     """Of the random frames."""
-    backend: Backend = "auto"
-    """Of the rasteriser; "auto" takes the best one that the device has."""
-    device: str = "auto"
-    """"cpu", "cuda", ...; "auto" takes the GPU if there is one."""
     out: Path = Path("runs/shapes/poses.png")
     """PNG file."""
 
@@ -68,7 +64,7 @@ class Poses:
 
 
 def draw_poses(settings: Poses) -> None:
-    device = choose_device(settings.device, settings.backend)
+    device = choose_device(settings)
     file = choose_file(settings.out, settings.out)
     drawn, beside = [], []
     chosen = choose_poses(settings)

@@ -38,7 +38,17 @@ LIGHT, SHADE = (-0.5, -0.65, -0.57), 0.75
 
 
 @dataclass(frozen=True)
-class Shapes:
+class Rasterising:
+    """What runs the rasteriser, and where."""
+
+    backend: Backend = "auto"
+    """Of the rasteriser; "auto" takes the best one that the device has."""
+    device: str = "auto"
+    """"cpu", "cuda", ...; "auto" takes the GPU if there is one."""
+
+
+@dataclass(frozen=True)
+class Shapes(Rasterising):
     """A picture of spheres or ellipsoids: their colours, how much of the background they cover, and their depth."""
 
     what: Literal["all", Shape] = "all"
@@ -54,10 +64,6 @@ class Shapes:
     """Side of each picture, in pixels."""
     seed: int = 0
     """Of where many spheres lie."""
-    backend: Backend = "auto"
-    """Of the rasteriser; "auto" takes the best one that the device has."""
-    device: str = "auto"
-    """"cpu", "cuda", ...; "auto" takes the GPU if there is one."""
     out: Path | None = None
     """PNG file. runs/shapes/<what>.png by default."""
 
@@ -71,7 +77,7 @@ class Shapes:
 
 
 def draw_shapes(settings: Shapes) -> None:
-    device = choose_device(settings.device, settings.backend)
+    device = choose_device(settings)
     file = choose_file(settings.out, Path("runs/shapes") / f"{settings.what}.png")
     shapes = get_args(Shape) if settings.what == "all" else (settings.what,)
     rows = [draw(SHAPES[shape](settings), settings, device) for shape in tqdm(shapes, "shapes", unit="picture")]
@@ -220,11 +226,11 @@ def light(colours: Tensor, outward: Tensor) -> Tensor:
     return colours * (SHADE + (1 - SHADE) * facing)[:, None]
 
 
-def choose_device(name: str, backend: Backend) -> torch.device:
+def choose_device(settings: Rasterising) -> torch.device:
     """The device of that name, known to run the backend."""
-    device = select_device(name)
+    device = select_device(settings.device)
     try:
-        backends.select(backend, torch.empty(0, device=device))
+        backends.select(settings.backend, torch.empty(0, device=device))
     except ValueError as error:
         raise UserError(str(error)) from error
     return device

@@ -1,16 +1,48 @@
+import sys
+from types import SimpleNamespace
+
+import pytest
 import torch
 
-from bench.gsplat_baseline import _quaternions
+from bench import gsplat_baseline
+from bench.rasterize import Scene
+from hvs.geometry import rotation_from_quaternion
 
 
-def test_quaternions_are_those_of_the_rotations():
-    q = torch.nn.functional.normalize(torch.randn(100, 4, generator=torch.Generator().manual_seed(0)).double(), dim=-1)
-    w, x, y, z = q.unbind(-1)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    rotations = torch.stack([torch.stack(row) for row in rows]).movedim(-1, 0)
-    for given in (rotations, -rotations):  # a reflection has the covariance of the opposite rotation
-        assert torch.allclose((_quaternions(given) * q).sum(-1).abs(), torch.ones(100).double())
+@pytest.fixture
+def given(monkeypatch):
+    """What a rasteriser in the place of gsplat's is called with."""
+    calls = []
+
+    def rasterization(**arguments):
+        calls.append(arguments)
+        return torch.zeros(1, arguments["height"], arguments["width"], 3), None, None
+
+    monkeypatch.setitem(sys.modules, "gsplat", SimpleNamespace(rasterization=rasterization))
+    return calls
+
+
+def test_the_same_ellipsoids_before_the_same_camera(given):
+    inputs = Scene(height=12, width=20, count=7, channels=3).inputs("cpu")
+    render, arguments = gsplat_baseline.prepare(inputs)
+    assert render(**arguments).shape == (1, 3, 12, 20)
+    (found,) = given
+    assert all(value.requires_grad for value in arguments.values())
+    # exp(-D/2) of these covariances is exp(-D/α) of ours.
+    axes = rotation_from_quaternion(found["quats"]) * found["scales"][:, None]
+    right = inputs["rotations"][0] * inputs["scales"][0][:, None]
+    torch.testing.assert_close(axes @ axes.mT, right @ right.mT * gsplat_baseline.ALPHA / 2)
+    # A pixel's middle is half a pixel from where its square begins.
+    y, x = torch.meshgrid(torch.arange(12) + 0.5, torch.arange(20) + 0.5, indexing="ij")
+    seen = torch.stack((x, y, torch.ones_like(x)), -1) @ found["Ks"][0].inverse().mT
+    rays = inputs["rays"][0]
+    torch.testing.assert_close(seen, rays / rays[..., 2:])
+
+
+def test_only_single_images_of_float32_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(gsplat_baseline.importlib.util, "find_spec", lambda name: name)
+    assert gsplat_baseline.fits(Scene(), "cuda")
+    assert not gsplat_baseline.fits(Scene(batch=2), "cuda") and not gsplat_baseline.fits(Scene(), "cpu")
+    assert not gsplat_baseline.fits(Scene(dtype=torch.bfloat16), "cuda")
+    monkeypatch.setattr(gsplat_baseline.importlib.util, "find_spec", lambda name: None)
+    assert not gsplat_baseline.fits(Scene(), "cuda")

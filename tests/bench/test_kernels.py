@@ -38,7 +38,7 @@ def test_variants_are_what_the_package_might_choose(channels):
     assert seen == set(chosen)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="says so where there is no GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_without_a_gpu():
     done = subprocess.run([sys.executable, "-m", "bench.kernels"], capture_output=True, text=True)
     assert done.returncode == 1 and "needs a GPU" in done.stderr

@@ -1,8 +1,15 @@
+import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 from torch.nn import functional as F
 
-from hvs.geometry import frame_from_direction, rotation_about_axis, rotation_from_quaternion
+from hvs.geometry import (
+    frame_from_direction,
+    quaternion_from_rotation,
+    rotation_about_axis,
+    rotation_from_quaternion,
+)
 from hvs.geometry.rotations import rotate
 
 AXES = torch.tensor([(1, 0, 0), (0, 1, 0), (0, 0, 1), (-1, 0, 0), (0, -1, 0), (0, 0, -1), (0.6, 0, -0.8)]).double()
@@ -48,3 +55,24 @@ def test_a_quaternion_of_any_length_is_half_its_rotation():
 def test_rotate_is_the_matrix_product():
     rotations, points = torch.randn(2, 1, 3, 3).double(), torch.randn(4, 5, 3).double()
     assert torch.allclose(rotate(rotations, points), points @ rotations.mT)
+
+
+VECTORS = [(0, 0, 0), (np.pi, 0, 0), (0, np.pi, 0), (0, 0, np.pi), (1e-9, 0, 0), (0.3, -2, 1), (3.1, 0.1, 0.2)]
+
+
+def test_quaternions_of_all_kinds_of_rotations():
+    matrices = torch.from_numpy(Rotation.from_rotvec(VECTORS).as_matrix())
+    found = quaternion_from_rotation(matrices.view(7, 1, 3, 3))
+    assert found.shape == (7, 1, 4) and (found[..., 0] >= 0).all()
+    turned = Rotation.from_quat(found[:, 0].roll(-1, -1).numpy()).as_matrix()  # scipy has w last
+    np.testing.assert_allclose(turned, matrices, atol=1e-7)
+
+
+def test_a_mirrored_frame_has_the_quaternion_of_one_that_spans_the_same():
+    matrices, _ = torch.linalg.qr(torch.randn(20, 3, 3, generator=torch.Generator().manual_seed(0)).double())
+    matrices[::2] *= -1
+    signs = torch.linalg.det(matrices)
+    assert signs.min() < 0 < signs.max()
+    turned = rotation_from_quaternion(quaternion_from_rotation(matrices))
+    assert torch.allclose(turned[..., :2], matrices[..., :2])
+    assert torch.allclose(turned[..., 2], matrices[..., 2] * signs[:, None])

@@ -138,6 +138,6 @@ def test_bad_arguments_end_with_one_line(command, tmp_path, arguments, message):
 
 
 def test_a_backend_that_is_not_there_is_the_users_to_mend():
-    assert choose_device("cpu", "torch") == CPU
+    assert choose_device(Shapes(device="cpu", backend="torch")) == CPU
     with pytest.raises(UserError, match="backend: got 'warp', wanted one of auto"):
-        choose_device("cpu", "warp")  # type: ignore[arg-type]
+        choose_device(Shapes(device="cpu", backend="warp"))  # type: ignore[arg-type]

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
 from hvs.data.decoding import Picture
-from hvs.geometry import Camera
+from hvs.geometry import Camera, quaternion_from_rotation
 
 from .layouts import Take, Writer
 
@@ -145,27 +144,11 @@ def _write_colmap(folder: Path, cameras: dict[str, Camera]) -> None:
         k1, k2, p1, p2, k3 = camera.distortion.tolist()
         values = (fx, fy, x + 0.5, y + 0.5, k1, k2, p1, p2, k3, 0.0, 0.0, 0.0)
         lenses.append(f"{number} FULL_OPENCV {camera.width} {camera.height} {' '.join(map(repr, values))}")
-        pose = (*_quaternion(camera.R).tolist(), *(camera.t / scale).tolist())
+        pose = (*quaternion_from_rotation(camera.R.double()).tolist(), *(camera.t / scale).tolist())
         images += [f"{number} {' '.join(map(repr, pose))} {number} {view}/000000.jpg", ""]
     _put(folder / "cameras.txt", "\n".join(lenses) + "\n")
     _put(folder / "images.txt", "\n".join(images) + "\n")
     _put(folder / "capture.json", json.dumps({"scale": scale}))
-
-
-def _quaternion(R: Tensor) -> Tensor:
-    """(w, x, y, z) of a rotation matrix, as an eigenvector (Bar-Itzhack, 2000)."""
-    (a, b, c), (d, e, f), (g, h, i) = R.double().tolist()
-    K = torch.tensor(
-        (
-            (a - e - i, d + b, g + c, h - f),
-            (d + b, e - a - i, h + f, c - g),
-            (g + c, h + f, i - a - e, d - b),
-            (h - f, c - g, d - b, a + e + i),
-        ),
-        dtype=torch.float64,
-    )
-    x, y, z, w = torch.linalg.eigh(K)[1][:, 3].tolist()
-    return torch.tensor((w, x, y, z), dtype=torch.float64)
 
 
 def _write_opencv(folder: Path, cameras: dict[str, Camera]) -> None:

@@ -10,7 +10,7 @@ import triton.language as tl
 from .. import limits
 from .geometry import LARGEST, PI, clamp
 from .prepare import BOX, GAUSSIAN_VALUES, NORMAL, load_gaussian, load_prepared_mean
-from .survey import NOWHERE, SLACK
+from .survey import NOWHERE, SLACK, deeper
 
 SMALLEST_VARIANCE = tl.constexpr(limits.SMALLEST_VARIANCE)
 # A variance this little above a power of ten is taken for it.
@@ -33,9 +33,7 @@ def deepest_found(depths, places, programs):
         at = tl.load(places + i, i < programs, NOWHERE)
         here = tl.max(found)
         first = tl.min(tl.where(found == here, at, NOWHERE))
-        better = (here > depth) | ((here == depth) & (first < place))
-        place = tl.where(better, first, place)
-        depth = tl.where(better, here, depth)
+        depth, place = deeper(depth, place, here, first)
     return depth, place
 
 

@@ -118,11 +118,18 @@ def weight_of(u0, u1, u2, m0, m1, m2, alpha):
 
 
 @triton.jit
-def respond(b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha):
-    """u, and all that `weight_of` tells, of Gaussians [N] and rays [P], [N, P]."""
+def whiten_rays(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz):
+    """u of Gaussians [N] and rays [P], [N, P]."""
     rx, ry, rz = rx[None, :], ry[None, :], rz[None, :]
     u0 = b00[:, None] * rx + b01[:, None] * ry + b02[:, None] * rz
     u1 = b10[:, None] * rx + b11[:, None] * ry + b12[:, None] * rz
     u2 = b20[:, None] * rx + b21[:, None] * ry + b22[:, None] * rz
+    return u0, u1, u2
+
+
+@triton.jit
+def respond(b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha):
+    """u, and all that `weight_of` tells, of Gaussians [N] and rays [P], [N, P]."""
+    u0, u1, u2 = whiten_rays(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
     w, z, q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0[:, None], m1[:, None], m2[:, None], alpha)
     return u0, u1, u2, w, z, q, falloff, e0, e1, e2

@@ -20,12 +20,12 @@ SMALL_PAIRS = 1 << 24
 SEARCH_PROGRAMS = 1024
 # Gaussians that a tile is held to at a time when the deepest response is looked for.
 SURVEY_SIZES = dict(BLOCK=128, num_warps=2)
-# Channels that the backward pass has at a time.
-CHANNELS = 16
 # Programs of `gradient`, enough to fill a GPU: with few Gaussians, several share the tiles of one.
 GRADIENT_PROGRAMS = 4096
-# Gaussians of a block of `chain`.
-CHAINED = 16
+# Gaussians that a program of `ray_gradient` takes at a time.
+RAY_GRADIENT_SIZES = dict(GROUP=1, num_warps=4)
+# Gaussians of a program of `chain`, and channels that it takes at a time.
+CHAIN_SIZES = dict(BLOCK=16, CHANNELS=16)
 # Most channels that a program of `blend` or `gradient` has.
 MOST_CHANNELS = 256
 # Threads of a warp, and channels that it has registers for.
@@ -206,16 +206,15 @@ def backward(
         if with_rays:
             gradient.ray_gradient[tile_count, batch](
                 *(d_rays, d_latent, projection, saved.denominator, saved.starts, saved.counts, saved.members, *scene),
-                **ray_gradient_sizes(),
+                **RAY_GRADIENT_SIZES,
                 PAIRED=paired,
             )
-        chain.chain[_divide(count, CHAINED) + 1, batch](
+        chain.chain[_divide(count, CHAIN_SIZES["BLOCK"]) + 1, batch](
             *(*gradients, d_rays, moments, feature_sums, tile_backgrounds, tile_weights),
             *(saved.gaussians, saved.image_values, saved.farthest, *geometry, rays),
             *(*(v.stride(0) for v in (*geometry, rays)), shares, tile_count, count, *size),
-            CHANNELS=CHANNELS,
+            **CHAIN_SIZES,
             WITH_RAYS=with_rays,
-            BLOCK=CHAINED,
         )
     return *gradients, d_rays.to(rays.dtype)
 
@@ -231,11 +230,6 @@ def gradient_sizes(channels: int) -> dict[str, int]:
     each thread of a warp, so that a Gaussian that none of them shows costs little."""
     size = min(MOST_CHANNELS, triton.next_power_of_2(channels))
     return dict(CHANNELS=size, PIXELS=WARP, num_warps=max(1, size // WARP_CHANNELS))
-
-
-def ray_gradient_sizes() -> dict[str, int]:
-    """Gaussians that a program of `ray_gradient` takes at a time."""
-    return dict(GROUP=1, num_warps=4)
 
 
 def _small_lists(shown: tuple, tiles: Tensor, gaussians: Tensor, behind: tuple) -> tuple[Tensor, ...]:

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .geometry import depth_of, load_mean, load_ray, load_scale, load_whitening, multiply
+from .geometry import depth_of, load_mean, load_ray, load_scale, load_whitening, multiply, whiten_rays
 
 # Values of a Gaussian: B, row by row; the mean; B times the mean, and its length; a bound of |B|; and from `extents`,
 # the box of (x/z, y/z) low and high, and a normal: rays with |normal · (x/z, y/z, 1)| > 1 pass beside its long axis.
@@ -69,19 +69,16 @@ def prepare(
     scales += b * scales_stride
     mx, my, mz, visible = load_mean(means, n, mask, near)
     s0, s1, s2 = load_scale(scales, n, mask)
+    b00, b01, b02, b10, b11, b12, b20, b21, b22 = load_whitening(rotations, scales, n, mask)
+    m0, m1, m2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz)
     s = tl.minimum(s0, tl.minimum(s1, s2))
     # A NaN is not the smallest of anything.
     variance = tl.where(mask & (s == s), s * s, float("inf"))
     tl.store(variances + b * blocks + block, tl.min(variance))
 
-    b00, b01, b02, b10, b11, b12, b20, b21, b22 = load_whitening(rotations, scales, n, mask)
-    m0, m1, m2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz)
-    rx, ry, rz = rx[:, None], ry[:, None], rz[:, None]
-    u0 = b00[None, :] * rx + b01[None, :] * ry + b02[None, :] * rz
-    u1 = b10[None, :] * rx + b11[None, :] * ry + b12[None, :] * rz
-    u2 = b20[None, :] * rx + b21[None, :] * ry + b22[None, :] * rz
-    z, q = depth_of(u0, u1, u2, m0[None, :], m1[None, :], m2[None, :])
-    z = tl.max(tl.where(z == z, z, 0.0), 0)
+    u0, u1, u2 = whiten_rays(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
+    z, q = depth_of(u0, u1, u2, m0[:, None], m1[:, None], m2[:, None])
+    z = tl.max(tl.where(z == z, z, 0.0), 1)
     tl.store(depths + b * blocks + block, tl.max(tl.where(visible, z, 0.0)))
 
     # |B|² is at most the largest row sum of |BBᵀ|, which is diagonal for a true rotation (Gershgorin).

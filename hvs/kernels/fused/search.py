@@ -8,6 +8,7 @@ from .prepare import GAUSSIAN_VALUES
 from .survey import (
     NOWHERE,
     TILE_VALUES,
+    deeper,
     deepest_of,
     deepest_pixel,
     flat_index,
@@ -88,10 +89,7 @@ def search(
                 tiles_left = tl.where(lane == chosen, 0, tiles_left)
                 here = tl.sum(tl.where(lane == chosen, tile, 0))
                 found, pixel = deepest_pixel(gaussians, gaussian, count, rays, here, height, width)
-                at_pixel = flat_index(here, pixel, gaussian, width, count)
-                better = (found > depth) | ((found == depth) & (at_pixel < place))
-                place = tl.where(better, at_pixel, place)
-                depth = tl.where(better, found, depth)
+                depth, place = deeper(depth, place, found, flat_index(here, pixel, gaussian, width, count))
                 best = tl.maximum(best, depth)
     out = (b * tl.num_programs(0) + cell) * tl.num_programs(1) + share
     tl.store(depths + out, depth)

@@ -85,6 +85,13 @@ def deepest_pixel(gaussians, n, count, rays, tile, height, width):
 
 
 @triton.jit
+def deeper(depth, place, found, at):
+    """The deeper one of two responses, and its place; of equals the one in the lower place."""
+    better = (found > depth) | ((found == depth) & (at < place))
+    return tl.where(better, found, depth), tl.where(better, at, place)
+
+
+@triton.jit
 def flat_index(tile, pixel, n, width, count):
     """pixel·N + Gaussian, of a pixel of a tile; the tile's pixels are in the image's order."""
     columns = tl.cdiv(width, TILE)
@@ -156,10 +163,7 @@ def survey(
                 gaussian = start + tl.argmax(left, 0)
                 left = tl.where(n == gaussian, 0, left)
                 found, pixel = deepest_pixel(gaussians, gaussian, count, rays, tile, height, width)
-                at = flat_index(tile, pixel, gaussian, width, count)
-                better = (found > depth) | ((found == depth) & (at < place))
-                place = tl.where(better, at, place)
-                depth = tl.where(better, found, depth)
+                depth, place = deeper(depth, place, found, flat_index(tile, pixel, gaussian, width, count))
                 best = tl.maximum(best, depth)
         tl.store(depths + b * tile_count + tile, depth)
         tl.store(places + b * tile_count + tile, place)

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.spatial.transform import Rotation
 
 from hvs.data import PairDataset, PoseDataset, find_sequences
 from hvs.data.sample import make_sample
-from hvs.data.sample.plain import _quaternion
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +50,3 @@ def test_files_are_those_of_other_programs(plain):
         assert mask.mode == "L" and set(np.unique(mask)) == {0, 255}
     value = json.loads((folder / "keypoints/02/000000000003_keypoints.json").read_text())
     assert len(value["people"][0]["pose_keypoints_2d"]) == 405
-
-
-def test_quaternions_of_all_kinds_of_rotations():
-    vectors = [(0, 0, 0), (np.pi, 0, 0), (0, np.pi, 0), (0, 0, np.pi), (1e-9, 0, 0), (0.3, -2, 1), (3.1, 0.1, 0.2)]
-    for vector in vectors:
-        R = Rotation.from_rotvec(vector).as_matrix()
-        w, x, y, z = _quaternion(torch.from_numpy(R)).tolist()
-        np.testing.assert_allclose(Rotation.from_quat((x, y, z, w)).as_matrix(), R, atol=1e-7)
