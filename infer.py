@@ -39,7 +39,7 @@ def view(settings: View) -> None:
     sequence = find_sequence(studio.root(settings.root), studio.model.skeleton, settings.sequence)
     target = settings.target or next_view(sequence, settings.view)
     footage = choose_frames(sequence, studio.model.settings, settings.view, target, settings.interval)
-    appearance = studio.encode(footage.images(settings.appearance_frames, studio.device))
+    appearance = studio.encode_batch(footage.sources(settings.appearance_frames, studio.device))
 
     def shots() -> Iterator[Shot]:
         for batch in footage.progress(settings.batch_size, studio.device, "view"):
@@ -56,7 +56,7 @@ def orbit(settings: Orbit) -> None:
     studio = Studio(settings)
     sequence = find_sequence(studio.root(settings.root), studio.model.skeleton, settings.sequence)
     footage = choose_frames(sequence, studio.model.settings, settings.view, interval=settings.interval)
-    appearance = studio.encode(footage.images(settings.appearance_frames, studio.device))
+    appearance = studio.encode_batch(footage.sources(settings.appearance_frames, studio.device))
     moving = settings.moving or settings.eye is not None
     if not moving:
         footage = footage.spread(1)
@@ -93,12 +93,12 @@ def transfer(settings: Transfer) -> None:
     person_root = settings.person_root or root
     person = find_sequence(person_root, model.skeleton, settings.person, "person", unlike=sequence)
     looks = choose_frames(person, model.settings, settings.person_view, None, settings.person_interval, "person_")
-    images = looks.images(settings.appearance_frames, studio.device)
-    appearance = studio.encode(images)
+    sources = looks.sources(settings.appearance_frames, studio.device)
+    appearance = studio.encode_batch(sources)
 
     def shots() -> Iterator[Shot]:
         for batch in footage.progress(settings.batch_size, studio.device, "transfer"):
-            before = {"looks": images[:1]} | inputs(studio, footage, batch)
+            before = {"looks": sources["image_a"][:1]} | inputs(studio, footage, batch)
             yield Shot(studio.lift(batch), batch["camera_b"], before)
 
     full = sequence.camera(footage.target).to(studio.device) if settings.full_frame else None
@@ -110,7 +110,7 @@ def photo(settings: Photo) -> None:
     """Cameras around a person in one picture from anywhere."""
     studio = Studio(settings)
     person = read_portrait(settings, studio.model)
-    appearance = studio.encode(person.image)
+    appearance = studio.encode(person.image, person.points, person.camera)
     up, size = torch.tensor(UP), studio.model.settings.target_resolution
     cameras = paths.orbit(person.points, person.camera, up, settings.frames, size, settings.elevation, RING_FOCAL)
     keypoints = to_crop(person.keypoints, person.full, person.camera)

@@ -46,8 +46,8 @@ class Scene:
         drawing = Drawing(device=device, batch_size=batch_size, compile=compiled)
         self.studio = Studio(drawing, HumanViewSynthesis(settings))
         self.size = settings.target_resolution
-        side = settings.input_resolution
-        self.appearance = self.studio.encode(torch.rand(1, 3, side, side, device=device))
+        limbs = len(self.studio.model.skeleton.edges)
+        self.appearance = torch.randn(1, limbs, settings.appearance_features, device=device)
         self.points = scenes.bodies(frames).to(device)
         middle = torch.tensor([0.0, 0.0, scenes.DISTANCE], device=device)
         up = torch.tensor([0.0, -1.0, 0.0], device=device)

@@ -31,6 +31,8 @@ def main() -> None:
         root = pair["camera_a"].to_camera(pair["points"])[:, model.skeleton.root, None]
         pose = root + model.lift(pair["keypoints_a"], pair["confidence_a"], pair["resolution_a"])  # [1, J, 3]
         appearance = model.encode(pair["image_a"])  # [1, N, C]
+        # Whom the encoder does not know, it takes for somebody else; a few steps of gradient descent make up for it.
+        appearance = model.refine(appearance, pair["image_a"], pose, pair["camera_a"])
         # Any other hvs.Camera will do as well.
         camera = pair["camera_b"]
         latent, image = model.render(camera.to_camera(pair["camera_a"].to_world(pose)), appearance, camera)

@@ -37,9 +37,9 @@ class DataSettings:
     """Folder of a capture, prepared or of plain files (docs/data.md). The sample, made if needed, by default."""
     sample_height: int = 270
     """Height of the sample capture's frames in pixels."""
-    sample_frames: int = 40
-    """Frames of each take of the sample capture; every subject has two."""
-    sample_subjects: int = 6
+    sample_frames: int = 56
+    """Frames of every subject of the sample capture."""
+    sample_subjects: int = 10
     """Subjects of the sample capture; the last one is never trained on."""
     workers: int = 0
     """Processes that read training pairs beside the main one."""
@@ -254,7 +254,7 @@ def sample_512() -> TrainSettings:
         run=Path("runs/sample-512"),
         compile=True,
         checkpoint_every=1000,
-        data=DataSettings(sample_height=576, sample_frames=60, sample_subjects=8, workers=8, evaluation_pairs=256),
+        data=DataSettings(sample_height=576, sample_frames=60, sample_subjects=16, workers=8, evaluation_pairs=256),
         model=ModelSettings(target_resolution=512),
         synthesis=SynthesisSettings(steps=20_000, batch_size=8),
     )

@@ -21,10 +21,11 @@ def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     return {key: value.to(device, non_blocking=True) if hasattr(value, "to") else value for key, value in batch.items()}
 
 
-def synthesise(model: HumanViewSynthesis, batch: dict[str, Any]) -> dict[str, Tensor]:
+def synthesise(model: HumanViewSynthesis, batch: dict[str, Any], refine_steps: int = 0) -> dict[str, Tensor]:
     """Novel views of a batch of pairs: pose and appearance from image A, seen by camera B.
 
-    As in the paper, the place of the root joint is known and the pose around it is lifted.
+    As in the paper, the place of the root joint is known and the pose around it is lifted. With ``refine_steps`` the
+    appearance is refined for each pair, see :meth:`HumanViewSynthesis.refine`.
 
     Returns:
         lifted [B, J, 3], relative [B, J, 3] (the true pose, both relative to the root in camera A's frame, metres),
@@ -35,6 +36,10 @@ def synthesise(model: HumanViewSynthesis, batch: dict[str, Any]) -> dict[str, Te
     root = true[:, model.skeleton.root, None]
     lifted = model.lift(batch["keypoints_a"], batch["confidence_a"], batch["resolution_a"])
     appearance = model.encode(batch["image_a"])
+    if refine_steps:
+        source = appearance, batch["image_a"], root + lifted, camera_a
+        people = [slice(i, i + 1) for i in range(len(appearance))]
+        appearance = torch.cat([model.refine(*(part[i] for part in source), steps=refine_steps) for i in people])
     points = camera_b.to_camera(camera_a.to_world(root + lifted))
     latent, image = model.render(points, appearance, camera_b)
     return dict(lifted=lifted, relative=true - root, appearance=appearance, latent=latent, image=image)
@@ -62,6 +67,7 @@ def score(
     batches: Iterable[dict[str, Any]],
     lpips: nn.Module | None = None,
     precision: torch.dtype = torch.float32,
+    refine_steps: int = 0,
 ) -> dict[str, Tensor]:
     """Scores of every pair of the batches, [P] each, on the CPU; see :mod:`hvs.metrics` for each.
 
@@ -73,6 +79,7 @@ def score(
         batches: as :func:`hvs.data.collate` makes them, with images A and B of one size.
         lpips: from :func:`hvs.metrics.lpips_alex`; without it there is no "lpips" in the result.
         precision: of the networks.
+        refine_steps: as in :func:`synthesise`.
     """
     device = next(model.parameters()).device
     was_training = model.training
@@ -81,7 +88,7 @@ def score(
     for batch in batches:
         batch = to_device(batch, device)
         with autocast(device, precision):
-            found = synthesise(model, batch)
+            found = synthesise(model, batch, refine_steps)
         image, target, mask = found["image"].float(), batch["image_b"], batch["mask_b"]
         colour = target.new_tensor(model.skeleton.background)[:, None, None] / 255
         copied = nn.functional.interpolate(batch["image_a"], target.shape[-2:], mode="bilinear", antialias=True)
@@ -109,16 +116,21 @@ def score(
 
 @torch.no_grad()
 def draw_pairs(
-    model: HumanViewSynthesis, batch: dict[str, Any], widest: int | None = None, labels: Sequence[str] = ()
+    model: HumanViewSynthesis,
+    batch: dict[str, Any],
+    widest: int | None = None,
+    labels: Sequence[str] = (),
+    refine_steps: int = 0,
 ) -> Image:
     """One row a pair: source, lifted and true pose in the target view, latent, output, target, error.
 
     Pictures wider than ``widest`` pixels are made smaller; labels, if there are any, stand over the rows.
+    ``refine_steps`` is as in :func:`synthesise`.
     """
     batch = to_device(batch, next(model.parameters()).device)
     was_training = model.training
     model.eval()
-    found = synthesise(model, batch)
+    found = synthesise(model, batch, refine_steps)
     model.train(was_training)
     camera_a, camera_b = batch["camera_a"], batch["camera_b"]
     root = camera_a.to_camera(batch["points"])[:, model.skeleton.root, None]

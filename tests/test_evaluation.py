@@ -32,7 +32,7 @@ def test_a_perfect_lift_is_rendered_at_the_true_pose(model, batch, monkeypatch):
 
 
 def test_scores_are_the_means_over_all_pairs(model, batch, monkeypatch):
-    monkeypatch.setattr("hvs.evaluation.synthesise", lambda model, batch: _perfect(batch))
+    monkeypatch.setattr("hvs.evaluation.synthesise", lambda model, batch, refine_steps: _perfect(batch))
     parts = [{k: _slice(v, s) for k, v in batch.items()} for s in (slice(0, 2), slice(2, 3))]
     scores = evaluate(model, parts)
     assert scores["psnr"] == scores["psnr_foreground"] == HIGHEST_PSNR

@@ -9,12 +9,15 @@ from torch.nn import functional as F
 
 from hvs.geometry import Camera, Skeleton
 from hvs.geometry.limbs import copy_once
+from hvs.geometry.rotations import rotation_about_axis
 
 from .sampling import step_generator
 
 # Parts that have a colour of their own, and words in the names of the joints of all but the last.
 LEGS, HEAD, UPPER = range(3)
 WORDS = {LEGS: ("hip", "knee", "ankle", "foot", "toe"), HEAD: ("nose", "eye", "ear", "head", "neck", "jaw")}
+# The axis about which a turn of RGB changes the hue.
+GREY = torch.full((3,), 3**-0.5)
 # Brightness is multiplied by two to a power between minus and plus this.
 BRIGHTNESS = 0.7
 # Numbers of their own, not those that the items of a step are drawn by.
@@ -35,7 +38,8 @@ def draw_colours(count: int, part: float, seed: int, step: int) -> Tensor:
     chosen = torch.rand(count, generator=generator) < part
     angle, power = torch.rand(2, count, len((LEGS, HEAD, UPPER)), generator=generator)
     brightness = torch.exp2(BRIGHTNESS * (2 * power - 1))[..., None, None]
-    return torch.where(chosen[:, None, None, None], brightness * turn_hue(2 * math.pi * angle), torch.eye(3))
+    hue = rotation_about_axis(GREY, 2 * math.pi * angle)
+    return torch.where(chosen[:, None, None, None], brightness * hue, torch.eye(3))
 
 
 def recolour(batch: dict[str, Any], maps: Tensor, skeleton: Skeleton) -> None:
@@ -85,15 +89,6 @@ def which_part(points: Tensor, valid: Tensor, camera: Camera, skeleton: Skeleton
     known = (valid[:, starts] & valid[:, ends])[..., None] & distance.isfinite()
     nearest = distance.where(known, torch.inf).argmin(1)
     return owners[nearest].unflatten(1, (rows, columns))
-
-
-def turn_hue(angle: Tensor) -> Tensor:
-    """Rotations of RGB about the axis of grey, [..., 3, 3], of angles [...]: Rodrigues' formula."""
-    identity, along = torch.eye(3), torch.full((3, 3), 1 / 3)
-    turn = identity.roll(1, 0)
-    cross = (turn - turn.mT) / math.sqrt(3)
-    cos, sin = angle.cos()[..., None, None], angle.sin()[..., None, None]
-    return along + cos * (identity - along) + sin * cross
 
 
 def _part_of(edge: tuple[int, int], skeleton: Skeleton) -> int:

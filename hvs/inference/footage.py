@@ -66,9 +66,9 @@ class Footage:
         frames = sorted({self.frames[round(place)] for place in places})
         return Footage(self.sequence, self.view, self.target, frames, self.settings)
 
-    def images(self, count: int, device: torch.device) -> Tensor:
-        """The person in at most so many of the frames, evenly spread, [F, 3, h, w] in 0..1."""
-        return torch.cat([batch["image_a"] for batch in self.spread(count).batches(count, device)])
+    def sources(self, count: int, device: torch.device) -> dict[str, Any]:
+        """At most so many of the frames, evenly spread, as one batch: what the person's appearance is from."""
+        return next(self.spread(count).batches(count, device))
 
     def progress(self, size: int, device: torch.device, name: str) -> Iterator[dict[str, Any]]:
         """The batches, with a bar under this name."""

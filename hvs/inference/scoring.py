@@ -64,6 +64,9 @@ class Evaluate(WithModel):
     precision: Precision = "fp32"
     """Of the networks, as they are evaluated in training; geometry and rasteriser always compute in float32. "auto" is
     bf16 where the GPU has it."""
+    refine_steps: int = 0
+    """Steps that bring each pair's appearance closer to its input image, as the other modes do. With 0, the encoder's
+    appearance as it is, the scores are those of the training."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,11 +88,16 @@ def evaluate(settings: Evaluate) -> None:
         if distribute.is_first():
             unseen = [name == "unknown" for name, chosen in groups.items() for _ in range(len(chosen))]
             sheet = Scoresheet([note.where for note in notes], unseen, scores)
-            pictures = draw_worst(studio.model, pairs, sheet, settings.worst)
+            pictures = draw_worst(studio.model, pairs, sheet, settings.worst, settings.refine_steps)
             print(f"\n{sheet.table()}\n\n{LEGEND}\n")
             passed_over = tell_passed_over(notes)
-            how = {"split": settings.split, "precision": str(studio.precision).removeprefix("torch.")}
-            about = {"checkpoint": str(studio.checkpoint), "root": str(root.absolute()), **how}
+            about = {
+                "checkpoint": str(studio.checkpoint),
+                "root": str(root.absolute()),
+                "split": settings.split,
+                "precision": str(studio.precision).removeprefix("torch."),
+                "refine_steps": settings.refine_steps,
+            }
             write(studio.folder, sheet, about | passed_over, pictures)
 
 
@@ -135,7 +143,7 @@ def score_pairs(studio: Studio, pairs: ConcatDataset, lpips: nn.Module | None) -
             notes.extend(map(Note, batch["where"], batch["skipped"].tolist(), batch["faults"]))
             yield batch
 
-    scores = score(studio.model, noted(), lpips, studio.precision)
+    scores = score(studio.model, noted(), lpips, studio.precision, studio.refine_steps)
     all_notes, all_scores = zip(*distribute.gather((notes, scores)), strict=True)
     # With more processes than batches some have nothing.
     parts = [part for part in all_scores if part]
@@ -171,14 +179,16 @@ def load_lpips(device: torch.device) -> nn.Module | None:
     return lpips and lpips.to(device)
 
 
-def draw_worst(model: HumanViewSynthesis, pairs: Dataset, sheet: Scoresheet, count: int) -> dict[str, Image]:
+def draw_worst(
+    model: HumanViewSynthesis, pairs: Dataset, sheet: Scoresheet, count: int, refine_steps: int = 0
+) -> dict[str, Image]:
     """File -> picture of the worst pairs, a row each; none where there is nothing to draw."""
-    worst = {file: sheet.worst(name, count, entries) for file, (name, entries) in WORST.items()}
-    return {
-        file: draw_pairs(model, collate([pairs[i] for i in chosen]), WIDEST, [sheet.label(i) for i in chosen])
-        for file, chosen in worst.items()
-        if chosen
-    }
+    pictures = {}
+    for file, (name, entries) in WORST.items():
+        if worst := sheet.worst(name, count, entries):
+            batch = collate([pairs[i] for i in worst])
+            pictures[file] = draw_pairs(model, batch, WIDEST, [sheet.label(i) for i in worst], refine_steps)
+    return pictures
 
 
 def tell_passed_over(notes: list[Note]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from hvs.models.synthesis import REFINE_STEPS
 from hvs.runtime import Precision, UserError
 from hvs.video import Format
 
@@ -19,9 +20,13 @@ class Computing:
     """Of the networks; geometry and rasteriser always compute in float32. "auto" is bf16 where the GPU has it."""
     compile: bool = False
     """Compile the networks by torch.compile: a wait at first, faster for every frame."""
+    refine_steps: int = REFINE_STEPS
+    """Steps that bring a person's appearance, once, closer to the images that it is from: colours that the encoder does
+    not know become right. 0 takes the encoder's as it is."""
 
     def __post_init__(self) -> None:
-        """Here end the checks of what settings have in common."""
+        if self.refine_steps < 0:
+            raise UserError(f"refine_steps: got {self.refine_steps}, wanted 0 or more")
 
     def require_positive(self, *names: str) -> None:
         for name in names:

@@ -29,6 +29,7 @@ class Studio:
         model: on its device, in evaluation mode.
         device: that everything is to be on.
         folder: of what is written, known to be writable; none where the settings have none.
+        refine_steps: of an appearance.
 
     Raises:
         UserError: no model, no such device, or a folder that cannot be written to.
@@ -51,6 +52,7 @@ class Studio:
         torch.backends.cudnn.benchmark = True
         self.model.decoder.to(memory_format=torch.channels_last)
         self._compiled = settings.compile
+        self.refine_steps = settings.refine_steps
         # The kernels of a single frame take less time than to launch them one by one.
         mode = "reduce-overhead" if self.device.type == "cuda" else None
         render = self.model.render
@@ -73,11 +75,22 @@ class Studio:
         lifted = self.model.lift(batch["keypoints_a"], batch["confidence_a"], batch["resolution_a"])
         return camera.to_world(root + lifted)
 
-    @torch.inference_mode()
-    def encode(self, images: Tensor) -> Tensor:
-        """The mean appearance of one person in images [F, 3, h, w] in 0..1: [1, N, C]."""
-        with autocast(self.device, self.precision):
-            return self.model.encode(images).float().mean(0, keepdim=True)
+    def encode(self, images: Tensor, points: Tensor, camera: Camera) -> Tensor:
+        """The appearance of one person in images, [1, N, C]: the encoder's mean, refined as the settings say.
+
+        Args:
+            images: [F, 3, h, w] in 0..1.
+            points: poses in the world, [F, J, 3] in metres.
+            camera: of the images, with the batch axis [F].
+        """
+        with torch.no_grad(), autocast(self.device, self.precision):
+            appearance = self.model.encode(images).float().mean(0, keepdim=True)
+            points = camera.to_camera(points)
+            return self.model.refine(appearance, images, points, camera, self.refine_steps)
+
+    def encode_batch(self, batch: dict[str, Any]) -> Tensor:
+        """The same of the frames of a batch."""
+        return self.encode(batch["image_a"], self.lift(batch), batch["camera_a"])
 
     @torch.inference_mode()
     def draw(self, points: Tensor, appearance: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:

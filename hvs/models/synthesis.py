@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..geometry import Camera, limb_gaussians, skeletons
 from ..geometry.cameras import ResizeConvention
@@ -14,6 +15,10 @@ from ..kernels import rasterize
 from .decoder import LEVELS, WIDEST, Decoder
 from .encoder import DEPTHS, AppearanceEncoder
 from .lifter import GROUPS, Lifter
+
+# Of `HumanViewSynthesis.refine`; a step's length is a part of the appearance's root mean square. More steps, or longer
+# ones, go on to make strangers better, at the cost of those whom the encoder knows.
+REFINE_STEPS, REFINE_RATE = 20, 0.03
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,9 @@ class ModelSettings:
 class HumanViewSynthesis(nn.Module):
     """Human pose manipulation and novel view synthesis (Rochette et al. 2021, arXiv 2111.12731).
 
-    Every mode of inference composes three calls: novel view (pose and image of A, camera B), virtual view (a camera
-    that never was), motion transfer (pose of A, appearance of C).
+    Every mode of inference composes lift, encode and render: novel view (pose and image of A, camera B), virtual view
+    (a camera that never was), motion transfer (pose of A, appearance of C). In between, refine suits the appearance to
+    a person unlike those of the training.
 
     Args:
         settings: all that fixes its shape; the paper's for Panoptic at 256×256 by default. The weights are random.
@@ -150,6 +156,43 @@ class HumanViewSynthesis(nn.Module):
         side = self.settings.input_resolution
         _check("image", image, (3, side, side))
         return self.encoder(image)
+
+    def refine(
+        self, appearance: Tensor, image: Tensor, points: Tensor, camera: Camera, steps: int = REFINE_STEPS
+    ) -> Tensor:
+        """A person's appearance made to look more like images of them, [1, N, C] float32, without gradient.
+
+        The encoder gives strangers the looks of those it has learned from. The decoder can draw others: a few steps of
+        gradient descent on the appearance alone, through decoder and rasteriser, find them, as images are inverted for
+        generative models (Abdal et al. 2019, arXiv 1904.03189). The Gaussians hand on to all cameras what one has seen.
+        Calls for evaluation mode; autocast is respected.
+
+        Args:
+            appearance: where to begin, from :meth:`encode`, [1, N, C].
+            image: what the person looks like, [F, 3, h, w] in 0..1, at any resolution.
+            points: joints in the camera's frame, in metres, [F, J, 3].
+            camera: of the images, at any resolution; its batch axes broadcast against [F].
+            steps: how many; 0 gives the appearance back.
+
+        Raises:
+            ValueError: a shape is wrong.
+        """
+        if len(appearance) != 1:
+            raise ValueError(f"appearance: got those of {len(appearance)} people, wanted one")
+        with torch.inference_mode(False), torch.enable_grad():
+            # Tensors that were made in inference mode cannot be kept for a gradient, their copies can.
+            image, points, appearance = image.clone(), points.clone(), appearance.detach().float().clone()
+            size = appearance.square().mean().sqrt()
+            change = torch.zeros_like(appearance, requires_grad=True)
+            optimizer = torch.optim.Adam([change], REFINE_RATE)
+            for _ in range(steps):
+                looks = (appearance + size * change).expand(len(image), -1, -1)
+                picture = self.render(points, looks, camera)[1].float()
+                if picture.shape != image.shape:
+                    picture = F.interpolate(picture, image.shape[-2:], mode="bilinear", antialias=True)
+                (change.grad,) = torch.autograd.grad((picture - image).square().sum(), [change])
+                optimizer.step()
+            return (appearance + size * change).detach()
 
     def render(self, points: Tensor, appearance: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
         """The latent image [B, C, h, w] of a person and their picture [B, 3, H, W], as a camera sees them.

@@ -14,6 +14,7 @@ from ..config import TrainSettings
 from ..data import NoSequencesError, collate
 from ..evaluation import average, draw_pairs, score
 from ..models import Discriminator, HumanViewSynthesis
+from ..models.synthesis import REFINE_STEPS
 from ..runtime import write_atomically
 from .capture import Capture
 from .progress import Progress
@@ -49,7 +50,8 @@ def finish(
         return
     folder, device = settings.run, next(model.parameters()).device
     scores["seconds"] = progress.seconds
-    preview = draw_pairs(model, collate(examples))
+    # As inference draws people; the scores are those of the encoder's appearances.
+    preview = draw_pairs(model, collate(examples), refine_steps=REFINE_STEPS)
     write_atomically(folder / "preview.png", lambda path: preview.save(path, "PNG"))
     write_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(scores, indent=1)))
     extra = dict(root=str(Path(capture.root).absolute()), metrics=scores)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hvs.data.recolouring import GRID, HEAD, LEGS, UPPER, draw_colours, recolour, turn_hue, which_part
+from hvs.data.recolouring import BRIGHTNESS, GRID, HEAD, LEGS, UPPER, draw_colours, recolour, which_part
 from hvs.geometry import Camera
 from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
 
@@ -43,13 +43,18 @@ def make_batch(count: int) -> dict:
 
 
 def test_a_hue_turns_about_grey():
-    maps = turn_hue(torch.tensor([0.0, 0.7, 2 * torch.pi / 3]))
-    assert torch.allclose(maps[0], torch.eye(3), atol=1e-6)
-    assert torch.allclose(maps @ torch.ones(3), torch.ones(3), atol=1e-6)
-    assert torch.allclose(maps @ maps.mT, torch.eye(3).expand(3, 3, 3), atol=1e-6)
-    assert torch.allclose(torch.linalg.det(maps), torch.ones(3), atol=1e-6)
-    # A third of a turn hands red on to green.
-    assert torch.allclose(maps[2] @ torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]), atol=1e-6)
+    maps = draw_colours(500, 1.0, seed=0, step=3)
+    grey = maps @ torch.ones(3)
+    brightness = grey.mean(-1)
+    assert torch.allclose(grey, brightness[..., None].expand_as(grey), atol=1e-6)
+    assert brightness.log2().abs().max().item() == pytest.approx(BRIGHTNESS, abs=0.01)
+    turns = maps / brightness[..., None, None]
+    assert torch.allclose(turns @ turns.mT, torch.eye(3).expand_as(turns), atol=1e-5)
+    assert torch.allclose(torch.linalg.det(turns), torch.ones(500, 3), atol=1e-5)
+    # A third of a turn hands red on to green, and all angles come up alike.
+    third = (turns @ torch.tensor([1.0, 0, 0]))[(turns[..., 1, 0] > 0.999)]
+    assert len(third) and (third[:, 1] > third[:, 0] + 0.9).all()
+    assert turns.mean((0, 1)) == pytest.approx(torch.full((3, 3), 1 / 3).numpy(), abs=0.1)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.5, 1.0])

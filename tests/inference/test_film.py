@@ -28,7 +28,7 @@ def studio(settings):
 
 @pytest.fixture
 def appearance(studio):
-    return studio.encode(torch.rand(1, 3, 32, 32))
+    return torch.randn(1, len(studio.model.skeleton.edges), studio.model.settings.appearance_features)
 
 
 def shot(count: int, **more) -> Shot:

@@ -49,7 +49,7 @@ def test_a_few_frames_are_spread_evenly(capture):
     assert whole.spread(2).frames == [0, 7]
     assert whole.spread(3).frames == [0, 4, 7]
     assert whole.spread(99).frames == whole.frames
-    assert whole.images(3, CPU).shape == (3, 3, 32, 32)
+    assert whole.sources(3, CPU)["image_a"].shape == (3, 3, 32, 32)
 
 
 @pytest.mark.parametrize("size", [1, 3, 8, 20])

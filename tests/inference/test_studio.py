@@ -96,12 +96,28 @@ def test_lifted_poses_stand_around_their_true_roots(studio, capture):
     assert torch.allclose(relative, lifted, atol=1e-5)
 
 
-def test_a_persons_appearance_is_the_mean_of_their_images(studio):
-    images = torch.rand(3, 3, 32, 32)
-    found = studio.encode(images)
+@pytest.fixture
+def batch(studio, capture):
+    sequence = find_sequence(capture.root, studio.model.skeleton)
+    return next(choose_frames(sequence, studio.model.settings).batches(8, studio.device))
+
+
+def test_a_persons_appearance_is_the_mean_of_their_images(checkpoint, batch):
+    studio = Studio(Drawing(checkpoint=checkpoint, device="cpu", refine_steps=0))
+    found = studio.encode_batch(batch)
     with torch.no_grad():
-        wanted = studio.model.encode(images).mean(0, keepdim=True)
+        wanted = studio.model.encode(batch["image_a"]).mean(0, keepdim=True)
+    assert len(batch["image_a"]) > 1
     assert found.shape == wanted.shape and torch.allclose(found, wanted, atol=1e-6)
+
+
+def test_refined_it_draws_more_like_the_images(checkpoint, studio, batch):
+    errors = []
+    for steps in (0, 5):
+        studio = Studio(Drawing(checkpoint=checkpoint, device="cpu", refine_steps=steps))
+        _, image = studio.draw(studio.lift(batch), studio.encode_batch(batch), batch["camera_a"])
+        errors.append((image - batch["image_a"]).square().mean())
+    assert errors[1] < 0.8 * errors[0]
 
 
 def test_compiled_it_draws_the_same_with_any_number_of_frames(checkpoint, monkeypatch):

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from hvs import Camera, skeletons
 from hvs.models import HumanViewSynthesis, ModelSettings, synthesis
@@ -120,6 +121,79 @@ def test_the_rasteriser_gets_the_limbs_of_the_skeleton(model, monkeypatch):
     assert seen["rays"].shape == (2, 16, 16, 3) and seen["alpha"] == 0.025
 
 
+@pytest.fixture(scope="module")
+def person(model):
+    """What the encoder takes a person for, what they are, and where they stand in two poses."""
+    known, other = torch.randn(2, 1, 16, 4, generator=torch.Generator().manual_seed(3))
+    return known, known + 0.3 * (other - known), points()
+
+
+@pytest.fixture(scope="module")
+def side():
+    """A camera to the right of the person."""
+    turn = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
+    return Camera.stack([replace(camera(), R=turn, t=torch.tensor([-3.0, 0.0, 3.0]))])
+
+
+def draw(model, appearance, world, view):
+    with torch.no_grad():
+        return model.render(view.to_camera(world), appearance.expand(len(world), -1, -1), view)[1]
+
+
+def test_refined_to_one_image_an_appearance_is_better_for_all_cameras_and_poses(model, person, side):
+    known, true, world = person
+    front, one = camera(1), world[:1]
+    refined = model.refine(known, draw(model, true, one, front), one, front)
+    assert refined.shape == known.shape and not refined.requires_grad
+    for pose, view, part in ((one, front, 0.4), (one, side, 0.7), (world[1:], front, 0.7)):
+        target = draw(model, true, pose, view)
+        before, after = ((draw(model, looks, pose, view) - target).square().mean() for looks in (known, refined))
+        assert after < part * before
+
+
+def test_an_appearance_is_refined_to_all_images(model, person, side):
+    known, true, world = person
+    views = Camera.stack([camera(), side[0]])
+    image = draw(model, true, world, views)
+    refined = model.refine(known, image, views.to_camera(world), views)
+    assert refined.shape == (1, 16, 4)
+    errors = [(draw(model, looks, world, views) - image).square().mean((1, 2, 3)) for looks in (known, refined)]
+    assert (errors[1] < 0.5 * errors[0]).all()
+
+
+def test_large_appearances_are_refined_as_fast_as_small_ones(model, person):
+    known, true, world = person
+    change = model.refine(10 * known, draw(model, true, world, camera(2)), world, camera(2), steps=1) - 10 * known
+    size = 10 * known.square().mean().sqrt()
+    torch.testing.assert_close(change.abs(), torch.full_like(change, synthesis.REFINE_RATE * size), rtol=1e-2, atol=0)
+
+
+def test_refining_changes_nothing_else(model, person):
+    known, true, world = person
+    model.zero_grad()
+    image = draw(model, true, world, camera(2))
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    given = known.clone()
+    assert torch.equal(model.refine(known, image, world, camera(2), steps=0), known)
+    again = model.refine(known, image, world, camera(2), steps=2)
+    with torch.inference_mode():
+        assert torch.equal(model.refine(known.clone(), image.clone(), world.clone(), camera(2), steps=2), again)
+    assert torch.equal(known, given) and not torch.equal(again, known)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_images_to_refine_to_may_be_smaller_than_pictures(model, person):
+    known, true, world = person
+
+    def small(looks):
+        return F.interpolate(draw(model, looks, world, camera(2)), (24, 24), mode="bilinear", antialias=True)
+
+    refined = model.refine(known, small(true), world, camera(2))
+    before, after = ((small(looks) - small(true)).square().mean() for looks in (known, refined))
+    assert after < 0.4 * before
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -152,3 +226,5 @@ def test_wrong_shapes_are_named(model):
         model.encode(torch.zeros(1, 3, 64, 64))
     with pytest.raises(ValueError, match=r"confidence: got shape"):
         model.lift(torch.zeros(1, 17, 2), torch.zeros(1, 17, 1), torch.ones(1, 2))
+    with pytest.raises(ValueError, match="appearance: got those of 2 people, wanted one"):
+        model.refine(torch.zeros(2, 16, 4), torch.zeros(2, 3, 32, 32), points(), camera())

@@ -29,7 +29,7 @@ NOTE = "sample.json"
 class SampleSettings:
     """
     Attributes:
-        subjects: people; the last one is never trained on.
+        subjects: people; the last one is never trained on. The layout human36m-raw has no more than seven.
         takes: motions of each of them, seven seconds long.
         frames: of each take.
         views: cameras; the Human3.6M layout has no more than four.
@@ -37,9 +37,10 @@ class SampleSettings:
         seed: of bodies, clothes, motions and cameras.
     """
 
-    subjects: int = 6
-    takes: int = 2
-    frames: int = 40
+    # Another person teaches a network more than another motion of the same one.
+    subjects: int = 10
+    takes: int = 1
+    frames: int = 56
     views: int = 8
     height: int = 270
     width: int = 480

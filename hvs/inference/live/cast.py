@@ -92,10 +92,10 @@ class Cast:
         return Pose(points, centre, radius, batch["image_a"][0].cpu(), to_uint8(small[0]))
 
     def _looks(self, person: str) -> Tensor:
-        """The mean appearance of a sequence's person, [1, N, C]."""
+        """The appearance of a sequence's person, [1, N, C]."""
         footage = self.footage
         if person != self.sequence.name:
             sequence = find_sequence(self._root, self.skeleton, person)
             view = footage.view if footage.view in sequence.views else None
             footage = choose_frames(sequence, self._studio.model.settings, view)
-        return self._studio.encode(footage.images(self._count, self._studio.device))
+        return self._studio.encode_batch(footage.sources(self._count, self._studio.device))
