@@ -31,6 +31,17 @@ def test_a_perfect_lift_is_rendered_at_the_true_pose(model, batch, monkeypatch):
     assert torch.allclose(found["relative"], relative)
 
 
+def test_each_pair_is_refined_to_its_own_source(model, batch):
+    """Seen by the source's camera, where there is a picture to be like, every pair gets better."""
+    seen = batch | dict(camera_b=batch["camera_a"])
+    errors = []
+    for steps in (0, 10):
+        with torch.no_grad():
+            image = synthesise(model.eval(), seen, steps)["image"]
+        errors.append((image - batch["image_a"]).square().mean((1, 2, 3)))
+    assert (errors[1] < 0.8 * errors[0]).all()
+
+
 def test_scores_are_the_means_over_all_pairs(model, batch, monkeypatch):
     monkeypatch.setattr("hvs.evaluation.synthesise", lambda model, batch, refine_steps: _perfect(batch))
     parts = [{k: _slice(v, s) for k, v in batch.items()} for s in (slice(0, 2), slice(2, 3))]

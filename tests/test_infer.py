@@ -115,7 +115,7 @@ def test_view_places_the_crop_into_the_full_frame(checkpoint, command, capture):
 def test_transfer_takes_the_looks_of_somebody_else(checkpoint, command, monkeypatch):
     encoded = []
     encode = Studio.encode
-    monkeypatch.setattr(Studio, "encode", lambda self, images: encoded.append(images) or encode(self, images))
+    monkeypatch.setattr(Studio, "encode", lambda self, *seen: encoded.append(seen[0]) or encode(self, *seen))
     code, printed = command("transfer", "--panels", "--appearance-frames", "3")
     assert code == 0 and "bob/Subsequences/0, view 00, frames 0 to 7" in printed and "looks of" in printed
     assert "ann/Subsequences/0" in printed.partition("looks of")[2]

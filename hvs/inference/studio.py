@@ -83,10 +83,19 @@ class Studio:
             points: poses in the world, [F, J, 3] in metres.
             camera: of the images, with the batch axis [F].
         """
+        from tqdm import tqdm
+
         with torch.no_grad(), autocast(self.device, self.precision):
             appearance = self.model.encode(images).float().mean(0, keepdim=True)
             points = camera.to_camera(points)
-            return self.model.refine(appearance, images, points, camera, self.refine_steps)
+            # Only a large model on a CPU takes so long that the bar is seen.
+            with tqdm(total=self.refine_steps, desc="refine", unit="step", leave=False, delay=1) as bar:
+
+                def count(*_: object) -> None:
+                    bar.update()
+
+                with self.model.decoder.register_forward_hook(count):
+                    return self.model.refine(appearance, images, points, camera, self.refine_steps)
 
     def encode_batch(self, batch: dict[str, Any]) -> Tensor:
         """The same of the frames of a batch."""

@@ -72,6 +72,15 @@ def test_the_worst_are_drawn_in_rows_with_a_label(settings):
     assert {path.name for path in (settings.out / "none").iterdir()} == {"evaluation.csv", "evaluation.json"}
 
 
+def test_appearances_are_refined_when_asked_for(settings):
+    evaluate(settings)
+    before = read(settings)[1]
+    evaluate(replace(settings, refine_steps=2))
+    after = read(settings)[1]
+    assert (before["refine_steps"], after["refine_steps"]) == (0, 2)
+    assert after["all"]["mpjpe_mm"] == before["all"]["mpjpe_mm"] and after["all"]["psnr"] != before["all"]["psnr"]
+
+
 @pytest.mark.parametrize(("subjects", "counts"), [("known", {"known": 12}), ("all", {"known": 12, "unknown": 48})])
 def test_every_pair_is_scored_once(settings, subjects, counts):
     evaluate(replace(settings, pairs=0, subjects=subjects, worst=0, batch_size=7))
@@ -136,6 +145,7 @@ def test_half_precision_is_near_the_full_one(settings):
         ({"pairs": -1}, "pairs: got -1, wanted 0 or more"),
         ({"worst": -1}, "worst: got -1, wanted 0 or more"),
         ({"batch_size": 0}, "batch_size: got 0, wanted more than 0"),
+        ({"refine_steps": -1}, "refine_steps: got -1, wanted 0 or more"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
