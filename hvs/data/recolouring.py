@@ -16,8 +16,6 @@ from .sampling import step_generator
 # Parts that have a colour of their own, and words in the names of the joints of all but the last.
 LEGS, HEAD, UPPER = range(3)
 WORDS = {LEGS: ("hip", "knee", "ankle", "foot", "toe"), HEAD: ("nose", "eye", "ear", "head", "neck", "jaw")}
-# The axis about which a turn of RGB changes the hue.
-GREY = torch.full((3,), 3**-0.5)
 # Brightness is multiplied by two to a power between minus and plus this.
 BRIGHTNESS = 0.7
 # Numbers of their own, not those that the items of a step are drawn by.
@@ -38,7 +36,8 @@ def draw_colours(count: int, part: float, seed: int, step: int) -> Tensor:
     chosen = torch.rand(count, generator=generator) < part
     angle, power = torch.rand(2, count, len((LEGS, HEAD, UPPER)), generator=generator)
     brightness = torch.exp2(BRIGHTNESS * (2 * power - 1))[..., None, None]
-    hue = rotation_about_axis(GREY, 2 * math.pi * angle)
+    # A turn about the axis of grey.
+    hue = rotation_about_axis(torch.full((3,), 3**-0.5), 2 * math.pi * angle)
     return torch.where(chosen[:, None, None, None], brightness * hue, torch.eye(3))
 
 
