@@ -88,7 +88,7 @@ def evaluate(settings: Evaluate) -> None:
         if distribute.is_first():
             unseen = [name == "unknown" for name, chosen in groups.items() for _ in range(len(chosen))]
             sheet = Scoresheet([note.where for note in notes], unseen, scores)
-            pictures = draw_worst(studio.model, pairs, sheet, settings.worst, settings.refine_steps)
+            pictures = draw_worst(studio, pairs, sheet, settings.worst)
             print(f"\n{sheet.table()}\n\n{LEGEND}\n")
             passed_over = tell_passed_over(notes)
             about = {
@@ -179,15 +179,14 @@ def load_lpips(device: torch.device) -> nn.Module | None:
     return lpips and lpips.to(device)
 
 
-def draw_worst(
-    model: HumanViewSynthesis, pairs: Dataset, sheet: Scoresheet, count: int, refine_steps: int = 0
-) -> dict[str, Image]:
+def draw_worst(studio: Studio, pairs: Dataset, sheet: Scoresheet, count: int) -> dict[str, Image]:
     """File -> picture of the worst pairs, a row each; none where there is nothing to draw."""
     pictures = {}
     for file, (name, entries) in WORST.items():
         if worst := sheet.worst(name, count, entries):
             batch = collate([pairs[i] for i in worst])
-            pictures[file] = draw_pairs(model, batch, WIDEST, [sheet.label(i) for i in worst], refine_steps)
+            labels = [sheet.label(i) for i in worst]
+            pictures[file] = draw_pairs(studio.model, batch, WIDEST, labels, studio.refine_steps)
     return pictures
 
 

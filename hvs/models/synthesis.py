@@ -165,7 +165,7 @@ class HumanViewSynthesis(nn.Module):
         The encoder gives strangers the looks of those it has learned from. The decoder can draw others: a few steps of
         gradient descent on the appearance alone, through decoder and rasteriser, find them, as images are inverted for
         generative models (Abdal et al. 2019, arXiv 1904.03189). The Gaussians hand on to all cameras what one has seen.
-        Calls for evaluation mode; autocast is respected.
+        Autocast is respected.
 
         Args:
             appearance: where to begin, from :meth:`encode`, [1, N, C].
@@ -176,7 +176,10 @@ class HumanViewSynthesis(nn.Module):
 
         Raises:
             ValueError: a shape is wrong.
+            RuntimeError: the model is in training mode, in which every picture would change its statistics.
         """
+        if self.training:
+            raise RuntimeError("refine: got a model in training mode, wanted one in evaluation mode; call eval()")
         if len(appearance) != 1:
             raise ValueError(f"appearance: got those of {len(appearance)} people, wanted one")
         with torch.inference_mode(False), torch.enable_grad():

@@ -50,12 +50,12 @@ def finish(
         return
     folder, device = settings.run, next(model.parameters()).device
     scores["seconds"] = progress.seconds
-    # As inference draws people; the scores are those of the encoder's appearances.
-    preview = draw_pairs(model, collate(examples), refine_steps=REFINE_STEPS)
-    write_atomically(folder / "preview.png", lambda path: preview.save(path, "PNG"))
     write_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(scores, indent=1)))
     extra = dict(root=str(Path(capture.root).absolute()), metrics=scores)
     save_model(folder / RESULT, model, extra, discriminator)
+    # As inference draws people; the scores are those of the encoder's appearances.
+    preview = draw_pairs(model, collate(examples), refine_steps=REFINE_STEPS)
+    write_atomically(folder / "preview.png", lambda path: preview.save(path, "PNG"))
     print(f"\n{score_table(scores)}\n\ntime        {scores['seconds']:.0f} s")
     print(f"report      {write_report(folder, settings, device, progress.seconds, scores)}")
     print(f"preview     {folder / 'preview.png'}")

@@ -51,10 +51,8 @@ def test_a_hue_turns_about_grey():
     turns = maps / brightness[..., None, None]
     assert torch.allclose(turns @ turns.mT, torch.eye(3).expand_as(turns), atol=1e-5)
     assert torch.allclose(torch.linalg.det(turns), torch.ones(500, 3), atol=1e-5)
-    # A third of a turn hands red on to green, and all angles come up alike.
-    third = (turns @ torch.tensor([1.0, 0, 0]))[(turns[..., 1, 0] > 0.999)]
-    assert len(third) and (third[:, 1] > third[:, 0] + 0.9).all()
-    assert turns.mean((0, 1)) == pytest.approx(torch.full((3, 3), 1 / 3).numpy(), abs=0.1)
+    # Over all angles alike, nothing but the axis remains.
+    assert turns.mean((0, 1)) == pytest.approx(torch.full((3, 3), 1 / 3).numpy(), abs=0.05)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.5, 1.0])

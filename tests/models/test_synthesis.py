@@ -183,6 +183,12 @@ def test_refining_changes_nothing_else(model, person):
     assert all(weight.grad is None for weight in model.parameters())
 
 
+def test_a_model_in_training_is_not_refined_with(person):
+    known, true, world = person
+    with pytest.raises(RuntimeError, match="refine: got a model in training mode"):
+        HumanViewSynthesis(SETTINGS).refine(known, torch.zeros(2, 3, 32, 32), world, camera(2))
+
+
 def test_images_to_refine_to_may_be_smaller_than_pictures(model, person):
     known, true, world = person
 
