@@ -1,10 +1,12 @@
 """What every command needs: a device, seeds, atomic files, and errors that fit in one line."""
 
+import errno
 import os
 import random
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,7 +47,10 @@ def select_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=name).device
+        probe = torch.empty(1, device=name)
+        # From "meta" nothing comes back.
+        probe.cpu()
+        return probe.device
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device: got {name!r}, which is not available ({str(error).partition(chr(10))[0]})") from error
 
@@ -88,6 +93,17 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of files that do not say which, as of a full disk, name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+
+
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` make a file beside ``path`` and move it there: a reader sees the old file or the whole new one,
     whenever the process or the machine is stopped."""
@@ -96,15 +112,16 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     folder.mkdir(exist_ok=True)
     temporary = folder / path.name
     try:
-        # Some libraries let nobody else read what they write, whatever the user's files are otherwise.
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        write(temporary)
-        temporary.chmod(mode)
-        _sync(temporary)
-        os.replace(temporary, path)
-        # The new name is the folder's content.
-        _sync(path.parent)
+        with naming(path):
+            # Some libraries let nobody else read what they write, whatever the user's files are otherwise.
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            write(temporary)
+            temporary.chmod(mode)
+            _sync(temporary)
+            os.replace(temporary, path)
+            # The new name is the folder's content.
+            _sync(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -2,14 +2,13 @@
 
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from .runtime import UserError, make_folder, write_atomically
+from .runtime import UserError, make_folder, naming, write_atomically
 
 Format = Literal["mp4", "gif", "webp", "png"]
 
@@ -59,27 +58,18 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> None
 
     Raises:
         UserError: there are no frames, or no ffmpeg.
+        DataError: ffmpeg failed, on a full disk for one.
     """
-    import imageio.v2 as imageio
     import imageio_ffmpeg
+
+    from .data.ffmpeg import FOR_PLAYERS, write_frames
 
     try:
         imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
         raise UserError(f"{path}: cannot be written, ffmpeg is missing ({error})") from error
-
-    def write(temporary: Path) -> None:
-        writer = imageio.get_writer(
-            temporary, format="FFMPEG", fps=fps, codec="libx264", pixelformat="yuv420p", macro_block_size=None,
-            quality=8,
-        )  # fmt: skip
-        # The writer's own context leaves ffmpeg running after an exception.
-        with closing(writer):
-            for frame in _some(frames, path):
-                height, width = (side - side % 2 for side in frame.shape[:2])
-                writer.append_data(np.ascontiguousarray(frame[:height, :width]))
-
-    write_atomically(path, write)
+    even = (frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in _some(frames, path))
+    write_atomically(path, lambda temporary: write_frames(temporary, even, str(fps), FOR_PLAYERS, path))
 
 
 def contact_sheet(frames: list[np.ndarray], columns: int = 6) -> Image.Image:
@@ -114,7 +104,9 @@ def _write_frames(folder: Path, frames: Iterable[np.ndarray]) -> Path:
     try:
         make_folder(unfinished)
         for i, frame in enumerate(_some(frames, folder)):
-            Image.fromarray(frame).save(unfinished / f"{i:06d}.png", compress_level=1)
+            file = unfinished / f"{i:06d}.png"
+            with naming(file):
+                Image.fromarray(frame).save(file, compress_level=1)
         if folder.exists():
             shutil.rmtree(folder)
         unfinished.rename(folder)

@@ -147,8 +147,8 @@ def test_without_others_a_capture_shows_its_own(checkpoint, command, capture):
     [
         (["--sequence", "nobody"], "sequence: got 'nobody', wanted one of ann/Subsequences/0, bob/Subsequences/0"),
         (["--view", "77"], "view: got '77', wanted one of 00, 01, 02"),
-        (["--interval", "90", "99"], "view 00, has no frame of 90 to 99, its frames are 0 to 7"),
-        (["--interval", "5", "3"], "has no frame of 5 to 3"),
+        (["--interval", "90", "99"], "no frame of 90 to 99 has a person, its frames are 0 to 7"),
+        (["--interval", "5", "3"], "no frame of 5 to 3 has a person"),
         (["--fps", "0"], "fps: got 0, wanted more than 0"),
         (["--batch-size", "-2"], "batch_size: got -2, wanted more than 0"),
         (["--appearance-frames", "0"], "appearance_frames: got 0, wanted more than 0"),
@@ -201,7 +201,7 @@ def test_nobody_in_the_image_is_told(checkpoint, command, capture):
 
     capture.write_keypoints(capture.names[1], 0, nowhere)
     code, error = command("orbit")
-    assert code == 2 and "bob/Subsequences/0: frame 3, view 00: nobody is in the image" in error
+    assert code == 2 and "bob/Subsequences/0: view 00: 8 frames: nobody is in the image" in error
     code, error = command("view")
     assert code == 2 and "nobody is in the image" in error
     assert not (checkpoint.parent / "view.mp4").exists()

@@ -1,8 +1,11 @@
+import resource
+
 import imageio.v2 as imageio
 import numpy as np
 import pytest
 from PIL import Image
 
+from hvs.data import DataError
 from hvs.runtime import UserError
 from hvs.video import contact_sheet, enlarge, write_animation, write_video
 
@@ -94,6 +97,23 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 def test_another_ending_is_refused(tmp_path):
     with pytest.raises(UserError, match="got the ending '.avi', wanted .mp4, .gif, .webp or .png"):
         write_animation(tmp_path / "out.avi", [frame(4)])
+
+
+@pytest.mark.parametrize("kind", ["mp4", "gif", "webp", "png"])
+def test_a_file_that_cannot_grow_is_an_error_that_names_it(tmp_path, kind):
+    """As on a full disk: ffmpeg writes in a process of its own, whose failure nobody else would notice."""
+    before = write_animation(tmp_path / f"out.{kind}", [frame(9)])
+    content = (before / "000000.png" if kind == "png" else before).read_bytes()
+    noise = np.random.default_rng(0).integers(0, 255, (8, 256, 256, 3), np.uint8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises((DataError, OSError), match=f"{tmp_path}/.?out"):
+            write_animation(tmp_path / f"out.{kind}", noise)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [entry.name for entry in tmp_path.iterdir()] == [before.name]
+    assert (before / "000000.png" if kind == "png" else before).read_bytes() == content
 
 
 @pytest.mark.parametrize("kind", ["mp4", "gif", "webp", "png"])

@@ -13,6 +13,11 @@ from .stores import DataError
 # A file that only claims to be a video must not make ffmpeg open others, or the network.
 SAFE_INPUT = ("-format_whitelist", "mov,matroska,avi", "-protocol_whitelist", "file", "-max_pixels", str(2**27))
 HEADER_BYTES = 32
+# Nearly without loss, in full colour resolution, which also allows an odd width or height. One thread gives the same
+# bytes everywhere.
+FAITHFUL = ("-crf", "3", "-pix_fmt", "yuv444p", "-threads", "1", "-fflags", "+bitexact")
+# What every player opens.
+FOR_PLAYERS = ("-crf", "10", "-pix_fmt", "yuv420p", "-movflags", "+faststart")
 
 
 def count_frames(path: Path) -> int:
@@ -48,22 +53,28 @@ def read_frames(path: Path, first: int = 0) -> Iterator[np.ndarray]:
             yield frame
 
 
-def write_frames(path: Path, frames: Iterable[np.ndarray], fps: str) -> None:
-    """An H.264 video that looks like its frames [H, W, 3] uint8, nearly without loss; its folder is made too.
+def write_frames(
+    path: Path, frames: Iterable[np.ndarray], fps: str, coding: tuple[str, ...] = FAITHFUL, name: Path | None = None
+) -> None:
+    """An H.264 video that looks like its frames [H, W, 3] uint8; its folder is made too.
 
     Args:
         path: of the video.
         frames: at least one, all of one size.
         fps: as ffmpeg takes it, "50" or "30000/1001".
+        coding: of the pictures.
+        name: of the video in errors; the path by default.
+
+    Raises:
+        DataError: ffmpeg failed, on a full disk for one; the file may be there, in part.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = iter(frames)
     first = next(frames)
     height, width = first.shape[:2]
     command = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", fps, "-i", "-"]
-    # Full colour resolution also allows an odd width or height. One thread gives the same bytes everywhere.
-    command += ["-c:v", "libx264", "-crf", "3", "-pix_fmt", "yuv444p", "-threads", "1", "-fflags", "+bitexact"]
-    with _ffmpeg([*command, "-f", "mp4", f"file:{path}"], path, stdin=subprocess.PIPE) as process:
+    command += ["-c:v", "libx264", *coding, "-f", "mp4", f"file:{path}"]
+    with _ffmpeg(command, name or path, stdin=subprocess.PIPE) as process:
         process.stdin.write(first.tobytes())
         for frame in frames:
             process.stdin.write(frame.tobytes())

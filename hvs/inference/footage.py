@@ -1,5 +1,6 @@
 """People in captures: which sequence, frames and views to show, and their images and poses, read ahead."""
 
+import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from hvs.data import NoSequencesError, Sequence, collate, find_sequences
 from hvs.data.datasets import load_view, make_pair
-from hvs.data.layouts import IMAGES
+from hvs.data.layouts import IMAGES, MASKS
 from hvs.evaluation import to_device
 from hvs.geometry import Skeleton
 from hvs.models import ModelSettings
@@ -42,28 +43,40 @@ class Footage:
     def batches(self, size: int, device: torch.device) -> Iterator[dict[str, Any]]:
         """All frames, in batches of at most so many as `PairDataset` has them; who is not in the image is left out.
 
+        A line on stderr says how many were left out.
+
         Raises:
             DataError: a file is missing or broken.
             UserError: nobody is in any of the images.
         """
-        items, seen = [], False
+        items, seen = [], 0
         for item in ahead(self._load, self.frames):
             if item is not None:
                 items.append(item)
-                seen = True
+                seen += 1
             if len(items) == size:
                 yield to_device(collate(items), device)
                 items = []
         if items:
             yield to_device(collate(items), device)
         if not seen:
-            shown = f"frame {self.frames[0]}" if len(self.frames) == 1 else f"{len(self.frames)} frames"
-            raise UserError(f"{self.sequence.folder}: {shown}, view {self.view}: nobody is in the image")
+            raise self._nobody()
+        if seen < len(self.frames):
+            left_out = f"left out {len(self.frames) - seen} of {len(self.frames)} frames, nobody is in the image"
+            tqdm.write(f"note: {self._where}: {left_out}", file=sys.stderr)
 
     def spread(self, count: int) -> "Footage":
-        """At most so many of the frames, evenly spread: the middle one, or the first and the last and some between."""
-        places = np.linspace(0, len(self.frames) - 1, count) if count > 1 else [(len(self.frames) - 1) // 2]
-        frames = sorted({self.frames[round(place)] for place in places})
+        """At most so many of the frames, evenly spread: the middle one, or the first and the last and some between.
+
+        Where nobody is in the image, the nearest frame in which somebody is.
+
+        Raises:
+            DataError: a file is missing or broken.
+            UserError: nobody is in any of the images.
+        """
+        last = len(self.frames) - 1
+        places = {round(place) for place in np.linspace(0, last, count)} if count > 1 else {last // 2}
+        frames = sorted({self._nearest(place) for place in places})
         return Footage(self.sequence, self.view, self.target, frames, self.settings)
 
     def sources(self, count: int, device: torch.device) -> dict[str, Any]:
@@ -81,6 +94,22 @@ class Footage:
     def up(self) -> Tensor:
         """The world's direction that is up, [3]."""
         return torch.tensor(self.sequence.layout.up)
+
+    @property
+    def _where(self) -> str:
+        views = f"view {self.view}" if self.view == self.target else f"views {self.view} and {self.target}"
+        return f"{self.sequence.folder}: {views}"
+
+    def _nobody(self) -> UserError:
+        shown = f"frame {self.frames[0]}" if len(self.frames) == 1 else f"{len(self.frames)} frames"
+        return UserError(f"{self._where}: {shown}: nobody is in the image")
+
+    def _nearest(self, place: int) -> int:
+        """The frame nearest to a place among them in which somebody is."""
+        for i in sorted(range(len(self.frames)), key=lambda i: abs(i - place)):
+            if self._load(self.frames[i]) is not None:
+                return self.frames[i]
+        raise self._nobody()
 
     def _load(self, frame: int) -> dict[str, Any] | None:
         seen = load_view(self.sequence, frame, self.view, self.settings.input_resolution, self.settings.resize)
@@ -147,14 +176,18 @@ def choose_frames(
     """
     view = choose(f"{argument}view", view or sequence.views[0], sequence.views)
     target = choose("target", target or view, sequence.views)
-    held = set(sequence.available(IMAGES, view)) & set(sequence.available(IMAGES, target))
+    # A person's label is only there where there is exactly one of them.
+    places = IMAGES, MASKS, sequence.layout.keypoints
+    held = set(sequence.available(sequence.layout.points))
+    held.intersection_update(*(sequence.available(place, name) for place in places for name in (view, target)))
     # Every frame, though only every so manieth is evaluated: a video should not stutter.
     tested = {frame for first, last in sequence.intervals["test"] for frame in range(first, last + 1)}
     asked = held & tested or held if interval is None else {f for f in held if interval[0] <= f <= interval[1]}
     if not asked:
-        span = f"of {interval[0]} to {interval[1]}" if interval else "at all"
+        where = f"view {view}" if view == target else f"views {view} and {target}"
+        wanted = f"{interval[0]} to {interval[1]}" if interval else "any"
         has = f", its frames are {min(held)} to {max(held)}" if held else ""
-        raise UserError(f"{argument}interval: {sequence.folder}, view {view}, has no frame {span}{has}")
+        raise UserError(f"{argument}interval: {sequence.folder}, {where}: no frame of {wanted} has a person{has}")
     return Footage(sequence, view, target, sorted(asked), settings)
 
 

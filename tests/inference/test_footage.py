@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from hvs.data.layouts import MASKS
+from hvs.data.stores import Store, write_store
 from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
 from hvs.inference.footage import choose_frames, find_sequence, next_view
 from hvs.models import ModelSettings
@@ -39,7 +41,7 @@ def test_only_frames_that_both_views_have_are_shown(capture):
     capture.write_view(capture.names[1], 1, frames=[0, 2, 4, 7])
     assert footage(capture).frames == list(range(8))
     assert footage(capture, target="01").frames == [0, 2, 4, 7]
-    with pytest.raises(UserError, match="view 00, has no frame of 5 to 6, its frames are 0 to 7"):
+    with pytest.raises(UserError, match="views 00 and 01: no frame of 5 to 6 has a person, its frames are 0 to 7"):
         footage(capture, target="01", interval=(5, 6))
 
 
@@ -61,17 +63,52 @@ def test_batches_hold_all_frames_in_order(capture, size):
     assert batches[0]["image_a"].shape[1:] == (3, 32, 32) and batches[0]["image_b"].shape[1:] == (3, 64, 64)
 
 
-def test_who_is_not_in_the_image_is_left_out(capture):
-    def absent(view: int, frame: int) -> torch.Tensor:
+def hide(capture, *frames):
+    """Let nobody be seen in some frames of the first view."""
+
+    def label(view: int, frame: int) -> torch.Tensor:
         label = capture.keypoint_label(view, frame)
-        label[:, 2] *= frame not in (0, 5)
+        label[:, 2] *= frame not in frames
         return label
 
-    capture.write_keypoints(capture.names[1], 0, absent)
+    capture.write_keypoints(capture.names[1], 0, label)
+
+
+def test_who_is_not_in_the_image_is_left_out(capture, capsys):
+    hide(capture, 0, 5)
     (batch,) = footage(capture).batches(20, CPU)
+    assert "Subsequences/0: view 00: left out 2 of 8 frames, nobody is in the image\n" in capsys.readouterr().err
     assert [name.split("/")[-2] for name in batch["name"]] == ["1", "2", "3", "4", "6", "7"]
-    with pytest.raises(UserError, match="frame 5, view 00: nobody is in the image"):
+    with pytest.raises(UserError, match="view 00: frame 5: nobody is in the image"):
         list(footage(capture, interval=(5, 5)).batches(20, CPU))
+
+
+def test_a_few_frames_are_those_with_somebody_nearest_to_their_places(capture):
+    hide(capture, 0, 3, 4, 7)
+    whole = footage(capture)
+    assert whole.spread(1).frames == [2] and whole.spread(2).frames == [1, 6] and whole.spread(3).frames == [1, 5, 6]
+    assert len(whole.sources(3, CPU)["points"]) == 3
+    hide(capture, *range(8))
+    with pytest.raises(UserError, match="views 00 and 02: 8 frames: nobody is in the image"):
+        footage(capture, target="02").spread(1)
+
+
+def test_frames_without_a_label_or_a_mask_are_none_of_a_person(capture):
+    """2D poses are stored where there is exactly one person, and anything may be missing anywhere."""
+    name = capture.names[1]
+    databases, layout = capture.databases(name), capture.layout
+    remove(databases / layout.keypoints / "00.lmdb", 2)
+    remove(databases / MASKS / "01.lmdb", 3)
+    remove(databases / layout.points, 6)
+    assert footage(capture).frames == [0, 1, 3, 4, 5, 7]
+    assert footage(capture, view="02", target="01").frames == [0, 1, 2, 4, 5, 7]
+    assert len(list(footage(capture, target="01").batches(1, CPU))) == 5
+
+
+def remove(path, frame):
+    """Take one frame out of a database."""
+    store = Store(path)
+    write_store(path, [(held, store[held]) for held in store.frames if held != frame])
 
 
 def test_the_next_view_goes_around(capture):

@@ -69,7 +69,7 @@ def command(checkpoint, monkeypatch, capsys):
     [
         (["--port", "70000"], "port: got 70000, wanted 0 to 65535"),
         (["--host", "203.0.113.7"], "host, port: cannot listen on 203.0.113.7, port 8080"),
-        (["--interval", "50", "60"], "has no frame of 50 to 60, its frames are 0 to 7"),
+        (["--interval", "50", "60"], "no frame of 50 to 60 has a person, its frames are 0 to 7"),
         (["--sequence", "nobody"], "sequence: got 'nobody', wanted one of ann/Subsequences/0, bob/Subsequences/0"),
         (["--view", "77"], "view: got '77', wanted one of 00, 01, 02"),
         (["--appearance-frames", "0"], "appearance_frames: got 0"),

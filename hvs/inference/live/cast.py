@@ -1,6 +1,5 @@
 """The people of a capture, lifted and encoded when somebody first asks for them."""
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -12,7 +11,6 @@ from torch.nn import functional as F
 from hvs.data.captures import list_sequences
 from hvs.geometry import Camera
 from hvs.pictures import to_uint8
-from hvs.runtime import UserError
 
 from .. import paths
 from ..footage import choose_frames, find_sequence
@@ -70,15 +68,10 @@ class Cast:
         self.pose = lru_cache(KEPT)(self._pose)
         self.looks = cache(self._looks)
         self.cameras: dict[str, Camera] = {view: self.sequence.camera(view) for view in self.sequence.views}
-        self.start, self.first = self._first()
-
-    def _first(self) -> tuple[int, Pose]:
-        frames = self.footage.frames
-        # From the middle, where the person is on the way to all other places, on.
-        for place in sorted(range(len(frames)), key=lambda place: (place - (len(frames) - 1) // 2) % len(frames)):
-            with suppress(UserError):
-                return place, self.pose(self.footage.view, frames[place])
-        raise UserError(f"{self.sequence.folder}: view {self.footage.view}: nobody is in any of the images")
+        # In the middle the person is on the way to all other places.
+        (middle,) = self.footage.spread(1).frames
+        self.start = self.footage.frames.index(middle)
+        self.first = self.pose(self.footage.view, middle)
 
     def _pose(self, view: str, frame: int) -> Pose:
         """The person as lifted from one camera's keypoints; a DataError or UserError where nobody is seen."""
