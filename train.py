@@ -38,8 +38,9 @@ from hvs.models import Discriminator
 from hvs.runtime import UserError, autocast, choose_precision, make_folder, run_command, seed_everything
 from hvs.training.capture import Capture
 from hvs.training.finishing import finish
+from hvs.training.making import make_critic, make_perceptual
 from hvs.training.monitor import ROWS, Watch
-from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, make_critic, make_perceptual, total
+from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, total
 from hvs.training.optimizers import critic_optimizer, lifter_optimizer, set_rates, synthesis_optimizer
 from hvs.training.progress import Progress
 from hvs.training.report import write_report

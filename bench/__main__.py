@@ -12,8 +12,10 @@ were taken in turns, in this run.
 import argparse
 import datetime
 import json
+import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -21,7 +23,7 @@ import torch
 import hvs
 
 from . import report
-from .rasterize import Calls, Scene, measure_scene
+from .rasterize import Calls, Scene, WrongResultsError, measure_scene
 
 
 def scenes(device: str) -> list[Scene]:
@@ -54,7 +56,7 @@ def describe(device: str) -> dict[str, str]:
     found = dict(
         torch=torch.__version__,
         python=platform.python_version(),
-        commit=output("git", "describe", "--always", "--dirty", "--abbrev=40"),
+        commit=os.environ.get("COMMIT") or output("git", "describe", "--always", "--dirty", "--abbrev=40"),
     )
     found["date"] = datetime.date.today().isoformat()
     try:
@@ -101,18 +103,25 @@ def main() -> None:
     if options.profile:
         profile(chosen[0], options.device, options.profile)
         return
-    rows = []
+    results = dict(machine=describe(options.device), rows=[], failed={})
     print(report.header())
     for scene in chosen:
-        found = measure_scene(scene, options.device, options.seconds, compiled=not options.no_compile)
-        print(report.lines(found), flush=True)
-        rows += found
-    results = dict(machine=describe(options.device), rows=rows)
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
-    if options.plots:
+        try:
+            found = measure_scene(scene, options.device, options.seconds, compiled=not options.no_compile)
+        except (WrongResultsError, torch.OutOfMemoryError) as error:
+            results["failed"][str(scene)] = str(error)
+            print(f"{scene}: {error}", file=sys.stderr, flush=True)
+        else:
+            print(report.lines(found), flush=True)
+            results["rows"] += found
+        # A run that is cut short has measured something.
+        if options.json:
+            options.json.write_text(json.dumps(results, indent=1))
+    if options.plots and results["rows"]:
         report.plot(results, options.plots)
     print("\n".join(f"{name:8s}{value}" for name, value in results["machine"].items()))
+    if results["failed"]:
+        raise SystemExit(f"not timed: {', '.join(results['failed'])}")
 
 
 if __name__ == "__main__":

@@ -70,6 +70,25 @@ def test_importing_the_package_loads_torch_and_numpy_and_nothing_else_that_is_he
     assert {name for name in extra if not name.startswith("__editable__")} == {"hvs"}
 
 
+def test_benches_need_nothing_that_a_machine_with_a_gpu_may_lack():
+    """Beside torch, triton and numpy; pillow comes with torchvision."""
+    code = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[1:]:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Hidden())
+import bench.__main__, bench.inference, bench.kernels, bench.train_step
+"""
+    missing = sorted(HEAVY - {"PIL", "torchvision"})
+    command = [sys.executable, "-c", code, *missing]
+    found = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+
+
 def test_public_names_are_there():
     import hvs
 

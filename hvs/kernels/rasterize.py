@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import reference, tiled
 from .backends import select
@@ -67,7 +68,8 @@ def rasterize(
 
     Raises:
         ValueError: an argument has the wrong shape, dtype or device, or (checked where the tensors are on the CPU)
-            a scale is not positive; "triton" was asked for and cannot run.
+            a scale is not positive; "triton" was asked for and cannot run; the call is transformed by torch.func or
+            differentiated in forward mode.
     """
     tensors = dict(means=means, rotations=rotations, scales=scales, features=features, background=background, rays=rays)
     batch = _check_tensors(tensors)
@@ -151,8 +153,8 @@ def _check_tensors(tensors: dict[str, Tensor]) -> torch.Size:
         axes = _AXES[name]
         if not isinstance(tensor, Tensor):
             raise ValueError(f"{name}: got {type(tensor).__name__}, wanted a tensor [..., {', '.join(axes)}]")
-        if not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(tensor):
-            raise ValueError(f"{name}: is batched by torch.func.vmap; give leading batch axes instead")
+        if not torch.compiler.is_compiling():
+            _refuse_transforms(name, tensor)
         wrong = ValueError(f"{name}: got shape {tuple(tensor.shape)}, wanted [..., {', '.join(axes)}]")
         if tensor.ndim < len(axes):
             raise wrong
@@ -183,8 +185,18 @@ def _check_tensors(tensors: dict[str, Tensor]) -> torch.Size:
     return batch
 
 
+def _refuse_transforms(name: str, tensor: Tensor) -> None:
+    if torch._C._functorch.is_batchedtensor(tensor):
+        raise ValueError(f"{name}: is batched by torch.func.vmap; give leading batch axes instead")
+    # PyTorch would take derivatives in forward mode, which the backends do not have, for zero.
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor) or forward_ad.unpack_dual(tensor).tangent is not None:
+        wanted = "torch.autograd.grad, or backward()"
+        raise ValueError(f"{name}: is to be differentiated by torch.func or in forward mode; wanted {wanted}")
+
+
 def _check_numbers(**numbers: float) -> None:
     for name, number in numbers.items():
-        lowest = 0.0 if name in ("near", "tolerance", "beta") else None
-        if not math.isfinite(number) or (number < 0 if lowest is not None else number <= 0):
-            raise ValueError(f"{name}: got {number}, wanted a finite number {'≥' if lowest is not None else '>'} 0")
+        least = name in ("near", "tolerance", "beta")
+        # By comparisons alone, as math.isfinite does not take the symbols that torch.compile has for numbers.
+        if not (0 <= number < math.inf if least else 0 < number < math.inf):
+            raise ValueError(f"{name}: got {number}, wanted a finite number {'≥' if least else '>'} 0")

@@ -7,27 +7,22 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..checkpoint import load_discriminator
-from ..config import SynthesisSettings, TrainSettings
 from ..distribute import average
 from ..evaluation import synthesise
 from ..losses import (
     R1_INTERVAL,
-    TERMS,
     WEIGHTS,
     AdaptiveAugmentation,
     PerceptualLoss,
     discriminator_loss,
     feature_matching_loss,
     generator_loss,
-    load_perceptual,
     pixel_loss,
     pose_loss,
     r1_penalty,
 )
 from ..metrics import MILLIMETRES, mpjpe
 from ..models import Discriminator, HumanViewSynthesis
-from ..runtime import UserError
 
 
 def total(losses: dict[str, Tensor]) -> Tensor:
@@ -150,26 +145,3 @@ class Critic(nn.Module):
 
     def _augment(self, *pictures: Tensor) -> tuple[Tensor, ...]:
         return self.augmentation(*pictures) if self.augmentation else pictures
-
-
-def make_perceptual(settings: SynthesisSettings, device: torch.device) -> PerceptualLoss | None:
-    """The classifier's side of the image loss, if it has one, and there are its weights.
-
-    Raises:
-        UserError: a path of weights was given, and is not such a file.
-    """
-    kinds = [term for term in TERMS[settings.image_loss] if term in ("vgg", "lpips")]
-    try:
-        found = load_perceptual(settings.perceptual_weights, *kinds) if kinds else None
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    return found.to(device) if found else None
-
-
-def make_critic(settings: TrainSettings, device: torch.device) -> Critic | None:
-    """The other side of an adversarial training, from the checkpoint that is gone on from if that has one."""
-    if not settings.synthesis.adversarial:
-        return None
-    found = load_discriminator(settings.start_from) if settings.start_from else None
-    augmentation = AdaptiveAugmentation() if settings.synthesis.image_loss == "adaptive" else None
-    return Critic(found or Discriminator(), augmentation).to(device)

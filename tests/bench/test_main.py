@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from bench import __main__ as main
+from bench.rasterize import WrongResultsError
 
 ROOT = Path(__file__).parents[2]
 WANTED = {"name", "ms", "floor_ms", "ratio_to_floor", "dense_ms", "speedup_over_dense", "peak_mib", "dense_peak_mib"}
@@ -31,6 +35,33 @@ def test_table_json_and_plots(tmp_path):
         assert 0 < row["peak_mib"] < row["dense_peak_mib"]
         assert row["name"] in found.stdout + found.stderr
     assert files[1].stat().st_size > 10_000
+
+
+def test_what_fails_costs_no_other_row(tmp_path, monkeypatch, capsys):
+    """Nor does a run that is cut short lose what it has measured."""
+    file, seen = tmp_path / "result.json", []
+
+    def measure_scene(scene, device, seconds, compiled):
+        if file.exists():
+            seen.append(len(json.loads(file.read_text())["rows"]))
+        if scene.height == 128:
+            raise torch.OutOfMemoryError("no memory")
+        if scene.height == 512:
+            raise WrongResultsError("wrong results are not timed: relative errors [1.0]")
+        return [
+            dict(
+                name=f"forward/{scene}", ms=1.0, ms_low=1.0, ms_high=1.0, floor_ms=1.0, ratio_to_floor=1.0, peak_mib=1.0
+            )
+        ]
+
+    monkeypatch.setattr(main, "measure_scene", measure_scene)
+    monkeypatch.setattr(sys, "argv", ["bench", "--device", "cpu", "--only", "b1/", "--json", str(file)])
+    with pytest.raises(SystemExit, match="not timed: b1/128x128/n108/c16/float32, b1/512x512/n108/c16/float32"):
+        main.main()
+    results = json.loads(file.read_text())
+    assert list(results["failed"].values()) == ["no memory", "wrong results are not timed: relative errors [1.0]"]
+    assert len(results["rows"]) == len(main.scenes("cpu")) - 2 - 2 and seen[:3] == [1, 2, 2]
+    assert "b1/128x128/n108/c16/float32: no memory\n" in capsys.readouterr().err
 
 
 def test_a_trace_can_be_read(tmp_path):

@@ -14,7 +14,7 @@ def test_wrong_results_are_not_timed():
     right = Calls.of(rasterize.hvs.rasterize, inputs, gradient)
     assert rasterize.check(right, inputs, gradient, torch.float32) < 5e-5
     wrong = Calls.of(lambda **v: 1.001 * rasterize.hvs.rasterize(**v), inputs, gradient)
-    with pytest.raises(SystemExit, match="wrong results are not timed"):
+    with pytest.raises(rasterize.WrongResultsError, match="wrong results are not timed"):
         rasterize.check(wrong, inputs, gradient, torch.float32)
 
 

@@ -172,6 +172,38 @@ def test_kappa_takes_rounding_for_what_it_is(scene):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_numbers_may_be_symbols_of_a_compiled_program(scene, backend):
+    torch._dynamo.reset()
+    inputs = scene(count=4)
+    compiled = torch.compile(
+        lambda alpha: hvs.rasterize(**inputs, alpha=alpha, backend=backend), fullgraph=True, backend="aot_eager"
+    )
+    for alpha in (0.025, 0.03, 0.04):
+        assert torch.allclose(compiled(alpha), hvs.rasterize(**inputs, alpha=alpha, backend=backend))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_transforms_that_would_give_wrong_derivatives_are_refused(scene, backend):
+    inputs = scene(count=3, height=6, width=5)
+    tangent = torch.ones_like(inputs["means"])
+
+    def total(means):
+        return hvs.rasterize(**(inputs | dict(means=means)), backend=backend).square().sum()
+
+    def refused():
+        return pytest.raises(ValueError, match="means: is to be differentiated by torch.func or in forward mode")
+
+    with refused():
+        torch.func.jvp(total, (inputs["means"],), (tangent,))
+    with refused():
+        torch.func.grad(total)(inputs["means"])
+    with refused(), torch.autograd.forward_ad.dual_level():
+        total(torch.autograd.forward_ad.make_dual(inputs["means"], tangent))
+    with pytest.raises(ValueError, match="means: is batched by torch.func.vmap; give leading batch axes"):
+        torch.func.vmap(total)(inputs["means"])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_wrong_arguments_are_named(scene, backend):
     good = scene(dtype=torch.float32, count=4)
 

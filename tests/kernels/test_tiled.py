@@ -32,6 +32,10 @@ def test_panoptic_pose_in_single_precision(panoptic_pose, compare):
     compare(panoptic_pose, "torch", 5e-5, 1e-3)
 
 
+def test_rays_may_look_anywhere(fisheye, compare):
+    compare(fisheye, "torch", 5e-5, 1e-3)
+
+
 def test_gradcheck(scene):
     inputs = scene(count=3, height=2, width=17, channels=2, smallest=0.1)
     inputs["means"][..., 2].clamp_(min=1.0)

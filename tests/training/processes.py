@@ -23,7 +23,8 @@ from hvs.models import Discriminator, HumanViewSynthesis
 from hvs.models.layers import SecondMoment
 from hvs.runtime import UserError
 from hvs.training import stepper as stepper_module
-from hvs.training.objectives import Critic, LifterObjective, make_critic
+from hvs.training.making import make_critic
+from hvs.training.objectives import Critic, LifterObjective
 from hvs.training.stepper import Stepper
 
 

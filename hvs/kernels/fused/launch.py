@@ -28,6 +28,8 @@ RAY_GRADIENT_SIZES = dict(GROUP=1, num_warps=4)
 CHAIN_SIZES = dict(BLOCK=16, CHANNELS=16)
 # Most channels that a program of `blend` or `gradient` has.
 MOST_CHANNELS = 256
+# A grid's second and third axes are no longer.
+MOST_IMAGES = 65535
 # Threads of a warp, and channels that it has registers for.
 WARP = 64 if torch.version.hip is not None else 32
 WARP_CHANNELS = 32
@@ -97,6 +99,8 @@ def forward(
     geometry = [_inner_contiguous(v) for v in (means, rotations, scales)]
     features, background, rays = (_inner_contiguous(v) for v in (features, background, rays))
     batch, count, channels = features.shape
+    if batch > MOST_IMAGES:
+        raise ValueError(f"batch: got {batch} images, wanted at most {MOST_IMAGES} at once")
     height, width = rays.shape[1:3]
     rows, columns = tile_grid(height, width)
     tile_count = rows * columns

@@ -97,7 +97,8 @@ def list_small(
         n = start + tl.arange(0, BLOCK)
         low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, count, n < count)
         met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
-        met = (met & (n < count)).to(tl.int32)
+        # A tile with a ray that looks sideways has no bounds, and would meet Gaussians that no pixel can show, too.
+        met = (met & (n < count) & (low_x <= high_x)).to(tl.int32)
         before = found + tl.cumsum(met, 0) - met
         tl.store(members + tl.where(met > 0, before, count - 1 - (n - before)), n, n < count)
         found += tl.sum(met)

@@ -26,6 +26,15 @@ def test_compiles_without_graph_breaks(single):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
+def test_one_compiled_program_takes_any_sizes_and_numbers(single):
+    """Numbers become symbols when a second value comes."""
+    torch._dynamo.reset()
+    compiled = torch.compile(render, fullgraph=True, backend="aot_eager", dynamic=True)
+    for alpha, sizes in ((0.025, (5, 18, 20)), (0.03, (7, 33, 17)), (0.04, (0, 9, 9))):
+        inputs = single(*sizes)
+        assert torch.equal(compiled(inputs, alpha=alpha), render(inputs, alpha=alpha))
+
+
 def test_double_backward_is_refused(single):
     inputs = single(3, 8, 8)
     inputs["means"].requires_grad_()
@@ -38,6 +47,12 @@ def test_vmap_is_refused(single):
     inputs = single(3, 8, 8)
     with pytest.raises(ValueError, match="leading batch axes"):
         torch.func.vmap(lambda means: render(inputs | dict(means=means)))(inputs["means"])
+
+
+def test_more_images_than_a_grid_has_are_refused(single):
+    inputs = {name: v.expand(70_000, *v.shape[1:]) for name, v in single(1, 1, 1).items()}
+    with pytest.raises(ValueError, match="batch: got 70000 images, wanted at most 65535 at once"):
+        render(inputs)
 
 
 @pytest.mark.gpu
