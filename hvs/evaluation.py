@@ -37,9 +37,7 @@ def synthesise(model: HumanViewSynthesis, batch: dict[str, Any], refine_steps: i
     lifted = model.lift(batch["keypoints_a"], batch["confidence_a"], batch["resolution_a"])
     appearance = model.encode(batch["image_a"])
     if refine_steps:
-        source = appearance, batch["image_a"], root + lifted, camera_a
-        people = [slice(i, i + 1) for i in range(len(appearance))]
-        appearance = torch.cat([model.refine(*(part[i] for part in source), steps=refine_steps) for i in people])
+        appearance = model.refine(appearance, batch["image_a"], root + lifted, camera_a, refine_steps)
     points = camera_b.to_camera(camera_a.to_world(root + lifted))
     latent, image = model.render(points, appearance, camera_b)
     return dict(lifted=lifted, relative=true - root, appearance=appearance, latent=latent, image=image)

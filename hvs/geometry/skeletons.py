@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 
@@ -32,6 +33,16 @@ class Skeleton:
     root: int
     parts: dict[str, tuple[int, int]]
     background: tuple[int, int, int]
+
+    @cached_property
+    def mirror(self) -> list[int]:
+        """For each edge, the index of that on the body's other side, by the L and R that names of joints begin with;
+        its own where there is none."""
+        swapped = {"L": "R", "R": "L"}
+        places = {name: i for i, name in enumerate(self.joints)}
+        other = [places.get(swapped.get(name[0], name[0]) + name[1:], i) for i, name in enumerate(self.joints)]
+        edges = {frozenset(edge): i for i, edge in enumerate(self.edges)}
+        return [edges.get(frozenset((other[a], other[b])), i) for i, (a, b) in enumerate(self.edges)]
 
     def __hash__(self) -> int:
         return hash((self.name, self.joints, self.edges, self.widths))

@@ -16,6 +16,8 @@ from hvs.runtime import UserError, autocast, choose_precision, make_folder, sele
 from .settings import Computing, WithModel
 
 RUNS = Path("runs")
+# Images that are encoded at once.
+ENCODED = 8
 
 
 class Studio:
@@ -86,16 +88,12 @@ class Studio:
         from tqdm import tqdm
 
         with torch.no_grad(), autocast(self.device, self.precision):
-            appearance = self.model.encode(images).float().mean(0, keepdim=True)
+            encoded = [self.model.encode(part).float() for part in images.split(ENCODED)]
+            appearance = torch.cat(encoded).mean(0, keepdim=True)
             points = camera.to_camera(points)
             # Only a large model on a CPU takes so long that the bar is seen.
             with tqdm(total=self.refine_steps, desc="refine", unit="step", leave=False, delay=1) as bar:
-
-                def count(*_: object) -> None:
-                    bar.update()
-
-                with self.model.decoder.register_forward_hook(count):
-                    return self.model.refine(appearance, images, points, camera, self.refine_steps)
+                return self.model.refine(appearance, images, points, camera, self.refine_steps, bar.update)
 
     def encode_batch(self, batch: dict[str, Any]) -> Tensor:
         """The same of the frames of a batch."""

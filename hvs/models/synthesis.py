@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 
 import torch
@@ -18,7 +19,9 @@ from .lifter import GROUPS, Lifter
 
 # Of `HumanViewSynthesis.refine`; a step's length is a part of the appearance's root mean square. More steps, or longer
 # ones, go on to make strangers better, at the cost of those whom the encoder knows.
-REFINE_STEPS, REFINE_RATE = 20, 0.03
+REFINE_STEPS, REFINE_RATE = 20, 0.025
+# Images whose gradient is taken at once: all that the decoder computes of them is kept for it.
+REFINE_IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -158,21 +161,32 @@ class HumanViewSynthesis(nn.Module):
         return self.encoder(image)
 
     def refine(
-        self, appearance: Tensor, image: Tensor, points: Tensor, camera: Camera, steps: int = REFINE_STEPS
+        self,
+        appearance: Tensor,
+        image: Tensor,
+        points: Tensor,
+        camera: Camera,
+        steps: int = REFINE_STEPS,
+        after_step: Callable[[], object] | None = None,
     ) -> Tensor:
-        """A person's appearance made to look more like images of them, [1, N, C] float32, without gradient.
+        """Appearances made to look more like images of the people, in float32, without gradient.
 
         The encoder gives strangers the looks of those it has learned from. The decoder can draw others: a few steps of
         gradient descent on the appearance alone, through decoder and rasteriser, find them, as images are inverted for
-        generative models (Abdal et al. 2019, arXiv 1904.03189). The Gaussians hand on to all cameras what one has seen.
-        Autocast is respected.
+        generative models (Abdal et al. 2019, arXiv 1904.03189). The Gaussians hand on to all cameras what one has seen,
+        and limbs change in common with those of the body's other side, which may be hidden. Autocast is respected.
 
         Args:
-            appearance: where to begin, from :meth:`encode`, [1, N, C].
-            image: what the person looks like, [F, 3, h, w] in 0..1, at any resolution.
+            appearance: where to begin, from :meth:`encode`: of the one person in all images, [1, N, C], or one for each
+                image, [F, N, C].
+            image: what they look like, [F, 3, h, h] in 0..1, at any resolution.
             points: joints in the camera's frame, in metres, [F, J, 3].
-            camera: of the images, at any resolution; its batch axes broadcast against [F].
+            camera: of the images, at any resolution; without batch axes, or with one of [F].
             steps: how many; 0 gives the appearance back.
+            after_step: is called after each of them, for a progress bar.
+
+        Returns:
+            As many appearances as were given.
 
         Raises:
             ValueError: a shape is wrong.
@@ -180,22 +194,39 @@ class HumanViewSynthesis(nn.Module):
         """
         if self.training:
             raise RuntimeError("refine: got a model in training mode, wanted one in evaluation mode; call eval()")
-        if len(appearance) != 1:
-            raise ValueError(f"appearance: got those of {len(appearance)} people, wanted one")
+        count = len(points)
+        _check("points", points, (len(self.skeleton.joints), 3))
+        _check("appearance", appearance, (len(self.skeleton.edges), self.settings.appearance_features))
+        if len(appearance) not in (1, count):
+            raise ValueError(f"appearance: got {len(appearance)} of them, wanted one, or one for each of {count} poses")
+        if image.shape != (count, 3, *image.shape[-1:] * 2) or not image.is_floating_point():
+            got = f"{tuple(image.shape)} of {image.dtype}"
+            raise ValueError(f"image: got {got}, wanted square floating ones for {count} poses, [{count}, 3, h, h]")
+        if steps < 0:
+            raise ValueError(f"steps: got {steps}, wanted 0 or more")
         with torch.inference_mode(False), torch.enable_grad():
             # Tensors that were made in inference mode cannot be kept for a gradient, their copies can.
             image, points, appearance = image.clone(), points.clone(), appearance.detach().float().clone()
-            size = appearance.square().mean().sqrt()
-            change = torch.zeros_like(appearance, requires_grad=True)
-            optimizer = torch.optim.Adam([change], REFINE_RATE)
+            size = appearance.square().mean((1, 2), keepdim=True).sqrt()
+            # Most people's sides look alike; what a limb alone changes by is learned half as fast.
+            common, own = (torch.zeros_like(appearance, requires_grad=True) for _ in range(2))
+            optimizer = torch.optim.Adam([dict(params=[common]), dict(params=[own], lr=REFINE_RATE / 2)], REFINE_RATE)
+
+            def refined() -> Tensor:
+                return appearance + size * (own + (common + common[:, self.skeleton.mirror]) / 2)
+
             for _ in range(steps):
-                looks = (appearance + size * change).expand(len(image), -1, -1)
-                picture = self.render(points, looks, camera)[1].float()
-                if picture.shape != image.shape:
-                    picture = F.interpolate(picture, image.shape[-2:], mode="bilinear", antialias=True)
-                (change.grad,) = torch.autograd.grad((picture - image).square().sum(), [change])
+                optimizer.zero_grad()
+                for part in torch.arange(count).split(REFINE_IMAGES):
+                    looks = refined().expand(count, -1, -1)[part]
+                    picture = self.render(points[part], looks, camera if camera.K.ndim == 2 else camera[part])[1]
+                    if picture.shape != image[part].shape:
+                        picture = F.interpolate(picture.float(), image.shape[-2:], mode="bilinear", antialias=True)
+                    (picture.float() - image[part]).square().sum().backward(inputs=[common, own])
                 optimizer.step()
-            return (appearance + size * change).detach()
+                if after_step:
+                    after_step()
+            return refined().detach()
 
     def render(self, points: Tensor, appearance: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
         """The latent image [B, C, h, w] of a person and their picture [B, 3, H, W], as a camera sees them.

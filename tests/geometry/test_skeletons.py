@@ -54,3 +54,19 @@ def test_customised_skeletons():
 def test_no_skeleton_is_made_of_faults(joints, limbs, message):
     with pytest.raises(ValueError, match=message):
         skeletons.customise(skeletons.HUMAN36M, joints, limbs)
+
+
+@pytest.mark.parametrize(("skeleton", "paired"), [(PANOPTIC, 72), (HUMAN36M, 12)], ids=["panoptic", "human36m"])
+def test_limbs_have_their_mirror_images(skeleton, paired):
+    mirror = skeleton.mirror
+    names = [{skeleton.joints[joint] for joint in edge} for edge in skeleton.edges]
+    for i, other in enumerate(mirror):
+        assert mirror[other] == i
+        assert {name.lstrip("LR") for name in names[i]} == {name.lstrip("LR") for name in names[other]}
+    assert names[mirror[names.index({"LElbow", "LWrist"})]] == {"RElbow", "RWrist"}
+    assert sum(i != other for i, other in enumerate(mirror)) == paired
+
+
+def test_joints_without_sides_have_no_mirror_images():
+    skeleton = skeletons.customise(skeletons.HUMAN36M, joints=[f"joint {i}" for i in range(17)])
+    assert skeleton.mirror == list(range(16))
