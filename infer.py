@@ -142,7 +142,7 @@ def virtual_cameras(settings: Orbit, points: Tensor, source: Camera, up: Tensor,
     """The cameras of an orbit around poses [F, J, 3] in the world, one for each frame."""
     size = studio.model.settings.target_resolution
     if settings.path:
-        return paths.read_path(settings.path, points, up, size)
+        return paths.read_path(settings.path, points, up, size, settings.focal)
     if settings.eye:
         centre, radius = paths.frame_person(points)
         target = centre if settings.target is None else points.new_tensor(settings.target)

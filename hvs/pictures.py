@@ -102,8 +102,8 @@ def mosaic(
 ) -> Image.Image:
     """Rows of pictures [3, H, W] in 0..1 on white, captions over the columns and labels over the rows.
 
-    All are brought to the size of the widest, enlarged if that is narrower than 96 pixels, and made smaller if it is
-    wider than the given one.
+    All get as much room as the widest, enlarged if that is narrower than 96 pixels, and made smaller if it is wider
+    than the given one; those of another shape fill it in one direction.
     """
     height, width = max((picture.shape[-2:] for row in rows for picture in row), key=lambda size: size[1])
     enlarge = -(-NARROWEST // width)
@@ -119,8 +119,10 @@ def mosaic(
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
             if picture.shape[-2:] != (height, width):
-                picture = _resize(picture.float(), height, width)
-            sheet.paste(Image.fromarray(to_uint8(picture)), (x * (width + GAP), top + y * (height + above + GAP)))
+                picture = _fit(picture.float(), height, width)
+            free = [(room - side) // 2 for room, side in zip((height, width), picture.shape[-2:], strict=True)]
+            place = x * (width + GAP) + free[1], top + y * (height + above + GAP) + free[0]
+            sheet.paste(Image.fromarray(to_uint8(picture)), place)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=round(LETTER * line))
     for x, caption in enumerate(captions):
@@ -130,10 +132,12 @@ def mosaic(
     return sheet
 
 
-def _resize(picture: Tensor, height: int, width: int) -> Tensor:
-    """Larger with pixels to be seen, or smaller without moiré."""
-    smooth = dict(mode="bilinear", antialias=True) if width < picture.shape[-1] else dict(mode="nearest")
-    return F.interpolate(picture[None], (height, width), **smooth)[0]
+def _fit(picture: Tensor, height: int, width: int) -> Tensor:
+    """As large as fits, in its own shape: larger with pixels to be seen, or smaller without moiré."""
+    factor = min(height / picture.shape[-2], width / picture.shape[-1])
+    size = [max(1, round(factor * side)) for side in picture.shape[-2:]]
+    smooth = dict(mode="bilinear", antialias=True) if factor < 1 else dict(mode="nearest")
+    return F.interpolate(picture[None], size, **smooth)[0]
 
 
 def _channels_last(latent: Tensor) -> Tensor:

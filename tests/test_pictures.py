@@ -67,6 +67,14 @@ def test_mosaic_has_every_picture_in_its_place():
     assert (sheet[:CAPTION] < 128).any()
 
 
+def test_pictures_of_a_mosaic_keep_their_shape():
+    wide, square = torch.zeros(3, 90, 160), torch.zeros(3, 64, 64)
+    sheet = np.array(mosaic([[square, wide]]))
+    assert sheet.shape == (90, 320 + GAP, 3)
+    black = (sheet[:, :160] == 0).all(-1)
+    assert black.sum() == 90 * 90 and black[:, 35:125].all()
+
+
 def test_labels_stand_over_the_rows_of_a_mosaic():
     black = torch.zeros(3, 100, 120)
     sheet = np.array(mosaic([[black], [black]], ["one"], labels=["first", "second"]))

@@ -25,20 +25,22 @@ def place(image: Tensor, crop: Camera, full: Camera, colour: Tensor) -> Tensor:
     Returns:
         [B, 3, H, W]; smooth where the crop is made larger, and each pixel a mean where it is made smaller.
     """
-    height, width = full.height, full.width
     scale, offset = _window(full, crop)  # [B, 2] each
-    # Cells of a grid finer than the crop's would skip some of its pixels.
-    shrink = max(1, int(scale.amax().ceil().item()))
-    side = image.new_tensor((crop.width, crop.height))
-    x, y = (torch.arange(shrink * n, device=image.device, dtype=image.dtype) for n in (width, height))
-    fine = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)  # [H', W', 2]
-    fine = (fine + 0.5) / shrink - 0.5
-    pixels = fine * scale[:, None, None] + offset[:, None, None]
-    grid = (2 * pixels + 1) / side - 1
-    colour = colour.to(image)[:, None, None]
     # What lies outside the crop is zero, and so the difference to the colour is.
-    placed = F.grid_sample(image - colour, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return F.avg_pool2d(placed, shrink) + colour
+    colour = colour.to(image)[:, None, None]
+    side = image.new_tensor((crop.width, crop.height))
+    x, y = (torch.arange(n, device=image.device, dtype=image.dtype) for n in (full.width, full.height))
+    pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)  # [H, W, 2]
+    placed = []
+    for picture, by, moved, shrink in zip(image - colour, scale, offset, scale.clamp(min=1).tolist(), strict=True):
+        # Pixels of the canvas that are farther apart than the crop's would skip some of them.
+        size = [max(1, int(n / s)) for n, s in zip((crop.height, crop.width), shrink[::-1], strict=True)]
+        picture = picture[None]
+        if size != [crop.height, crop.width]:
+            picture = F.interpolate(picture, size, mode="bilinear", antialias=True)
+        grid = (2 * (pixels * by + moved) + 1) / side - 1
+        placed.append(F.grid_sample(picture, grid[None], mode="bilinear", padding_mode="zeros", align_corners=False))
+    return torch.cat(placed) + colour
 
 
 def _window(full: Camera, crop: Camera) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,8 @@ class Shot:
     Attributes:
         points: the person's poses in the world, [B, J, 3] in metres.
         camera: that sees them, with the batch axis [B].
-        before, after: panels to show on either side of pose, latent and output: name -> [B or 1, 3, h, w].
+        before, after: panels to show on either side of pose, latent and output: name -> [B or 1, 3, h, w]. Those after
+            are by the camera too, [B, 3, h, w].
         behind: pictures that the pose is drawn over, [B, 3, h, w]; white if there are none.
     """
 
@@ -92,10 +93,14 @@ class _Some:
 
 def _draw(studio: Studio, shot: Shot, appearance: Tensor, full: Camera | None) -> tuple[Tensor, Tensor]:
     latent, image = studio.draw(shot.points, appearance, shot.camera)
-    if full:
-        colour = copy_once(studio.model.skeleton.background, image.dtype, image.device) / 255
-        image = place(image, shot.camera, full, colour)
-    return latent, image
+    return latent, _in_frame(studio, image, shot.camera, full)
+
+
+def _in_frame(studio: Studio, image: Tensor, crop: Camera, full: Camera | None) -> Tensor:
+    """Pictures by cameras of crops, at their places in the whole frame, if that is to be shown."""
+    if not full:
+        return image
+    return place(image, crop, full, copy_once(studio.model.skeleton.background, image.dtype, image.device) / 255)
 
 
 def _with_panels(
@@ -112,4 +117,5 @@ def _with_panels(
         pixels = shot.camera.project(shot.points)
         pose = with_poses(behind, pixels, torch.ones_like(pixels[..., 0], dtype=torch.bool), skeleton)
         drawn = {"pose": pose, "latent": colours(latent), "output": image}
-        yield from side_by_side({**shot.before, **drawn, **shot.after})
+        after = {name: _in_frame(studio, shown, shot.camera, full) for name, shown in shot.after.items()}
+        yield from side_by_side({**shot.before, **drawn, **after})

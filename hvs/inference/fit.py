@@ -27,7 +27,7 @@ from hvs.runtime import UserError, make_folder, seed_everything, write_atomicall
 from .cloud import ALPHA, LARGEST, SMALLEST, Cloud, Corrections
 from .footage import choose
 from .poses import choose_frame, close_up, open_capture
-from .shapes import Rasterising, check_range, choose_device, visible
+from .shapes import LAST_SEED, Rasterising, check_range, choose_device, visible
 
 # Views that one step looks at, and learning rates.
 VIEWS_PER_STEP = 3
@@ -67,6 +67,7 @@ class Fit(Rasterising):
         check_range("count", self.count, MOST_GAUSSIANS)
         check_range("size", self.size, LARGEST_SIZE)
         check_range("steps", self.steps, 1_000_000)
+        check_range("seed", self.seed, LAST_SEED, 0)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,11 @@ from hvs.data.stores import DataError
 from hvs.geometry import Camera
 
 FILM = 36.0
+# In mm, both ends left out; and metres from the world's origin along each axis, beyond which there is nobody.
+FOCAL_LENGTHS = 4, 4000
+FARTHEST = 1e4
+# Pixels along either side of a picture, and what a rotation may be beside one.
+LARGEST_SIDE, ROTATION_TOLERANCE = 1 << 15, 1e-3
 # A virtual camera keeps this much space around the person, as a part of their size.
 MARGIN = 1.15
 # No camera is nearer than to see the person within this angle to either side.
@@ -74,7 +79,7 @@ def look_at(eye: Tensor, target: Tensor, radius: float, up: Tensor, size: int, f
     return Camera.look_at(eye, target, up.to(eye), _intrinsics(focal, size).to(eye), size, size)
 
 
-def read_path(file: Path, points: Tensor, up: Tensor, size: int) -> Camera:
+def read_path(file: Path, points: Tensor, up: Tensor, size: int, focal: float | None = None) -> Camera:
     """The cameras of a JSON file, as a batch: a list of objects of either kind,
 
         {"eye": [x, y, z], "target": [x, y, z], "focal": 50}      metres and mm; the last two may be left out
@@ -86,6 +91,7 @@ def read_path(file: Path, points: Tensor, up: Tensor, size: int) -> Camera:
         file: to read.
         points: poses [..., J, 3] in the world, looked at where there is no target.
         up, size: as for `look_at`.
+        focal: in mm, of those that look at something and have none; by default what is to be seen fills the picture.
 
     Raises:
         DataError: it is missing, or not such a list; the message names the entry.
@@ -95,10 +101,11 @@ def read_path(file: Path, points: Tensor, up: Tensor, size: int) -> Camera:
         raise DataError(
             f"{file}: wanted a list of cameras, got {'an empty one' if entries == [] else 'something else'}"
         )
-    return Camera.stack([_camera(entry, f"{file}: camera {i}", points, up, size) for i, entry in enumerate(entries)])
+    named = ((f"{file}: camera {i}", entry) for i, entry in enumerate(entries))
+    return Camera.stack([_camera(entry, where, points, up, size, focal) for where, entry in named])
 
 
-def _camera(entry: Any, where: str, points: Tensor, up: Tensor, size: int) -> Camera:
+def _camera(entry: Any, where: str, points: Tensor, up: Tensor, size: int, focal: float | None) -> Camera:
     centre, radius = frame_person(points)
     known = {"eye", "target", "focal"}, {"K", "R", "t", "resolution"}
     if not isinstance(entry, dict) or not any(set(entry) <= names for names in known):
@@ -106,16 +113,24 @@ def _camera(entry: Any, where: str, points: Tensor, up: Tensor, size: int) -> Ca
     if "eye" in entry:
         eye = _numbers(entry, "eye", where, 3).to(points)
         target = _numbers(entry, "target", where, 3).to(points) if "target" in entry else centre
-        focal = _numbers(entry, "focal", where).item() if "focal" in entry else None
-        if torch.equal(eye, target) or (focal is not None and focal <= 0):
-            raise DataError(f"{where}: wanted a focal length above 0, and an eye that is not at its target")
+        focal = _numbers(entry, "focal", where).item() if "focal" in entry else focal
+        if focal is not None and not FOCAL_LENGTHS[0] < focal < FOCAL_LENGTHS[1]:
+            low, high = FOCAL_LENGTHS
+            raise DataError(f"{where}: got a focal length of {focal:g} mm, wanted between {low} and {high}")
+        if torch.equal(eye, target) or max(eye.abs().max(), target.abs().max()) >= FARTHEST:
+            raise DataError(f"{where}: wanted an eye that is not at its target, and both within {FARTHEST:g} metres")
         return look_at(eye, target, radius, up, size, focal)
     K, R, t = (
         _numbers(entry, name, where, *shape).to(points) for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,)))
     )
-    width, height = (int(side) for side in _numbers(entry, "resolution", where, 2))
-    if min(width, height) < 1 or min(K[0, 0], K[1, 1]) <= 0:
-        raise DataError(f"{where}: wanted a resolution and a focal length above 0")
+    sides = _numbers(entry, "resolution", where, 2).tolist()
+    if not all(side.is_integer() and 1 <= side <= LARGEST_SIDE for side in sides):
+        raise DataError(f"{where}: got a resolution of {sides}, wanted whole pixels, 1 to {LARGEST_SIDE}")
+    if min(K[0, 0], K[1, 1]) <= 0 or K[2].tolist() != [0, 0, 1]:
+        raise DataError(f"{where}: wanted focal lengths above 0 in K, and 0, 0, 1 in its last row")
+    if (R @ R.mT - torch.eye(3).to(R)).abs().max() > ROTATION_TOLERANCE or torch.linalg.det(R) < 0:
+        raise DataError(f"{where}: R is no rotation")
+    width, height = map(int, sides)
     side = min(width, height)
     camera = Camera(K, R, t, K.new_zeros(0), height, width)
     return camera.crop((width - side) // 2, (height - side) // 2, side, side).resize(size, size)

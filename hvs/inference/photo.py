@@ -20,7 +20,7 @@ from hvs.models import HumanViewSynthesis
 from hvs.runtime import UserError
 
 from . import body as bodies
-from .paths import FILM
+from .paths import FILM, FOCAL_LENGTHS
 from .placing import place
 from .settings import Drawing
 from .silhouette import draw_silhouette
@@ -30,8 +30,6 @@ from .snapshot import read_mask, read_snapshot
 USUAL_FOCAL = 35.0
 # In mm, of the cameras of the turn: about that of the crops of captures, however near the photographer stood.
 RING_FOCAL = 50.0
-# What settings may be, both ends left out.
-BETWEEN = {"focal": (4, 4000, "mm"), "height": (0.3, 3, "metres"), "elevation": (-90, 90, "degrees")}
 # Width in pixels of the frames that a layout's `crop_side` is of.
 FRAME_WIDTH = 1920
 # Crops are made of pictures no more times as large as this.
@@ -65,10 +63,9 @@ class Photo(Drawing):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("frames")
-        for name, (low, high, unit) in BETWEEN.items():
-            value = getattr(self, name)
-            if value is not None and not low < value < high:
-                raise UserError(f"{name}: got {value}, wanted between {low} and {high} {unit}")
+        self.require_between("focal", *FOCAL_LENGTHS, "mm")
+        self.require_between("height", 0.3, 3, "metres")
+        self.require_between("elevation", -90, 90, "degrees")
 
 
 @dataclass(frozen=True)
@@ -107,12 +104,14 @@ def read_portrait(settings: Photo, model: HumanViewSynthesis) -> Portrait:
     if not settings.keypoints and not file.exists():
         raise UserError(f"keypoints: no {file.name} beside the picture; give --keypoints")
     height, width = snapshot.pixels.shape[:2]
-    rows = read_frame(read_json(file), str(file))
+    rows = read_frame(read_json(file), str(file), settings.image.name)
     if rows is None:
         raise UserError(f"{file}: nobody is in it")
     rows = bodies.keep_inside(rows, width, height)
     keypoints, seen, body, scale = _understand(rows, layout, file, (width, height))
-    focal = settings.focal or snapshot.focal or USUAL_FOCAL
+    # Cameras that do not know their lens write down anything.
+    known = snapshot.focal if FOCAL_LENGTHS[0] < (snapshot.focal or 0) < FOCAL_LENGTHS[1] else None
+    focal = settings.focal or known or USUAL_FOCAL
     full = _camera(focal, width, height)
     device = next(model.parameters()).device
     placed = place(model, layout, keypoints.to(device), seen.to(device), full.to(device), scale)
@@ -129,7 +128,10 @@ def read_portrait(settings: Photo, model: HumanViewSynthesis) -> Portrait:
         mask, drawn = draw_silhouette(body, scale, width, height), True
     resolution = model.settings.input_resolution
     box = _box(keypoints[seen], layout, scale * frame, resolution)
-    image = composite(*_crop(snapshot.pixels, mask, box, resolution), layout.skeleton.background)
+    pixels, inside = _crop(snapshot.pixels, mask, box, resolution)
+    if not inside.any():
+        raise UserError(f"{settings.mask or settings.image}: the mask has nothing where the keypoints are")
+    image = composite(pixels, inside, layout.skeleton.background)
     tall = bodies.stature(points.cpu().numpy(), model.skeleton)
     away = points[model.skeleton.root].norm().item()
     told = f"{tall:.2f} m tall, {away:.1f} m away, focal length {focal:g} mm"

@@ -21,7 +21,18 @@ from hvs.runtime import UserError, write_atomically
 
 from .footage import choose
 from .paths import frame_person, look_at
-from .shapes import LARGEST, PAPER, Rasterising, check_range, choose_device, choose_file, palette, render
+from .shapes import (
+    ALPHAS,
+    LARGEST,
+    LAST_SEED,
+    PAPER,
+    Rasterising,
+    check_range,
+    choose_device,
+    choose_file,
+    palette,
+    render,
+)
 
 # Pictures beside one another, and poses in all.
 COLUMNS, MOST = 4, 1000
@@ -59,8 +70,8 @@ class Poses(Rasterising):
     def __post_init__(self) -> None:
         check_range("count", self.count, MOST)
         check_range("size", self.size, LARGEST // COLUMNS)
-        if not (self.alpha > 0 and math.isfinite(self.alpha)):
-            raise UserError(f"alpha: got {self.alpha}, wanted a positive number")
+        check_range("alpha", self.alpha, *ALPHAS)
+        check_range("seed", self.seed, LAST_SEED, 0)
 
 
 def draw_poses(settings: Poses) -> None:

@@ -1,11 +1,17 @@
 """Settings of the modes of infer.py that have a model."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from hvs.models.synthesis import REFINE_STEPS
 from hvs.runtime import Precision, UserError
 from hvs.video import Format
+
+from .paths import FARTHEST, FOCAL_LENGTHS
+
+# Frames a second that players show: browsers take shorter times of a GIF for none at all.
+FASTEST = {"mp4": 240, "gif": 50, "webp": 240}
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,14 @@ class Computing:
 
     def require_positive(self, *names: str) -> None:
         for name in names:
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
+            if getattr(self, name) <= 0:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted more than 0")
+
+    def require_between(self, name: str, low: float, high: float, unit: str) -> None:
+        """Both ends left out; None is what the default will be."""
+        value = getattr(self, name)
+        if value is not None and not low < value < high:
+            raise UserError(f"{name}: got {value}, wanted between {low} and {high} {unit}")
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,8 @@ class Drawing(WithModel):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("fps")
+        if self.fps > FASTEST.get(self.format, math.inf):
+            raise UserError(f"fps: got {self.fps}, wanted at most {FASTEST[self.format]} in {self.format}")
 
 
 @dataclass(frozen=True)
@@ -113,7 +127,8 @@ class Orbit(Watching):
     elevation: float = 10.0
     """Of the cameras above the person, in degrees."""
     focal: float | None = None
-    """Focal length in mm, as of 36 mm film. By default that which makes the person fill the picture."""
+    """Focal length in mm, as of 36 mm film; with a path, of those of its cameras that have none. By default that which
+    makes the person fill the picture."""
     eye: tuple[float, float, float] | None = None
     """A fixed place for the camera in the world, in metres, in place of the turn."""
     target: tuple[float, float, float] | None = None
@@ -123,9 +138,12 @@ class Orbit(Watching):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_positive("frames", "focal")
-        if not abs(self.elevation) < 90:
-            raise UserError(f"elevation: got {self.elevation}, wanted between -90 and 90 degrees")
+        self.require_positive("frames")
+        self.require_between("focal", *FOCAL_LENGTHS, "mm")
+        self.require_between("elevation", -90, 90, "degrees")
+        for name in ("eye", "target"):
+            if not all(abs(coordinate) < FARTHEST for coordinate in getattr(self, name) or ()):
+                raise UserError(f"{name}: got {getattr(self, name)}, wanted metres, less than {FARTHEST:g} each")
         if self.path and self.eye:
             raise UserError("path, eye: got both, wanted one of them")
         if self.target and not self.eye:

@@ -24,6 +24,8 @@ Gaussians = tuple[Tensor, Tensor, Tensor, Tensor]
 DISTANCE, FOCAL, CLOUD = 2.0, 2.0, 0.4
 # As large as memory allows, some five gigabytes, and as many as are drawn in minutes.
 LARGEST, MOST = 4096, 1_000_000
+# Of random numbers, and how sharp Gaussians may be, largest first.
+LAST_SEED, ALPHAS = 2**32 - 1, (1000, 1e-6)
 # A Gaussian is seen to about this part of its standard deviation, times the root of alpha.
 SEEN = 1.6
 # Floor of the weights: the background of a very deep scene weighs less than the renderer's own.
@@ -70,10 +72,10 @@ class Shapes(Rasterising):
     def __post_init__(self) -> None:
         check_range("count", self.count, MOST)
         check_range("size", self.size, LARGEST)
-        for name in ("radius", "alpha"):
-            value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise UserError(f"{name}: got {value}, wanted a positive number")
+        check_range("seed", self.seed, LAST_SEED, 0)
+        check_range("alpha", self.alpha, *ALPHAS)
+        if self.radius is not None:
+            check_range("radius", self.radius, 100, 1e-4)
 
 
 def draw_shapes(settings: Shapes) -> None:
@@ -247,6 +249,6 @@ def choose_file(wanted: Path | None, default: Path) -> Path:
     return file
 
 
-def check_range(name: str, value: int, most: int) -> None:
-    if not 1 <= value <= most:
-        raise UserError(f"{name}: got {value}, wanted 1 to {most}")
+def check_range(name: str, value: float, most: float, least: float = 1) -> None:
+    if not least <= value <= most:
+        raise UserError(f"{name}: got {value}, wanted {least} to {most}")

@@ -61,15 +61,17 @@ def read_snapshot(file: Path) -> Snapshot:
 
 
 def read_mask(file: Path, width: int, height: int) -> np.ndarray:
-    """Where a mask is white, [height, width] bool.
+    """Where a mask is white and not transparent, [height, width] bool.
 
     Raises:
         DataError: as for `read_snapshot`; another size; nothing white.
     """
-    picture, _ = _read(file)
-    if picture.size != (width, height):
-        raise DataError(f"{file} is {picture.width}x{picture.height}, its image {width}x{height}")
-    mask = np.asarray(picture.convert("L")) >= WHITE
+    snapshot = read_snapshot(file)
+    if snapshot.pixels.shape[:2] != (height, width):
+        raise DataError(f"{file} is {snapshot.pixels.shape[1]}x{snapshot.pixels.shape[0]}, its image {width}x{height}")
+    mask = np.asarray(Image.fromarray(snapshot.pixels).convert("L")) >= WHITE
+    if snapshot.opaque is not None:
+        mask &= snapshot.opaque
     if not mask.any():
         raise DataError(f"{file}: nothing is white, wanted {WHITE} or more of 255 where the person is")
     return mask
@@ -85,7 +87,8 @@ def _read(file: Path) -> tuple[Image.Image, float | None]:
             if picture.width * picture.height > MAX_PIXELS:
                 raise DataError(f"{file}: {picture.width}x{picture.height} pixels, wanted at most {MAX_PIXELS}")
             picture.load()
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    # What Pillow's many decoders raise at damaged files.
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{file}: not a readable picture ({' '.join(str(error).split()):.80})") from error

@@ -130,6 +130,7 @@ def test_cameras_are_refined_on_request(command, tmp_path):
     [
         (["--count", "0"], "count: got 0, wanted 1 to 20000"),
         (["--steps", "0"], "steps: got 0, wanted 1 to"),
+        (["--seed", "-1"], "seed: got -1, wanted 0 to 4294967295"),
         (["--size", "9999"], "size: got 9999, wanted 1 to 1024"),
         (["--root", "no/where"], "no/where: no such folder"),
         (["--sequence", "nobody"], "sequence: got 'nobody', wanted one of ann/Subsequences/0"),

@@ -89,6 +89,18 @@ def test_a_file_of_both_kinds_of_cameras(tmp_path):
     assert torch.allclose(cameras[2:].project(POINTS[None])[0], pixels, atol=1e-3)
 
 
+def calibrated(**change):
+    camera = {"K": EYE, "R": EYE, "t": [0, 0, 1], "resolution": [9, 9]}
+    return json.dumps([camera | change])
+
+
+def test_a_focal_length_is_that_of_cameras_without_one(tmp_path):
+    file = tmp_path / "path.json"
+    file.write_text(json.dumps([{"eye": [0, -1, -3]}, {"eye": [0, -1, -3], "focal": 35}]))
+    cameras = read_path(file, POINTS, UP, 50, 85.0)
+    assert (cameras.K[:, 0, 0] * 36 / 50).tolist() == pytest.approx([85, 35])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -102,13 +114,17 @@ def test_a_file_of_both_kinds_of_cameras(tmp_path):
         ('[{"eye": "here"}]', "eye is missing or not a table of numbers"),
         ('[{"focal": 50}]', "K is missing"),
         ('[{"eye": [0, 0, 1], "target": [0, 0, 1]}]', "an eye that is not at its target"),
-        ('[{"eye": [0, 0, 1], "focal": -3}]', "wanted a focal length above 0"),
-        (
-            f'[{{"K": {EYE}, "R": {EYE}, "t": [0, 0, 1], "resolution": [0, 9]}}]',
-            "a resolution and a focal length above 0",
-        ),
+        ('[{"eye": [0, 0, 1], "focal": -3}]', "got a focal length of -3 mm, wanted between 4 and 4000"),
+        ('[{"eye": [1e30, 0, 0]}]', "both within 10000 metres"),
+        (calibrated(resolution=[0, 9]), "got a resolution of [0.0, 9.0], wanted whole pixels, 1 to 32768"),
+        (calibrated(resolution=[480.5, 270.9]), "wanted whole pixels"),
+        (calibrated(resolution=[1e30, 1e30]), "wanted whole pixels"),
+        (calibrated(K=[[-1, 0, 0], [0, 1, 0], [0, 0, 1]]), "wanted focal lengths above 0 in K"),
+        (calibrated(K=[[1, 0, 0], [0, 1, 0], [7, 0, 0]]), "and 0, 0, 1 in its last row"),
+        (calibrated(R=[[0] * 3] * 3), "R is no rotation"),
+        (calibrated(R=[[-1, 0, 0], [0, 1, 0], [0, 0, 1]]), "R is no rotation"),
     ],
-    ids=range(12),
+    ids=range(19),
 )
 def test_broken_files_are_named(tmp_path, text, message):
     file = tmp_path / "path.json"

@@ -125,6 +125,10 @@ def test_exif_knows_the_focal_length(picture, model):
     Image.open(picture).convert("RGB").save(picture, exif=exif)
     assert "focal length 70 mm" in read_portrait(Photo(image=picture), model).told
     assert "focal length 50 mm" in read_portrait(Photo(image=picture, focal=50.0), model).told
+    # No lens has that.
+    exif.get_ifd(EXIF_TABLE)[EXIF_FOCAL_35MM] = 65535
+    Image.open(picture).convert("RGB").save(picture, exif=exif)
+    assert "focal length 35 mm" in read_portrait(Photo(image=picture), model).told
 
 
 def test_the_crop_shows_the_person_on_the_models_background(picture, model):
@@ -282,6 +286,7 @@ BAD_ARGUMENTS = {
     "no mask": (["me.png", "--mask", "no.png"], "no.png: cannot be read"),
     "small mask": (["me.png", "--mask", "small.png"], "small.png is 5x5, its image 320x240"),
     "black mask": (["me.png", "--mask", "black.png"], "black.png: nothing is white"),
+    "mask elsewhere": (["me.png", "--mask", "corner.png"], "corner.png: the mask has nothing where the keypoints are"),
     "focal": (["me.png", "--focal", "0"], "focal: got 0.0, wanted between 4 and 4000 mm"),
     "centimetres": (["me.png", "--height", "175"], "height: got 175.0, wanted between 0.3 and 3 metres"),
     "no number": (["me.png", "--height", "nan"], "height: got nan, wanted between"),
@@ -297,6 +302,9 @@ def test_bad_arguments_end_with_one_line(command, picture, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     Image.new("L", (5, 5), 255).save("small.png")
     Image.new("L", (WIDTH, HEIGHT)).save("black.png")
+    corner = Image.new("L", (WIDTH, HEIGHT))
+    corner.putpixel((0, 0), 255)
+    corner.save("corner.png")
     out = [] if "--out" in arguments else ["--out", "out"]
     check_refused(command(*arguments, *out), message, tmp_path / "out")
     assert not (tmp_path / "photo.mp4").exists()

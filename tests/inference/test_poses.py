@@ -121,6 +121,8 @@ def test_close_up_changes_a_copy(capture):
     ("arguments", "message"),
     [
         (["--count", "0"], "count: got 0, wanted 1 to 1000"),
+        (["--seed", "-1"], "seed: got -1, wanted 0 to 4294967295"),
+        (["--alpha", "1e300"], "alpha: got 1e+300, wanted 1e-06 to 1000"),
         (["--size", "5000"], "size: got 5000, wanted 1 to 1024"),
         (["--alpha", "-1"], "alpha: got -1.0"),
         (["--root", "no/where"], "no/where: no such folder"),

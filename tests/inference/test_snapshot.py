@@ -94,6 +94,14 @@ def test_masks_are_white_where_the_person_is(tmp_path):
     assert np.array_equal(read_mask(save(tmp_path / "m.png", mask), 6, 4), mask > 0)
 
 
+def test_what_is_transparent_is_none_of_a_mask(tmp_path):
+    """As programs cut people out: white all over, and opaque where they are."""
+    alpha = np.zeros((4, 6), np.uint8)
+    alpha[1:, :2] = 255
+    pixels = np.dstack((np.full((4, 6, 3), 255, np.uint8), alpha))
+    assert np.array_equal(read_mask(save(tmp_path / "m.png", pixels), 6, 4), alpha > 0)
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [

@@ -28,16 +28,19 @@ PARTS = {"keypoints": 17, "foot_kpts": 6, "face_kpts": 68, "lefthand_kpts": 21, 
 WHOLE_BODY = np.array([*range(17), *range(19, 25), *range(65, 133), -1, *range(25, 45), -1, *range(45, 65)])
 
 
-def read_frame(value: Any, where: str) -> np.ndarray | None:
+def read_frame(value: Any, where: str, image: str | None = None) -> np.ndarray | None:
     """The person of one frame, the one with the largest sum of confidences, if there is any.
 
     Args:
         value: content of a JSON file.
         where: names it in errors.
+        image: name of the picture, if the file may be of many: those of it alone count then.
 
     Returns:
         x, y and confidence, [135, 3] or [17, 3] float32; missing joints are zero.
     """
+    if image is not None:
+        value = _of_image(value, image, where)
     people = list(_people(value, where))
     sums = [np.nansum(person[:, 2]) for person in people]
     return people[int(np.argmax(sums))].astype(np.float32) if people else None
@@ -85,6 +88,27 @@ def _by_frame(value: Any, where: str) -> Iterator[tuple[Any, Any]]:
             yield image, [entry]
         else:
             raise DataError(f"{where}: an entry without frame_id or image_id, which the file of a whole view needs")
+
+
+def _of_image(value: Any, image: str, where: str) -> Any:
+    """What COCO's annotations or results have of one picture; anything else as it is.
+
+    Annotations list the names of their pictures, results have numbers, as in a picture's name, or the name itself.
+    """
+    names: dict[str, str] = {}
+    if isinstance(value, dict) and "images" in value and "annotations" in value:
+        listed = _listed(value["images"], where)
+        names = {str(_get(entry, "id", where)): str(_get(entry, "file_name", where)) for entry in listed}
+        value = value["annotations"]
+    if not isinstance(value, list) or not all(isinstance(entry, dict) and "image_id" in entry for entry in value):
+        return value
+    own = PurePosixPath(image)
+    mine = {image, own.stem, *([str(int(own.stem))] if own.stem.isdecimal() else [])}
+    images = {str(entry["image_id"]) for entry in value}
+    found = {key for key in images if PurePosixPath(names.get(key, key)).name in mine}
+    if not found and len(images) > 1:
+        raise DataError(f"{where}: keypoints of {len(images)} pictures, and none of them is {image}")
+    return [entry for entry in value if str(entry["image_id"]) in (found or images)]
 
 
 def _people(value: Any, where: str) -> Iterator[np.ndarray]:

@@ -198,3 +198,36 @@ def test_whatever_json_holds_is_read_or_refused(value):
             read(value, "where")
         except DataError as error:
             assert "\n" not in str(error)
+
+
+def of(image_id, joint):
+    """A result of a detector, told from others by where it has all joints."""
+    return {"image_id": image_id, "keypoints": [joint, joint, 0.9] * 17}
+
+
+@pytest.mark.parametrize(
+    ("value", "image", "place"),
+    [
+        ([of(3, 30.0), of(4, 40.0)], "000004.jpg", 40.0),
+        ([of("a.png", 30.0), of("b.png", 40.0)], "b.png", 40.0),
+        ([of("a", 30.0), of("b", 40.0)], "a.png", 30.0),
+        # Of one picture alone it is that one, whatever it is called.
+        ([of(3, 30.0)], "me.jpg", 30.0),
+        (
+            {
+                "images": [{"id": 1, "file_name": "x/a.png"}, {"id": 2, "file_name": "x/b.png"}],
+                "annotations": [of(1, 30.0), of(2, 40.0)],
+            },
+            "b.png",
+            40.0,
+        ),
+    ],
+    ids=["numbers", "names", "stems", "one", "annotations"],
+)
+def test_a_file_of_many_pictures_gives_the_keypoints_of_one(value, image, place):
+    assert read_frame(value, "file", image)[0, 0] == place
+
+
+def test_a_file_of_other_pictures_is_refused():
+    with pytest.raises(DataError, match="file: keypoints of 2 pictures, and none of them is me.jpg"):
+        read_frame([of(3, 30.0), of(4, 40.0)], "file", "me.jpg")
