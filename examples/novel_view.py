@@ -1,6 +1,6 @@
 """See a person of a capture as another of its cameras does, with a trained model.
 
-python examples/novel_view.py runs/sample/model.safetensors [view.png]
+python examples/novel_view.py [runs/sample/model.safetensors [view.png]]
 """
 
 import sys
@@ -15,7 +15,7 @@ from hvs.pictures import latent_to_rgb, mosaic
 
 
 def main() -> None:
-    checkpoint = Path(sys.argv[1])
+    checkpoint = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/sample/model.safetensors")
     out = Path(sys.argv[2] if len(sys.argv) > 2 else "view.png")
     model = hvs.load(checkpoint)
     settings = model.settings
