@@ -176,7 +176,10 @@ def test_bad_arguments_of_all_modes_end_with_one_line(checkpoint, command, argum
         (["orbit", "--focal", "-1"], "focal: got -1.0, wanted between 4 and 4000 mm"),
         (["orbit", "--focal", "nan"], "focal: got nan, wanted between 4 and 4000 mm"),
         (["orbit", "--eye", "nan", "0", "0"], "eye: got (nan, 0.0, 0.0), wanted metres, less than 10000 each"),
-        (["orbit", "--eye", "0", "0", "9", "--target", "1e30", "0", "0"], "target: got (1e+30, 0.0, 0.0), wanted metres"),
+        (
+            ["orbit", "--eye", "0", "0", "9", "--target", "1e30", "0", "0"],
+            "target: got (1e+30, 0.0, 0.0), wanted metres",
+        ),
         (["orbit", "--target", "0", "0", "0"], "target: got one without an eye to look from"),
         (["orbit", "--path", "a.json", "--eye", "0", "0", "0"], "path, eye: got both, wanted one of them"),
         (["orbit", "--path", "no.json"], "no.json: not a readable JSON file (cannot be read"),

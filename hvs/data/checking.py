@@ -1,5 +1,6 @@
 """Looks through a whole capture for what training would stumble over."""
 
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -7,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
+from hvs.geometry import Camera
 
 from .captures import list_sequences
 from .decoding import REDUCTIONS
@@ -15,8 +19,11 @@ from .sequences import Sequence
 from .stores import DataError
 
 # Median distance between keypoints and projected poses, as a part of the picture's larger side, that speaks of another
-# camera or another person.
-FAR = 0.02
+# camera or another person; and parts of the keypoints, in the median, that have to have a place in 3D, and to be inside
+# the mask.
+FAR, PLACED, INSIDE = 0.02, 0.3, 0.5
+# Of people from end to end, in metres.
+SMALLEST, LARGEST, ONE_METRE = 0.3, 3.5, 1.0
 
 
 @dataclass
@@ -77,7 +84,7 @@ def _check_view(job: tuple[Sequence, str] | ViewReport) -> ViewReport:
     torch.set_num_threads(1)
     sequence, view = job
     report = ViewReport(sequence.name, view)
-    layout, place = sequence.layout, f"{sequence.folder}: view {view}"
+    place = f"{sequence.folder}: view {view}"
     held: dict[str, set[int]] = {}
     for modality, where in _modalities(sequence, view).items():
         report.counts[modality] = None
@@ -104,33 +111,80 @@ def _check_view(job: tuple[Sequence, str] | ViewReport) -> ViewReport:
             found = ", ".join(f"{count} {modality}" for modality, count in counts.items())
             report.faults.append(f"{place}: the numbers of frames differ ({found})")
 
-    for modality, kind in (("images", IMAGES), ("masks", MASKS)):
-        for frame in sorted(held.get(modality, ())):
-            try:
-                # A damaged picture is damaged at every size, and the smallest is soon decoded.
-                sequence.picture(kind, view, frame).rgb(REDUCTIONS[-1])
-            except DataError as error:
-                report.faults.append(str(error))
-
-    distances = []
-    for frame in sorted(held.get("2D", ())):
-        try:
-            keypoints, found = sequence.keypoints(view, frame)
-            if frame in held.get("3D", ()):
-                points, valid = sequence.points(frame)
-                both = found & valid
-                both[list(layout.not_projected)] = False
-                distances.append((camera.project(points) - keypoints).norm(dim=-1)[both])
-        except DataError as error:
-            report.faults.append(str(error))
-    every = torch.cat(distances) if distances else torch.empty(0)
-    if len(every):
-        report.distance = every.median().item()
-        most = FAR * max(camera.width, camera.height)
-        if not report.distance <= most:
-            distance = f"{report.distance:.1f} px beside the 2D ones, wanted at most {most:.1f}"
-            report.faults.append(f"{place}: 3D poses are seen {distance}")
+    found = _Findings()
+    for frame in sorted(set().union(*(held.get(modality, ()) for modality in ("images", "masks", "2D")))):
+        there = {modality for modality, frames in held.items() if frame in frames}
+        _look_at(sequence, view, camera, frame, there, found, report)
+    report.distance = _median(found.distances)
+    report.faults += [f"{place}: {fault}" for fault in found.faults(camera)]
+    if view == sequence.views[0] and not SMALLEST <= _median(found.extents, ONE_METRE) <= LARGEST:
+        size = f"{_median(found.extents):.3g} m across, wanted {SMALLEST} to {LARGEST} m: another unit of length?"
+        report.faults.append(f"{sequence.folder}: people are {size}")
     return report
+
+
+@dataclass
+class _Findings:
+    """Of all frames of a view: distances in pixels between 2D and 3D joints [n] each, parts of the 2D joints that are
+    inside the mask and that have a 3D place, and extents of the 3D poses in metres, a frame each."""
+
+    distances: list[Tensor] = field(default_factory=list)
+    inside: list[Tensor] = field(default_factory=list)
+    placed: list[Tensor] = field(default_factory=list)
+    extents: list[Tensor] = field(default_factory=list)
+
+    def faults(self, camera: Camera) -> Iterator[str]:
+        most = FAR * max(camera.width, camera.height)
+        distance = _median(self.distances, 0.0)
+        if not distance <= most:
+            yield f"3D poses are seen {distance:.1f} px beside the 2D ones, wanted at most {most:.1f}"
+        if (part := _median(self.placed)) < PLACED:
+            yield f"{part:.0%} of the 2D joints have a 3D place, wanted {PLACED:.0%}: other cameras or other people?"
+        if (part := _median(self.inside)) < INSIDE:
+            yield f"{part:.0%} of the 2D joints are inside the mask, wanted {INSIDE:.0%}: black, inverted or another's?"
+
+
+def _look_at(
+    sequence: Sequence, view: str, camera: Camera, frame: int, there: set[str], found: _Findings, report: ViewReport
+) -> None:
+    """Reads all that there is of one frame of a view."""
+    mask = None
+    try:
+        if "images" in there:
+            # A damaged picture is damaged at every size, and the smallest is soon decoded.
+            sequence.picture(IMAGES, view, frame).rgb(REDUCTIONS[-1])
+    except DataError as error:
+        report.faults.append(str(error))
+    try:
+        if "masks" in there:
+            mask = sequence.mask(view, frame)[0]
+    except DataError as error:
+        report.faults.append(str(error))
+    try:
+        if "2D" not in there:
+            return
+        keypoints, seen = sequence.keypoints(view, frame)
+        size = torch.tensor((camera.width, camera.height))
+        shown = keypoints[seen & ((keypoints >= 0) & (keypoints < size)).all(1)].long()
+        if mask is not None and len(shown):
+            found.inside.append(mask[shown[:, 1], shown[:, 0]].float().mean()[None])
+        if "3D" in there:
+            points, valid = sequence.points(frame)
+            seen[list(sequence.layout.not_projected)] = False
+            both = seen & valid
+            found.distances.append((camera.project(points) - keypoints).norm(dim=-1)[both])
+            if seen.any():
+                found.placed.append(valid[seen].float().mean()[None])
+            if valid.sum() > 1:
+                low, high = points[valid].aminmax(dim=0)
+                found.extents.append((high - low).norm()[None])
+    except DataError as error:
+        report.faults.append(str(error))
+
+
+def _median(values: list[Tensor], of_none: float = math.nan) -> float:
+    every = torch.cat(values) if values else torch.empty(0)
+    return every.median().item() if len(every) else of_none
 
 
 def _views_without_images(sequence: Sequence) -> set[str]:

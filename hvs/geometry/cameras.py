@@ -196,11 +196,13 @@ class Camera:
             height, width: of the image, in pixels.
             elevation: of the cameras above the target, in radians, less than π/2.
             start: direction from the target to the first camera before it is raised, [3]; need not be a unit vector or
-                across ``up``. Any direction if not given.
+                across ``up``. Any direction if not given, or along ``up``.
         """
         up = F.normalize(up, dim=-1)
-        if start is None:
-            start = F.one_hot(up.abs().argmin(), 3).to(up)
+        across = F.one_hot(up.abs().argmin(), 3).to(up)
+        # One along the axis says nothing of where to begin.
+        if start is None or (start - (start @ up) * up).norm() <= 1e-6 * start.norm():
+            start = across
         outward = F.normalize(start - (start @ up) * up, dim=-1)
         angles = torch.arange(count, dtype=up.dtype, device=up.device) * (2 * math.pi / count)
         outward = rotate(rotation_about_axis(up, angles), outward[None])[:, 0]  # [count, 3]

@@ -1,13 +1,20 @@
 """A whole capture looked through: counts, and every kind of fault found where it is."""
 
+import io
+import json
 import math
+import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from hvs.data.checking import check
 from hvs.data.stores import DataError, Store, pack_label, write_store
+from tests.captures import jpeg
+from tests.data.plain.conftest import PlainCapture
 
 
 def reports(root, **options):
@@ -109,3 +116,48 @@ def test_frames_that_no_split_lists(capture):
 def test_no_capture(tmp_path):
     with pytest.raises(DataError, match="nowhere: no such folder"):
         check(tmp_path / "nowhere")
+
+
+def inverted(data):
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    return jpeg(255 - pixels)
+
+
+@pytest.mark.parametrize("change", [inverted, lambda data: jpeg(np.zeros((64, 96, 3)))], ids=["inverted", "black"])
+def test_masks_of_something_else_than_the_person(capture, change):
+    for view in capture.views:
+        rewrite(capture.databases() / f"Masks/SOLO/{view}.lmdb", lambda frame, data: change(data))
+    found = faults(capture)
+    assert len(found) == 3
+    assert all(re.search("view 0.: [0-9]+% of the 2D joints are inside the mask, wanted 50%", fault) for fault in found)
+
+
+def test_another_unit_of_length(tmp_path):
+    """Everything a thousand times as large looks the same from everywhere."""
+    plain = PlainCapture(tmp_path / "plain").write()
+    change_cameras(plain, lambda camera: camera | {"t": [1000 * x for x in np.ravel(camera["t"])]})
+    (fault,) = plain_faults(plain)
+    assert "people are" in fault and "m across, wanted 0.3 to 3.5 m: another unit of length?" in fault
+
+
+def test_cameras_by_which_nothing_fits_together(tmp_path):
+    plain = PlainCapture(tmp_path / "plain").write()
+
+    def from_camera_to_world(camera):
+        R = np.array(camera["R"])
+        return camera | {"R": R.T.tolist(), "t": (-R.T @ np.ravel(camera["t"])).tolist()}
+
+    change_cameras(plain, from_camera_to_world)
+    (plain.folder / "capture.json").write_text('{"up": [0, -1, 0]}')
+    found = plain_faults(plain)
+    assert len(found) == 3 and all("% of the 2D joints have a 3D place, wanted 30%" in fault for fault in found)
+
+
+def change_cameras(plain, change):
+    file = plain.folder / "cameras.json"
+    file.write_text(json.dumps({view: change(camera) for view, camera in json.loads(file.read_text()).items()}))
+
+
+def plain_faults(plain):
+    found = reports(plain.root)
+    return [fault for (name, _), report in found.items() if name == "ann" for fault in report.faults]

@@ -198,3 +198,11 @@ def test_rotation_survives_autocast_and_tf32():
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(cam.to_camera(points), wanted)
         assert cam.rays().dtype == torch.float32
+
+
+def test_an_orbit_that_starts_on_its_axis_is_a_ring_all_the_same():
+    up = torch.tensor([0.0, 0.0, 1.0])
+    ring = Camera.orbit(torch.zeros(3), up, 3.0, 4, torch.eye(3), 8, 8, start=2 * up)
+    eyes = ring.to_world(torch.zeros(4, 1, 3))[:, 0]
+    torch.testing.assert_close(eyes.norm(dim=-1), torch.full((4,), 3.0))
+    assert eyes[:, 2].abs().max() < 1e-6

@@ -6,7 +6,7 @@ from typing import Any
 from ..files import read_json
 from ..stores import DataError
 from .colmap import read_colmap
-from .opencv import read_yaml, read_yamls
+from .opencv import NAMES, check_coefficients, check_lens, read_yaml, read_yamls
 
 MAX_JSON = 16 * 2**20
 YAML_ENDINGS = (".yaml", ".yml")
@@ -29,9 +29,20 @@ def read_cameras(folder: Path, views: tuple[str, ...]) -> tuple[Path, dict[str, 
         entries = read_json(file, MAX_JSON)
         if not isinstance(entries, dict):
             raise DataError(f"{file}: wanted one entry per view")
+        for view in set(views) & set(entries):
+            if isinstance(entries[view], dict):
+                entries[view] = _named(entries[view], f"{file}: view {view}")
         return file, entries
     if file.suffix == ".txt":
         return file, read_colmap(file, folder / "images.txt")
     if file.suffix in YAML_ENDINGS:
         return file, read_yaml(file, views)
     return file, read_yamls(file, views, YAML_ENDINGS)
+
+
+def _named(entry: dict[str, Any], where: str) -> dict[str, Any]:
+    """A camera whose distortion has the name that it has everywhere here."""
+    check_lens(entry, where)
+    check_coefficients(entry, where)
+    found = next((name for name in NAMES["dist_coef"] if entry.get(name) is not None), None)
+    return entry | {"dist_coef": entry[found]} if found else entry

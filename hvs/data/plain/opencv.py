@@ -5,6 +5,7 @@ or unfold.
 """
 
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,10 @@ NAMES = {
         "dist_coef",
         "distortion_coefficients",
         "dist_coeffs",
+        "dist_coeff",
         "distCoeffs",
+        "distCoef",
+        "distortion_coeffs",
         "distortion",
         "dist",
         "D",
@@ -37,11 +41,16 @@ NAMES = {
     "height": ("image_height", "height", "H"),
     "resolution": ("resolution", "image_size", "imageSize"),
 }
+# What other lenses' names have in them, and what names of coefficients look like.
+OTHER_LENSES = re.compile(r"(?i)fish|equi|omni|fov|kannala|sphere|eucm")
+LENS_NAMES = ("distortion_model", "camera_model", "model")
+LIKE_COEFFICIENTS = re.compile(r"(?i)distortion|dist_?coef|^[kp][1-6]$")
 
 
 def read_yaml(file: Path, views: tuple[str, ...]) -> dict[str, Any]:
     """Entries of `cameras.json` by view, of a file with a table per view or with names such as `K_<view>`."""
     table = _load(file)
+    check_lens(table, f"{file}")
     entries = {}
     for view in views:
         own = table.get(view)
@@ -63,6 +72,24 @@ def read_yamls(folder: Path, views: tuple[str, ...], endings: tuple[str, ...]) -
         if files:
             entries[view] = _entry(_load(files[0]), f"{files[0]}: view {view}")
     return entries
+
+
+def check_lens(table: dict[str, Any], where: str) -> None:
+    """Refuse a lens whose coefficients mean something else than OpenCV's radial and tangential ones."""
+    fisheye = str(table.get("fisheye_model", "0")).lower() not in ("0", "false")
+    names = ["fisheye_model"] if fisheye else []
+    names += [name for name in LENS_NAMES if OTHER_LENSES.search(str(table.get(name, "")))]
+    if names:
+        wanted = "wanted one with radial and tangential distortion: undistort the images first"
+        raise DataError(f"{where}: {names[0]} {str(table[names[0]]):.40} is another lens, {wanted}")
+
+
+def check_coefficients(table: dict[str, Any], where: str) -> None:
+    """Refuse coefficients by an unknown name, instead of taking the lens for one without distortion."""
+    if not set(NAMES["dist_coef"]) & set(table):
+        unknown = sorted(name for name in table if LIKE_COEFFICIENTS.search(name) and name not in LENS_NAMES)
+        if unknown:
+            raise DataError(f"{where}: {unknown[0]} is no known name, wanted {' or '.join(NAMES['dist_coef'])}")
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -88,6 +115,8 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def _entry(table: dict[str, Any], where: str) -> dict[str, Any]:
+    check_lens(table, where)
+    check_coefficients(table, where)
     found: dict[str, Any] = {}
     for name, others in NAMES.items():
         values = [_values(table[other], f"{where}: {other}") for other in others if other in table]

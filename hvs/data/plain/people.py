@@ -51,12 +51,20 @@ class People:
         return read_frame(read_json(file, MAX_FRAME_BYTES), str(file)), str(file)
 
     def anybody(self, views: tuple[str, ...]) -> Iterator[np.ndarray]:
-        """People, as far as one asks."""
+        """People, as far as one asks; a file that cannot be read is an error only where nobody is in any other."""
+        first, found = None, False
         for view in views:
             for frame in self.frames(view):
-                person, _ = self.person(view, frame)
-                if person is not None:
-                    yield person
+                try:
+                    person, _ = self.person(view, frame)
+                except DataError as error:
+                    first = first or error
+                else:
+                    if person is not None:
+                        found = True
+                        yield person
+        if first and not found:
+            raise first
 
     def _one_file(self, view: str) -> bool:
         if view in self._read:

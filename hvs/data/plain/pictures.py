@@ -75,7 +75,8 @@ class Pictures:
             # Whoever reads the frame will hear of it.
             return
         orientation = picture.getexif().get(EXIF_ORIENTATION, UPRIGHT)
-        if orientation != UPRIGHT:
+        # Some cameras write 0, which is no turn either.
+        if orientation not in (0, UPRIGHT):
             # Some tools turn such pictures before they calibrate or detect, some do not: nobody can tell which did.
             wanted = "wanted pixels stored upright: turn them, then calibrate and detect"
             raise DataError(f"{file}: EXIF orientation {orientation}, {wanted}")

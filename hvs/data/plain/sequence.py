@@ -122,13 +122,16 @@ class PlainSequence(Sequence):
 
     def resolution(self, view: str) -> tuple[int, int]:
         entry = self.entries.get(view)
-        if isinstance(entry, dict):
-            entry.setdefault("resolution", self.pictures[IMAGES].size(view))
+        # To decode a picture for it may fail, and takes a while.
+        if isinstance(entry, dict) and entry.get("resolution") is None:
+            entry["resolution"] = self.pictures[IMAGES].size(view)
         return super().resolution(view)
 
     def camera(self, view: str) -> Camera:
         camera = super().camera(view)
-        R = camera.R.double()
+        K, R = camera.K, camera.R.double()
+        if K[1, 0] != 0 or K[2].tolist() != [0, 0, 1]:
+            raise DataError(f"{self.where(view)}: K is no matrix of intrinsics, wanted zeros below its diagonal, and 1")
         if (R @ R.mT - torch.eye(3)).abs().max() > ROTATION_TOLERANCE or torch.linalg.det(R) < 0:
             raise DataError(f"{self.where(view)}: R is no rotation")
         return replace(camera, t=(self.numbers(view, "t", 3) * self.scale).float())

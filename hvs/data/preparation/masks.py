@@ -26,6 +26,8 @@ from hvs.geometry import Camera
 from .databases import Clip
 
 VIDEOS, PICTURES = (".mp4", ".mkv", ".mov", ".avi"), (".png", ".jpg", ".jpeg")
+# Of black after lossy compression.
+NOISE = 8
 NO_MASK, EMPTY, NO_POSE = "no mask", "empty mask", "no pose to draw a mask from"
 # Of the trunk, whose edges leave holes: shoulders and hips.
 TRUNK = {"panoptic": (5, 6, 12, 11), "human36m": (11, 14, 1, 4)}
@@ -184,8 +186,11 @@ def _binary(picture: Image.Image, size: tuple[int, int], where: str) -> np.ndarr
     if picture.size != size:
         raise DataError(f"{where}: is {picture.width}x{picture.height}, its view {size[0]}x{size[1]}")
     values = np.asarray(picture.convert("L"))
-    # Many tools write masks of 0 and 1.
-    threshold = 1 if values.max() == 1 else WHITE
+    # Many tools write masks of 0 and 1; colours of a palette, or of several people, are for nobody to guess.
+    brightest = values.max(initial=0)
+    if NOISE < brightest < WHITE:
+        raise DataError(f"{where}: no value of the mask is above {brightest}, wanted 0 and 255, or 0 and 1")
+    threshold = 1 if brightest == 1 else WHITE
     return np.uint8(255) * (values >= threshold)
 
 

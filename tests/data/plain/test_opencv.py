@@ -168,3 +168,21 @@ def test_two_files_and_a_large_one(tmp_path):
     (tmp_path / "b.yaml").write_text("a: 1\n" * 2**18)
     with pytest.raises(DataError, match="b.yaml: larger than 262144 bytes"):
         read_yamls(tmp_path, ("b",), (".yaml",))
+
+
+@pytest.mark.parametrize("line", ["fisheye_model: 1", "distortion_model: equidistant", "camera_model: omni"])
+def test_fisheyes_are_refused(tmp_path, line):
+    """Their four coefficients would be taken for radial and tangential ones."""
+    file = tmp_path / "00.yaml"
+    file.write_text(f"K: [1, 0, 0, 0, 1, 0, 0, 0, 1]\nD: [0.1, 0.02, -0.01, 0.003]\n{line}\n")
+    name = line.partition(":")[0]
+    with pytest.raises(DataError, match=f"00.yaml: view 00: {name} .* is another lens"):
+        read_yamls(tmp_path, ("00",), (".yaml",))
+    file.write_text(file.read_text().replace(line, "fisheye_model: 0\ndistortion_model: plumb_bob"))
+    assert read_yamls(tmp_path, ("00",), (".yaml",))["00"]["dist_coef"] == [0.1, 0.02, -0.01, 0.003]
+
+
+def test_coefficients_of_an_unknown_name_are_not_forgotten(tmp_path):
+    (tmp_path / "00.yaml").write_text("K: [1, 0, 0, 0, 1, 0, 0, 0, 1]\nk1: 0.1\nk2: 0.2\n")
+    with pytest.raises(DataError, match="00.yaml: view 00: k1 is no known name, wanted dist_coef or distortion_coeff"):
+        read_yamls(tmp_path, ("00",), (".yaml",))

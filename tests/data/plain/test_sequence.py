@@ -251,6 +251,10 @@ CAMERA_FAULTS = {
     "three coefficients": (lambda e: e.update(dist_coef=[0, 0, 0]), "view 01: 3 distortion coefficients, wanted 0, 4,"),
     "tilted": (lambda e: e.update(dist_coef=[0] * 13 + [0.1]), "view 01: 14 distortion coefficients"),
     "infinite": (lambda e: e.update(t=[0, 1e999, 0]), "view 01: t .* finite"),
+    "transposed": (
+        lambda e: e.update(K=[[120, 0, 0], [0, 115, 0], [48, 32, 1]]),
+        "view 01: K is no matrix of intrinsics",
+    ),
     "huge": (lambda e: e.update(K=[10**400] * 9), "view 01: K is missing or not a table of numbers"),
     "nothing": (lambda e: e.clear(), "view 01: K is missing"),
 }
@@ -270,9 +274,49 @@ def test_coefficients_may_be_as_many_as_opencv_knows(plain, count):
     torch.testing.assert_close(found, torch.tensor([*(values or [])[:12], *[0.0] * (12 - min(count or 0, 12))]))
 
 
-def test_a_missing_resolution_is_that_of_the_images(plain):
-    entry(lambda e: e.pop("resolution"))(plain)
+@pytest.mark.parametrize("change", [lambda e: e.pop("resolution"), lambda e: e.update(resolution=None)])
+def test_a_missing_resolution_is_that_of_the_images(plain, change):
+    entry(change)(plain)
     assert plain.sequence().resolution("01") == (96, 64)
+
+
+def test_other_names_of_the_distortion(plain):
+    wanted = plain.sequence().camera("01").distortion
+    entry(lambda e: e.update(distCoef=e.pop("dist_coef")))(plain)
+    assert torch.equal(plain.sequence().camera("01").distortion, wanted) and wanted.any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(distortion_model="equidistant"), "view 01: distortion_model equidistant is another lens"),
+        (dict(fisheye_model=1), "view 01: fisheye_model 1 is another lens, wanted one with radial and tangential"),
+        (
+            dict(dist_coef=None, distortion_params=[0.1]),
+            "view 01: distortion_params is no known name, wanted dist_coef",
+        ),
+    ],
+)
+def test_another_lens_is_refused(plain, change, message):
+    def other(e):
+        e.update(change)
+        if e["dist_coef"] is None:
+            del e["dist_coef"]
+
+    entry(other)(plain)
+    fails(f"cameras.json: {message}", plain)
+
+
+def test_a_broken_first_file_is_one_of_many(plain):
+    """Whoever reads its frame hears of it."""
+    plain.file("images", "00", 0).write_bytes(b"")
+    plain.file("keypoints", "00", 0).write_text("{")
+    sequence = plain.sequence()
+    assert sequence.image("00", 1).shape == (3, 64, 96) and sequence.points(1)[1].any()
+    with pytest.raises(DataError, match="000000_keypoints.json: not a readable JSON file"):
+        sequence.keypoints("00", 0)
+    with pytest.raises(DataError, match="000000.jpg"):
+        sequence.image("00", 0)
 
 
 def test_a_picture_of_another_size(plain):

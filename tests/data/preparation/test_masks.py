@@ -53,6 +53,17 @@ def test_pictures_are_found_by_their_number(tmp_path, camera):
         assert made.dtype == np.uint8 and np.array_equal(made, 255 * mask)
 
 
+def test_colours_of_a_palette_are_no_mask(tmp_path, camera):
+    """Which of them is the person, nobody can tell; a mask of none would be taken for nobody."""
+    folder = tmp_path / "recording" / "07"
+    folder.mkdir(parents=True)
+    picture = Image.fromarray(np.eye(20, 30, dtype=np.uint8), "P")
+    picture.putpalette([0, 0, 0, 128, 0, 0])
+    picture.save(folder / "00010.png")
+    with pytest.raises(DataError, match="00010.png: no value of the mask is above 38, wanted 0 and 255, or 0 and 1"):
+        given(tmp_path, Clip(tmp_path, "s", "panoptic", 10, 1), camera)
+
+
 def test_masks_may_be_a_video(tmp_path, camera):
     masks = [np.full((20, 30, 3), 255 * (i % 2), np.uint8) for i in range(8)]
     write_frames(tmp_path / "recording" / "07.mp4", masks, "50")
