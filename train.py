@@ -40,7 +40,7 @@ from hvs.training.capture import Capture
 from hvs.training.finishing import finish
 from hvs.training.making import make_critic, make_perceptual
 from hvs.training.monitor import ROWS, Watch
-from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, total
+from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, add_up, total
 from hvs.training.optimizers import critic_optimizer, lifter_optimizer, set_rates, synthesis_optimizer
 from hvs.training.progress import Progress
 from hvs.training.report import write_report
@@ -89,7 +89,7 @@ class Trainer:
             try:
                 self.train()
                 finish(self.settings, self.capture, self.progress, *self.result(), self.lpips)
-            except (SystemExit, UserError):
+            except (SystemExit, Exception):
                 # What there is to see of a run that was stopped, if the disk holds it.
                 with suppress(OSError):
                     if self.first:
@@ -128,7 +128,7 @@ class Trainer:
         model.train()
         with self.watch("lifter", steps, LIFTER_LOG_EVERY, settings.batch_size) as watch:
             for step in watch:
-                set_rates(optimizer, step, steps.stop)
+                set_rates(optimizer, step, steps.stop, settings.epochs)
                 items = draw(count, settings.batch_size - turned, self.settings.seed, step)
                 items = items.to(self.device, non_blocking=True)
                 batch = {name: value[items] for name, value in poses.items()}
@@ -187,8 +187,9 @@ class Trainer:
                 watch.show(0, self.result()[0], examples)
             for step in watch:
                 if settings.cosine:
-                    set_rates(steppers["synthesis"].optimizer, step, steps.stop)
-                shown, samples = [], []
+                    for stepper in steppers.values():
+                        set_rates(stepper.optimizer, step, steps.stop)
+                shown, samples, passed = [], [], []
                 colours = draw_colours(settings.batch_size, settings.recolour, self.settings.seed, step)
                 for last, maps in zip(draws.last_of_passes, colours.chunk(draws.passes), strict=True):
                     batch = to_device(next(batches), self.device)
@@ -202,15 +203,19 @@ class Trainer:
                     watch.add(losses, skipped=batch["skipped"].float().mean())
                     shown.append((found["image"].detach().float(), batch["image_b"]))
                     samples += batch["name"]
-                steppers["synthesis"].step(step, losses, samples)
+                    passed.append(losses)
+                steppers["synthesis"].step(step, add_up(passed), samples)
                 if critic:
+                    passed = []
                     for last, pictures in zip(draws.last_of_passes, shown, strict=True):
                         with distribute.accumulating(judging, last):
                             with autocast(self.device, self.precision):
-                                judged = judging(*pictures, penalise=step % R1_INTERVAL == 0)
+                                penalise = step % R1_INTERVAL == 0
+                                judged = judging(*pictures, penalise=penalise, part=1 / draws.passes)
                             steppers["critic"].backward(total(judged) / draws.passes)
                         watch.add(judged)
-                    steppers["critic"].step(step, judged, samples)
+                        passed.append(judged)
+                    steppers["critic"].step(step, add_up(passed), samples)
                 if self.average:
                     self.average.update_parameters(model)
                 if watch.is_due(step):

@@ -21,12 +21,21 @@ AT_ONCE = {("human36m", 256): 16, ("panoptic", 256): 8, ("panoptic", 512): 4}
 EPOCHS, EPOCH_STEPS, LIFTER_EPOCHS = 400, 2048, 200
 SEED = 42069
 AVERAGE = 0.999
+# Of counts, and of numpy's seeds, from which every process's is a step away.
+MOST, LAST_SEED = 2**62, 2**32 - 2**16
 
 
 def _require_positive(settings: object, *names: str) -> None:
     for name in names:
-        if getattr(settings, name) <= 0:
+        if not 0 < getattr(settings, name) < math.inf:
             raise ValueError(f"{name}: got {getattr(settings, name)}, wanted more than 0")
+
+
+def _require_between(settings: object, low: float, high: float, *names: str) -> None:
+    for name in names:
+        if not low <= getattr(settings, name) <= high:
+            wanted = f"{low} or more" if high == MOST else f"{low} to {high}"
+            raise ValueError(f"{name}: got {getattr(settings, name)}, wanted {wanted}")
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,11 @@ class DataSettings:
     evaluation_pairs: int = 96
     """Pairs of held-out frames to evaluate on, spread evenly; as many again of the held-out subjects."""
 
+    def __post_init__(self) -> None:
+        _require_positive(self, "evaluation_pairs")
+        _require_between(self, 0, MOST, "workers", "validation_pairs")
+        _require_between(self, 0, 1, "max_faults")
+
 
 @dataclass(frozen=True)
 class LifterSettings:
@@ -74,8 +88,9 @@ class LifterSettings:
 
     def __post_init__(self) -> None:
         _require_positive(self, "steps", "batch_size", "learning_rate")
-        if not 0 <= self.virtual_views <= 1:
-            raise ValueError(f"virtual_views: got {self.virtual_views}, wanted between 0 and 1")
+        _require_between(self, 0, 1, "weight_decay", "virtual_views")
+        if self.epochs is not None:
+            _require_positive(self, "epochs")
 
     def count_steps(self, poses: int) -> int:
         """For a training on so many poses."""
@@ -134,13 +149,11 @@ class SynthesisSettings:
         _require_positive(self, "steps", "batch_size", "learning_rate", "log_every")
         if self.most_at_once is not None:
             _require_positive(self, "most_at_once")
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"average: got {self.average}, wanted 0 or more and less than 1")
-        if not 0 <= self.recolour <= 1:
-            raise ValueError(f"recolour: got {self.recolour}, wanted between 0 and 1")
-        for name in ("encoder_rate", "lifter_rate"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
+        for name, value in (("average", self.decay), ("momentum", self.momentum)):
+            if not 0 <= value < 1:
+                raise ValueError(f"{name}: got {value}, wanted 0 or more and less than 1")
+        _require_between(self, 0, 1, "recolour", "weight_decay")
+        _require_between(self, 0, MOST, "encoder_rate", "lifter_rate")
 
     @property
     def adversarial(self) -> bool:
@@ -189,6 +202,14 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         _require_positive(self, "checkpoint_every", "keep")
+        _require_between(self, 0, LAST_SEED, "seed")
+        if self.stages == ("synthesis", "lifter"):
+            raise ValueError(
+                "stages: got synthesis before lifter, wanted the lifter first, as it is a part of the model"
+            )
+        given = [f"{name}_weights" for name in ("lifter", "encoder") if getattr(self.synthesis, f"{name}_weights")]
+        if self.start_from and given:
+            raise ValueError(f"start_from: brings a whole model, and with it there is no use for {' and '.join(given)}")
 
 
 def sample() -> TrainSettings:

@@ -1,6 +1,9 @@
+import math
+from pathlib import Path
+
 import pytest
 
-from hvs.config import DESCRIPTIONS, PRESETS, LifterSettings, SynthesisSettings
+from hvs.config import DESCRIPTIONS, PRESETS, DataSettings, LifterSettings, SynthesisSettings, TrainSettings
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -30,11 +33,29 @@ def test_the_sample_is_fine_tuned_from_what_it_has_left():
         (SynthesisSettings, "batch_size", -1),
         (SynthesisSettings, "learning_rate", 0.0),
         (SynthesisSettings, "encoder_rate", -0.1),
+        (SynthesisSettings, "learning_rate", math.nan),
+        (SynthesisSettings, "learning_rate", math.inf),
+        (SynthesisSettings, "momentum", 1.5),
+        (SynthesisSettings, "weight_decay", -1.0),
+        (LifterSettings, "epochs", -1),
+        (DataSettings, "workers", -1),
+        (DataSettings, "validation_pairs", -1),
+        (DataSettings, "evaluation_pairs", 0),
+        (DataSettings, "max_faults", math.nan),
+        (TrainSettings, "seed", -1),
     ],
 )
 def test_settings_out_of_range_are_named(settings, name, value):
     with pytest.raises(ValueError, match=f"{name}: got {value}, wanted"):
         settings(**{name: value})
+
+
+def test_settings_that_do_not_go_together_are_named():
+    with pytest.raises(ValueError, match="stages: got synthesis before lifter, wanted the lifter first"):
+        TrainSettings(stages=("synthesis", "lifter"))
+    weights = SynthesisSettings(lifter_weights=Path("a.ckpt"), encoder_weights=Path("b.pth"))
+    with pytest.raises(ValueError, match="no use for lifter_weights and encoder_weights"):
+        TrainSettings(start_from=Path("c.safetensors"), synthesis=weights)
 
 
 def test_weights_are_averaged_against_a_discriminator_or_where_it_is_asked_for():

@@ -45,10 +45,16 @@ class AdaptiveAugmentation(nn.Module):
         return tuple(changed)
 
     @torch.no_grad()
-    def adapt(self, sign: Tensor) -> None:
-        """Let the probability follow the mean sign of the logits of real pictures (scalar)."""
-        self.sign.lerp_(sign.float(), 1 - MOMENTUM)
-        self.probability.add_(STEP * (self.sign - TARGET).sign()).clamp_(0, 1)
+    def adapt(self, sign: Tensor, part: float = 1.0) -> None:
+        """Let the probability follow the mean sign of the logits of real pictures (scalar), if that is a number.
+
+        Args:
+            sign: of these pictures.
+            part: of a step's pictures that they are; all parts together move as far as a whole.
+        """
+        sign = torch.where(sign.isfinite(), sign.float(), self.sign)
+        self.sign.lerp_(sign, 1 - MOMENTUM**part)
+        self.probability.add_(part * STEP * (self.sign - TARGET).sign()).clamp_(0, 1)
 
     def _chosen(self, count: int) -> Tensor:
         """Which pictures a transform is for, [B] bool."""

@@ -125,8 +125,8 @@ class SecondMoment(nn.Module):
     """Running mean square of every channel, by which the input of a layer is normalised.
 
     In training the statistic of [B, C, H, W] is updated before it is used; the first batch sets it. Until then it is 1,
-    so a model that was never trained does not normalise. Where several processes train together, it is the statistic
-    of all their batches, which are of one size.
+    so a model that was never trained does not normalise. A batch that is not finite is left out of it. Where several
+    processes train together, it is the statistic of all their batches, which are of one size.
     """
 
     MOMENTUM = 0.995
@@ -152,9 +152,11 @@ class SecondMoment(nn.Module):
             # Not all backends have a mean of their own.
             dist.all_reduce(batch)
             batch = batch / dist.get_world_size()
-        # Selected on the device: a Python branch on the flag would wait for the GPU.
-        self.mean_square.copy_(torch.where(self.initialised, batch.lerp(self.mean_square, self.MOMENTUM), batch))
-        self.initialised.fill_(True)
+        # Selected on the device: a Python branch on the flags would wait for the GPU. What is not finite would stay.
+        fine = batch.isfinite().all()
+        moved = torch.where(self.initialised, batch.lerp(self.mean_square, self.MOMENTUM), batch)
+        self.mean_square.copy_(torch.where(fine, moved, self.mean_square))
+        self.initialised.logical_or_(fine)
 
 
 class ModulatedConv(nn.Module):

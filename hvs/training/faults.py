@@ -13,13 +13,14 @@ class Faults:
 
     Args:
         root: of the capture, for the report.
-        limit: part of all views of frames that may be broken.
+        limit: part of all views of frames of a data set that may be broken.
     """
 
     def __init__(self, root: object, limit: float) -> None:
         self.root, self.limit = root, limit
         self.known: set[str] = set()
         self._untold: set[str] = set()
+        self._of: dict[PairDataset | PoseDataset, set[str]] = {}
 
     def __len__(self) -> int:
         return len(self.known)
@@ -30,7 +31,7 @@ class Faults:
         Raises:
             UserError: too many.
         """
-        self._untold |= set(faults) - self.known
+        self._untold |= set(faults) - self._of.setdefault(dataset, set())
         if distribute.world() == 1:
             self.tell(dataset)
 
@@ -42,14 +43,16 @@ class Faults:
         """
         from tqdm import tqdm
 
-        new = set().union(*distribute.gather(self._untold)) - self.known
+        own = self._of.setdefault(dataset, set())
+        new = set().union(*distribute.gather(self._untold)) - own
         self._untold = set()
-        self.known |= new
-        for fault in sorted(new):
+        own |= new
+        for fault in sorted(new - self.known):
             if distribute.is_first():
                 tqdm.write(f"note: passed over {fault}", file=sys.stderr)
+        self.known |= new
         most = max(1, round(self.limit * int(dataset.index.counts.sum())))
-        if new and len(self.known) > most:
+        if new and len(own) > most:
             raise UserError(
                 f"{self.root}: more than {most} broken files, the last one {max(new)}; "
                 f"python -m hvs.data check {self.root} lists them all"

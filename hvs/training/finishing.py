@@ -1,6 +1,8 @@
 """The end of a run: its model is evaluated, and everything to keep and to look at is written."""
 
 import json
+import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from torch.utils.data import DataLoader, Subset
 from .. import distribute
 from ..checkpoint import save_model
 from ..config import TrainSettings
-from ..data import NoSequencesError, collate
+from ..data import DataError, NoSequencesError, collate
 from ..evaluation import average, draw_pairs, score
 from ..models import Discriminator, HumanViewSynthesis
 from ..models.synthesis import REFINE_STEPS
@@ -45,20 +47,28 @@ def finish(
         discriminator: to be saved with it, of an adversarial training.
         lpips: from :func:`hvs.metrics.lpips_alex`, if there is one.
     """
+    folder, device = settings.run, next(model.parameters()).device
+    extra = dict(root=str(Path(capture.root).absolute()))
+    if progress.asked:
+        progress.leave("after the training, before its evaluation")
+    if distribute.is_first():
+        # Whatever becomes of the evaluation.
+        save_model(folder / RESULT, model, extra, discriminator)
     scores, examples = _evaluate(settings, capture, progress, model, lpips)
     if not distribute.is_first():
         return
-    folder, device = settings.run, next(model.parameters()).device
     scores["seconds"] = progress.seconds
-    write_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(scores, indent=1)))
-    extra = dict(root=str(Path(capture.root).absolute()), metrics=scores)
-    save_model(folder / RESULT, model, extra, discriminator)
-    # As inference draws people; the scores are those of the encoder's appearances.
-    preview = draw_pairs(model, collate(examples), refine_steps=REFINE_STEPS)
-    write_atomically(folder / "preview.png", lambda path: preview.save(path, "PNG"))
+    # JSON has nothing for what is no number.
+    plain = _without_nan(scores)
+    write_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(plain, indent=1)))
+    save_model(folder / RESULT, model, extra | dict(metrics=plain), discriminator)
     print(f"\n{score_table(scores)}\n\ntime        {scores['seconds']:.0f} s")
+    if examples:
+        # As inference draws people; the scores are those of the encoder's appearances.
+        preview = draw_pairs(model, collate(examples), refine_steps=REFINE_STEPS)
+        write_atomically(folder / "preview.png", lambda path: preview.save(path, "PNG"))
+        print(f"preview     {folder / 'preview.png'}")
     print(f"report      {write_report(folder, settings, device, progress.seconds, scores)}")
-    print(f"preview     {folder / 'preview.png'}")
     print(f"checkpoint  {folder / RESULT}")
 
 
@@ -77,8 +87,9 @@ def _evaluate(
             dataset = capture.pairs("test", subjects)
         except NoSequencesError:
             # Nobody was kept out of the training.
-            if subjects == "known":
-                raise
+            continue
+        except DataError as error:
+            warnings.warn(f"{subjects} subjects are not evaluated: {error}", stacklevel=2)
             continue
         chosen = capture.examples(dataset, settings.data.evaluation_pairs)
         own = Subset(chosen, distribute.part(len(chosen)))
@@ -90,3 +101,11 @@ def _evaluate(
         if distribute.is_first():
             examples += [chosen[i] for i in torch.linspace(0, len(chosen) - 1, ROWS).round().int().tolist()]
     return scores, examples
+
+
+def _without_nan(scores: dict[str, Any]) -> dict[str, Any]:
+    """The same with None for numbers that are not finite."""
+    return {
+        name: _without_nan(value) if isinstance(value, dict) else value if math.isfinite(value) else None
+        for name, value in scores.items()
+    }

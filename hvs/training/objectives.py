@@ -30,6 +30,11 @@ def total(losses: dict[str, Tensor]) -> Tensor:
     return torch.stack([WEIGHTS[name] * value.float() for name, value in losses.items()]).sum()
 
 
+def add_up(passes: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The losses of a step's passes, of the same names, without gradient; not finite where one of them is not."""
+    return {name: torch.stack([losses[name].detach() for losses in passes]).sum() for name in passes[0]}
+
+
 class LifterObjective(nn.Module):
     """Keypoints to a pose.
 
@@ -120,13 +125,14 @@ class Critic(nn.Module):
         _, wanted = functional_call(self.discriminator, held, real)
         return {"adversarial": generator_loss(logits), "matching": feature_matching_loss(activations, wanted)}
 
-    def forward(self, fake: Tensor, real: Tensor, penalise: bool) -> dict[str, Tensor]:
-        """The losses "discriminator" and, if it is due, "r1", on pictures [B, 3, H, W]; the augmentation adapts."""
+    def forward(self, fake: Tensor, real: Tensor, penalise: bool, part: float = 1.0) -> dict[str, Tensor]:
+        """The losses "discriminator" and, if it is due, "r1", on pictures [B, 3, H, W], that part of a step's; the
+        augmentation adapts."""
         losses, logits = self._tell_apart(fake.detach(), real)
         if penalise:
             losses["r1"] = R1_INTERVAL * r1_penalty(self._logits, real)
         if self.augmentation:
-            self.augmentation.adapt(average(logits.sign().mean()))
+            self.augmentation.adapt(average(logits.sign().mean()), part)
         return losses
 
     def compile(self, **options: Any) -> None:

@@ -9,7 +9,8 @@ from torch import nn
 from ..config import LifterSettings, SynthesisSettings
 from ..models import HumanViewSynthesis
 
-# Of a cosine schedule: the part of the steps that warm up, and the last learning rate as a part of the first.
+# Of a cosine schedule: the part of the steps that warm up, where nobody counts epochs, and the last learning rate as a
+# part of the first.
 WARM_UP, FINAL_RATE = 0.02, 0.05
 
 
@@ -38,9 +39,9 @@ def critic_optimizer(discriminator: nn.Module, settings: SynthesisSettings) -> t
     return _adamw([dict(params=discriminator.parameters(), lr=settings.learning_rate)], settings)
 
 
-def set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:
-    """A linear warm-up, then a cosine; a function of the step alone, so there is no state to save."""
-    warm_up = max(1, WARM_UP * steps)
+def set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int, epochs: int | None = None) -> None:
+    """A linear warm-up, of one epoch, then a cosine; a function of the step alone, so there is no state to save."""
+    warm_up = max(1, WARM_UP * steps if epochs is None else steps / epochs)
     progress = max(0.0, step - warm_up) / max(1.0, steps - warm_up)
     cosine = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
     for group in optimizer.param_groups:

@@ -15,7 +15,7 @@ from ..models import Discriminator
 from ..runtime import UserError
 from .interrupt import Interrupt
 from .monitor import count_bytes
-from .state import Checkpoints, random_state, restore, set_aside
+from .state import RESULT, Checkpoints, random_state, restore, set_aside
 
 
 class Progress:
@@ -44,7 +44,9 @@ class Progress:
         started: float,
         reads: Iterable[Path | None] = (),
     ) -> None:
-        if settings.resume == "never" and distribute.is_first():
+        # A finished run without its states cannot be gone on from either.
+        over = (settings.run / RESULT).exists() and not Checkpoints.found(settings.run)
+        if (settings.resume == "never" or over) and distribute.is_first():
             set_aside(settings.run, reads)
         # The folder is one for all processes, and the first one clears it up.
         distribute.agree()

@@ -121,8 +121,8 @@ def score_table(scores: dict[str, Any]) -> str:
     columns = score_columns(scores)
     lines = [f"{'on novel views':30s}" + "".join(f"{title:>19s}" for title in columns)]
     for name, title in ROWS.items():
-        if name in scores:
-            lines.append(f"{title:30s}" + "".join(f"{column[name]:19.2f}" for column in columns.values()))
+        if any(name in column for column in columns.values()):
+            lines.append(f"{title:30s}" + "".join(f"{_score(column.get(name)):>19s}" for column in columns.values()))
     return "\n".join(lines)
 
 
@@ -131,7 +131,7 @@ def _scores(scores: dict[str, Any]) -> str:
     head = "".join(f'<th class="number">{title}</th>' for title in columns)
     rows = []
     for name, title in ROWS.items():
-        if name in scores:
+        if any(name in column for column in columns.values()):
             kind = ' class="of"' if title.startswith(" ") else ""
             cells = "".join(f'<td class="number">{_score(column.get(name))}</td>' for column in columns.values())
             rows.append(f"<tr><td{kind}>{title.strip()}</td>{cells}</tr>")

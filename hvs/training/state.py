@@ -17,7 +17,7 @@ from ..runtime import UserError, make_folder, remove_leftovers, write_atomically
 
 FOLDER = "checkpoints"
 # In the run's folder itself: what earlier releases wrote, and what a finished run leaves.
-OLD_FILE, RESULT = "training.pt", "model.safetensors"
+OLD_FILE, RESULT, BEST = "training.pt", "model.safetensors", "best.safetensors"
 STAGES = get_args(Stage)
 NAME = re.compile(rf"({'|'.join(STAGES)})-(\d+)\.pt")
 # What every state has, and of what kind.
@@ -72,6 +72,11 @@ class Checkpoints:
         for file in files:
             if file not in kept:
                 file.unlink()
+
+    @staticmethod
+    def found(run: Path) -> bool:
+        """Whether a run's folder holds states, of whatever release."""
+        return any(run.glob(f"{FOLDER}/*.pt")) or (run / OLD_FILE).exists()
 
     def load(self) -> dict[str, Any]:
         """The newest state that can be read, on the CPU, with a warning about those that cannot; empty without any.
@@ -153,7 +158,7 @@ def restore(state: dict[str, Any], parts: dict[str, Any], device: torch.device, 
             raise UserError(f"the last state has nothing of the {name}: it is of other settings, use another --run")
         try:
             part.load_state_dict(state["parts"][name])
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise UserError(
                 f"the last state does not fit the {name}: it is of other settings, use another --run ({reason})"
@@ -194,8 +199,10 @@ def set_aside(run: Path, needed: Iterable[Path | None]) -> None:
         UserError: one of those is in it, or it cannot be renamed.
     """
     run = run.absolute()
-    if not (any(run.glob(f"{FOLDER}/*.pt")) or (run / OLD_FILE).exists() or (run / RESULT).exists()):
+    if not (Checkpoints.found(run) or any((run / name).exists() for name in (RESULT, BEST))):
         return
+    if Path.cwd().is_relative_to(run.resolve()):
+        raise UserError(f"{run}: holds a run, and cannot be renamed from inside; use another --run, or start elsewhere")
     for path in needed:
         if path and path.resolve().is_relative_to(run.resolve()):
             raise UserError(f"{path}: is in the folder of the run; use another --run to begin one from it")

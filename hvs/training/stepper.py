@@ -4,7 +4,6 @@ Nothing here waits for the device but :meth:`Stepper.check`, which the loops cal
 """
 
 import math
-from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,12 +13,12 @@ from torch import Tensor
 from ..distribute import everywhere, gather
 from ..runtime import UserError
 
-# More steps than this between two checks are a training gone wrong.
-MOST_SKIPPED = 20
+# More steps left out than this, of so many, are a training gone wrong.
+MOST_SKIPPED, REMEMBERED = 20, 1000
 # Samples that a report names.
 LISTED = 8
-# Steps that a check looks back on.
-REMEMBERED = 1000
+# A loss that is scaled by less and overflows is no part of any bargain.
+LEAST_SCALE = 1.0
 
 
 class Stepper:
@@ -46,9 +45,11 @@ class Stepper:
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=scaled)
         self.skipped = 0
+        # Numbers of the last steps that were left out, as of the last check.
+        self._faults: list[int] = []
         # Since the last check: numbers of steps, names of their losses and of the gradient, of their samples, which
         # losses were finite here, and which of all those names were in all processes.
-        self._recent: deque[tuple[int, list[str], list[str], Tensor, Tensor]] = deque(maxlen=REMEMBERED)
+        self._recent: list[tuple[int, list[str], list[str], Tensor, Tensor]] = []
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a loss (scalar) to those there are."""
@@ -59,7 +60,7 @@ class Stepper:
 
         Args:
             step: its number, for reports.
-            losses: of it, by name (scalars).
+            losses: of it, by name (scalars); where it has several passes, their sums.
             samples: names of what was in it.
         """
         here = torch.stack([value.detach().isfinite() for value in losses.values()])
@@ -71,8 +72,12 @@ class Stepper:
             gradient.masked_fill_(~finite.all(), torch.nan)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        # An overflow is part of the scaler's bargain. The norm is that of all processes.
-        finite = torch.cat((finite, torch.ones_like(finite[:1]) if scaled else norm.isfinite()[None]))
+        # The norm is that of all processes.
+        fine = norm.isfinite()
+        if scaled:
+            # An overflow is part of the scaler's bargain, as long as there is something to scale down.
+            fine = fine | (self.scaler._scale > LEAST_SCALE)
+        finite = torch.cat((finite, fine.reshape(1)))
         if not scaled:
             self.optimizer.found_inf = 1 - finite.all().float()
         self.scaler.step(self.optimizer)
@@ -86,7 +91,7 @@ class Stepper:
         Raises:
             UserError: too many; says which losses were not finite, and in which samples.
         """
-        recent, self._recent = self._recent, deque(maxlen=self._recent.maxlen)
+        recent, self._recent = self._recent, []
         faults = []
         # One transfer for all of them.
         flags = iter(torch.cat([finite for *_, finite in recent]).tolist() if recent else [])
@@ -95,22 +100,41 @@ class Stepper:
             if wrong:
                 faults.append((step, wrong, samples, here))
         self.skipped += len(faults)
-        if len(faults) > MOST_SKIPPED:
-            step, wrong, samples, here = faults[-1]
+        if not faults:
+            return 0
+        step, wrong, samples, here = faults[-1]
+        self._faults = [old for old in (*self._faults, *(new for new, *_ in faults)) if old > step - REMEMBERED]
+        if len(self._faults) > MOST_SKIPPED:
             # The gradient is that of all processes; a loss tells which of them had the samples.
             told = gather((bool(here.all()), samples))
             guilty = [names for fine, names in told if not fine] or [names for _, names in told]
             samples = [name for names in guilty for name in names]
             raise UserError(
-                f"{self.name}: {len(faults)} of {len(recent)} steps were not finite; in step {step} it was "
-                f"{', '.join(wrong)}, with {', '.join(samples[:LISTED])}{' ...' if len(samples) > LISTED else ''}"
+                f"{self.name}: {len(self._faults)} of the last {min(REMEMBERED, step + 1)} steps were not finite; in "
+                f"step {step} it was {', '.join(wrong)}, with {', '.join(samples[:LISTED])}"
+                f"{' ...' if len(samples) > LISTED else ''}"
             )
         return len(faults)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "skipped": self.skipped}
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "skipped": self.skipped,
+            "faults": self._faults,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        # Rates and such are those of this training's settings, moments those of the state.
+        own = [{name: value for name, value in group.items() if name != "params"} for group in self._groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, values in zip(self._groups, own, strict=True):
+            group.update(values)
         self.scaler.load_state_dict(state["scaler"])
         self.skipped = state["skipped"]
+        # States of earlier versions have none.
+        self._faults = list(state.get("faults", ()))
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        return self.optimizer.param_groups

@@ -15,9 +15,9 @@ from ..data import DataError, collate
 from ..evaluation import evaluate
 from ..models import Discriminator, HumanViewSynthesis
 from .capture import Capture
+from .state import BEST
 
 # Of the best model, in the run's folder.
-FILE = "best.safetensors"
 
 
 class Validation:
@@ -64,6 +64,6 @@ def make_validation(settings: TrainSettings, capture: Capture, lpips: nn.Module 
         count = settings.data.validation_pairs
         chosen = capture.examples(capture.pairs("val", "known"), count) if count else []
     except DataError as error:
-        warnings.warn(f"no {FILE}, as nothing can tell the best model: {error}", stacklevel=2)
+        warnings.warn(f"no {BEST}, as nothing can tell the best model: {error}", stacklevel=2)
         chosen = []
-    return Validation(settings.run / FILE, chosen, settings.synthesis.batch_size, lpips)
+    return Validation(settings.run / BEST, chosen, settings.synthesis.batch_size, lpips)

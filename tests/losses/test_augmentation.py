@@ -91,3 +91,15 @@ def test_probability_follows_the_sign_of_real_logits():
         module.adapt(torch.tensor(1.0))
     assert module.probability == 1
     assert set(module.state_dict()) == {"probability", "sign"}
+
+
+def test_parts_of_a_step_move_as_far_as_a_whole_and_nan_not_at_all():
+    whole, parts = AdaptiveAugmentation(), AdaptiveAugmentation()
+    for _ in range(20):
+        whole.adapt(torch.tensor(0.9))
+        parts.adapt(torch.tensor(torch.nan), 0.25)
+        for _ in range(4):
+            parts.adapt(torch.tensor(0.9), 0.25)
+    torch.testing.assert_close(parts.sign, whole.sign)
+    # But for those that went the other way.
+    assert parts.probability.item() == pytest.approx(whole.probability.item(), abs=0.01) and whole.probability > 0.01

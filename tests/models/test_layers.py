@@ -179,3 +179,16 @@ def test_equalised_layers_scale_at_use():
     x = torch.randn(2, 400)
     torch.testing.assert_close(linear(x), x @ linear.weight.T / 20 + 1, rtol=1e-4, atol=1e-4)
     assert convolution(torch.randn(4, 50, 16, 16)).std().item() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("when", [0, 1])
+def test_a_batch_that_is_not_finite_leaves_no_trace_in_the_statistic(bad, when):
+    moment, other = SecondMoment(3), SecondMoment(3)
+    batches = torch.randn(3, 2, 3, 4, 4)
+    for i, batch in enumerate(batches):
+        moment(batch)
+        if i == when:
+            other(torch.where(batch == batch[0, 0, 0, 0], bad, batch))
+        other(batch)
+    assert torch.equal(other.mean_square, moment.mean_square) and other.initialised

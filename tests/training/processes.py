@@ -57,8 +57,8 @@ def settings(folder):
 
 
 class DoubleCritic(Critic):
-    def forward(self, fake, real, penalise):
-        return super().forward(fake.double(), real, penalise)
+    def forward(self, fake, real, penalise, part):
+        return super().forward(fake.double(), real, penalise, part)
 
 
 class Curve(train.Watch):
@@ -199,7 +199,9 @@ def check_left_out_steps():
     assert torch.equal(layer.weight, before)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stepper_module, "MOST_SKIPPED", 2)
-        with pytest.raises(UserError, match="3 of 3 steps were not finite; in step 2 it was loss, with pair of 1"):
+        with pytest.raises(
+            UserError, match="3 of the last 3 steps were not finite; in step 2 it was loss, with pair of 1"
+        ):
             stepper.check()
     stepper.backward(module(torch.full((1, 3), 1.0 + rank)).sum())
     assert torch.allclose(layer.weight.grad, torch.tensor(1.5))

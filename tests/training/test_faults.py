@@ -9,8 +9,14 @@ from hvs import distribute
 from hvs.runtime import UserError
 from hvs.training.faults import Faults
 
-# A hundred views of frames.
-DATASET = SimpleNamespace(index=SimpleNamespace(counts=torch.full((10,), 10)))
+
+class Data:
+    """A hundred views of frames."""
+
+    index = SimpleNamespace(counts=torch.full((10,), 10))
+
+
+DATASET = Data()
 
 
 def test_each_is_told_once(capsys):
@@ -27,6 +33,16 @@ def test_too_many_end_the_training():
     faults.note(["a", "b"], DATASET)
     with pytest.raises(UserError, match="^capture: more than 2 broken files, the last one c; python -m hvs.data check"):
         faults.note(["a", "c"], DATASET)
+
+
+def test_each_data_set_may_have_its_part(capsys):
+    """A few test frames are not to end what many training frames have been through."""
+    faults, test = Faults("capture", 0.02), Data()
+    faults.note(["a", "b"], DATASET)
+    faults.note(["c", "a"], test)
+    assert len(faults) == 3 and capsys.readouterr().err.count("passed over a") == 1
+    with pytest.raises(UserError, match="more than 2 broken files, the last one d"):
+        faults.note(["d"], test)
 
 
 def test_one_is_always_allowed():

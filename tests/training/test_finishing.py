@@ -8,6 +8,7 @@ import pytest
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import load_discriminator, read_extra
 from hvs.models import Discriminator
+from hvs.training import finishing
 from hvs.training.capture import Capture
 from hvs.training.finishing import finish
 
@@ -40,6 +41,35 @@ def test_without_other_people_there_are_scores_of_the_known_alone(run, capture, 
     file = run.settings.run / "model.safetensors"
     assert read_extra(file) == {"root": str(capture.root), "metrics": scores}
     assert load_discriminator(file) is not None
+
+
+def test_without_frames_to_evaluate_there_is_a_model_all_the_same(run, capture):
+    for group in ("known", "unknown"):
+        for sequence in capture.entry[group]:
+            sequence["test"] = []
+    capture.write_splits()
+    with pytest.warns(UserWarning, match="subjects are not evaluated: .*no frame of split 'test'"):
+        finish(**vars(run))
+    written = {path.name for path in run.settings.run.iterdir()}
+    assert {"model.safetensors", "metrics.json"} <= written and "preview.png" not in written
+    assert json.loads((run.settings.run / "metrics.json").read_text()) == {"seconds": 12}
+
+
+def test_an_evaluation_that_fails_leaves_the_model(run, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(finishing, "score", fail)
+    with pytest.raises(RuntimeError):
+        finish(**vars(run))
+    assert [path.name for path in run.settings.run.iterdir()] == ["model.safetensors"]
+
+
+def test_scores_that_are_no_numbers_are_null(run, monkeypatch):
+    monkeypatch.setattr(finishing, "average", lambda parts: [*parts] and {"psnr": float("nan"), "ssim": 0.5})
+    finish(**vars(run))
+    scores = json.loads((run.settings.run / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert scores["psnr"] is None and scores["held_out_subjects"] == {"psnr": None, "ssim": 0.5}
 
 
 def test_a_signal_is_heeded_before_the_evaluation(run):

@@ -125,7 +125,7 @@ def test_steps_left_out_are_told_and_counted(tmp_path, capsys):
 
 def test_too_many_steps_left_out_end_the_training(tmp_path):
     most = MOST_SKIPPED + 2
-    with pytest.raises(UserError, match=f"part: {most} of {most} steps were not finite"):
+    with pytest.raises(UserError, match=f"part: {most} of the last {most} steps were not finite"):
         train(tmp_path, range(10 * most), most, fault=range(10 * most), total=10 * most)
 
 

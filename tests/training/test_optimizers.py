@@ -71,6 +71,16 @@ def test_rates_warm_up_and_go_down_to_a_part():
     assert optimizer.param_groups[0]["lr"] == 1.0
 
 
+def test_one_epoch_warms_up():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([weight], 2.0)
+    rates = []
+    for step in (0, 4, 9, 10):
+        set_rates(optimizer, step, 2000, epochs=200)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.2, 1.0, 2.0, 2.0], rel=1e-4)
+
+
 def test_epochs_count_poses():
     settings = LifterSettings(steps=7, batch_size=10)
     assert settings.count_steps(1000) == 7

@@ -210,7 +210,9 @@ def test_parts_that_do_not_fit_are_named():
         restore(state, {"layer": nn.Linear(2, 4)}, CPU)
 
 
-@pytest.mark.parametrize("file", ["checkpoints/lifter-0000001.pt", "training.pt", "model.safetensors"])
+@pytest.mark.parametrize(
+    "file", ["checkpoints/lifter-0000001.pt", "training.pt", "model.safetensors", "best.safetensors"]
+)
 def test_a_folder_with_a_run_is_set_aside(tmp_path, file):
     run = tmp_path / "run"
     for number in (1, 2):
@@ -226,6 +228,15 @@ def test_a_folder_without_a_run_stays(tmp_path, recwarn):
     (tmp_path / "run/notes.txt").touch()
     set_aside(tmp_path / "run", [])
     assert (tmp_path / "run/notes.txt").exists() and not recwarn
+
+
+def test_the_folder_that_one_is_in_stays(tmp_path, monkeypatch):
+    """A relative path would mean the renamed folder from then on."""
+    (tmp_path / "model.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="holds a run, and cannot be renamed from inside; use another --run"):
+        set_aside(Path("."), [])
+    assert (tmp_path / "model.safetensors").exists()
 
 
 def test_a_folder_that_is_read_stays(tmp_path):

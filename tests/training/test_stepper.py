@@ -91,9 +91,51 @@ def test_too_many_are_reported_with_losses_and_samples(monkeypatch):
     with pytest.raises(UserError) as caught:
         stepper.check()
     assert str(caught.value) == (
-        "layer: 3 of 3 steps were not finite; in step 7 it was first, the gradient, with "
+        "layer: 5 of the last 8 steps were not finite; in step 7 it was first, the gradient, with "
         "pair 0, pair 1, pair 2, pair 3, pair 4, pair 5, pair 6, pair 7 ..."
     )
+
+
+def test_too_many_in_all_are_reported_however_often_one_looks(monkeypatch):
+    monkeypatch.setattr(module, "MOST_SKIPPED", 2)
+    monkeypatch.setattr(module, "REMEMBERED", 10)
+    layer, stepper = make()
+    # Two in any ten steps are nothing.
+    for step in range(0, 60, 5):
+        take(layer, stepper, step, factor=float("nan"))
+        assert stepper.check() == 1
+    take(layer, stepper, 56, factor=float("nan"))
+    # Nor does a stop in between make them fewer.
+    layer, other = make()
+    other.load_state_dict(stepper.state_dict())
+    take(layer, other, 57, factor=float("nan"))
+    for one in (stepper, other):
+        with pytest.raises(UserError, match="layer: 3 of the last 10 steps were not finite"):
+            one.check()
+
+
+def test_with_nothing_left_to_scale_an_overflow_is_told():
+    layer, stepper = make(scaled=True)
+    for step in range(40):
+        stepper.backward(layer(torch.ones(1, 4)).sum() * torch.nan)
+        stepper.step(step, {"loss": torch.ones(())})
+    # The scale begins at 2^16, and is halved every time.
+    with pytest.raises(
+        UserError, match="layer: 24 of the last 40 steps were not finite; in step 39 it was the gradient"
+    ):
+        stepper.check()
+
+
+def test_a_state_brings_moments_and_no_settings():
+    layer, stepper = make()
+    take(layer, stepper, 0)
+    state = stepper.state_dict()
+    layer, other = make()
+    other.optimizer.param_groups[0].update(lr=0.5, weight_decay=0.25)
+    other.load_state_dict(state)
+    assert (other.optimizer.param_groups[0]["lr"], other.optimizer.param_groups[0]["weight_decay"]) == (0.5, 0.25)
+    moments = (part.optimizer.state_dict()["state"][0]["exp_avg_sq"] for part in (stepper, other))
+    assert torch.equal(*moments)
 
 
 def test_state_goes_on_where_it_was():
