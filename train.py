@@ -62,6 +62,7 @@ class Trainer:
         self.device = distribute.start(settings.device)
         self.first = distribute.is_first()
         distribute.agree(**vars(settings), device_type=self.device.type)
+        require_before(settings)
         if self.first:
             make_folder(settings.run)
         seed_everything(settings.seed)
@@ -258,6 +259,20 @@ class Trainer:
         if due or self.progress.asked:
             watch.flush()
             self.progress.save(watch.stage, done, steps, parts)
+
+
+def require_before(settings: TrainSettings) -> None:
+    """A UserError for what would end the training only after its first stage."""
+    synthesis, processes = settings.synthesis, distribute.world()
+    if "synthesis" not in settings.stages:
+        return
+    for path in (synthesis.lifter_weights, synthesis.encoder_weights, synthesis.perceptual_weights):
+        # A run that goes on has read them.
+        if path and settings.resume == "never" and not path.is_file():
+            raise UserError(f"{path}: no such file")
+    if synthesis.batch_size % processes:
+        got = f"synthesis.batch_size: got {synthesis.batch_size}"
+        raise UserError(f"{got}, wanted a multiple of the {processes} processes")
 
 
 def parse_settings(arguments: list[str]) -> TrainSettings:

@@ -155,6 +155,8 @@ def test_missing_weights_end_with_one_line(command, weights):
     code, error = command("--lifter.steps", "1", f"--synthesis.{weights}-weights", "no/where.pth")
     lines = [line for line in error.splitlines() if line.startswith("error:")]
     assert code == 2 and len(lines) == 1 and "no/where.pth" in lines[0] and "Traceback" not in error
+    # Before anything is trained.
+    assert "lifter:" not in error
 
 
 def test_the_lifter_can_come_from_a_checkpoint(settings, command):
