@@ -254,9 +254,11 @@ class Trainer:
     def save_now_and_then(self, watch: Watch, done: int, parts: dict[str, Any]) -> None:
         steps = watch.steps.stop
         due = done % self.settings.checkpoint_every == 0 or done == steps
-        if due and "validation" in parts and self.first:
-            watch.score(done, parts["validation"](done, *self.result()))
-        if due or self.progress.asked:
+        if not (due or self.progress.asked):
+            return
+        with watch.aside():
+            if due and "validation" in parts and self.first:
+                watch.score(done, parts["validation"](done, *self.result()))
             watch.flush()
             self.progress.save(watch.stage, done, steps, parts)
 

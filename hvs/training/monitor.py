@@ -6,6 +6,7 @@ Values are summed where they are, on the device; only :meth:`Watch.log` waits fo
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -187,10 +188,15 @@ class Watch:
             pairs: always the same ones.
         """
         if self._first and pairs and (done % self._picture_every == 0 or done == self.steps.stop):
-            started = time.monotonic()
-            self._draw(done, model, pairs)
-            # The speed is that of the training.
-            self._logged_at += time.monotonic() - started
+            with self.aside():
+                self._draw(done, model, pairs)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """For what comes between steps: the speed is that of the training."""
+        started = time.monotonic()
+        yield
+        self._logged_at += time.monotonic() - started
 
     def flush(self) -> None:
         """Before a state is saved: a run that goes on from it will not write again what was before."""

@@ -12,6 +12,7 @@ from hvs.config import PRESETS
 from hvs.data import PairDataset, collate
 from hvs.losses import WEIGHTS
 from hvs.runtime import UserError
+from hvs.training import monitor as module
 from hvs.training.history import History
 from hvs.training.monitor import MOST_PICTURES, Means, Watch, count_bytes, modulations
 from hvs.training.stepper import MOST_SKIPPED, Stepper
@@ -121,6 +122,19 @@ def test_steps_left_out_are_told_and_counted(tmp_path, capsys):
     assert [entry["left_out"] for entry in entries] == [0, 0, 0, 1, 2, 2, 2, 2, 2, 2]
     assert entries[3]["losses"] == {"pixel": None, "discriminator": None, "total": None}
     assert capsys.readouterr().err.count("note: part: 1 steps were not finite and left out") == 2
+
+
+def test_the_speed_is_that_of_the_steps(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    _, stepper = make_stepper()
+    with Watch(tmp_path, "synthesis", range(10), 1, 8, CPU) as watch:
+        watch.add({"pixel": torch.ones(())})
+        clock[0] += 2
+        with watch.aside():
+            clock[0] += 100
+        watch.log(0, [stepper])
+    assert History(tmp_path).read()[0]["images_per_second"] == 4
 
 
 def test_too_many_steps_left_out_end_the_training(tmp_path):
