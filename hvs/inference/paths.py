@@ -15,10 +15,9 @@ from hvs.data.files import read_json
 from hvs.data.stores import DataError
 from hvs.geometry import Camera
 
+from .settings import FARTHEST, FOCAL_LENGTHS
+
 FILM = 36.0
-# In mm, both ends left out; and metres from the world's origin along each axis, beyond which there is nobody.
-FOCAL_LENGTHS = 4, 4000
-FARTHEST = 1e4
 # Pixels along either side of a picture, and what a rotation may be beside one.
 LARGEST_SIDE, ROTATION_TOLERANCE = 1 << 15, 1e-3
 # A virtual camera keeps this much space around the person, as a part of their size.

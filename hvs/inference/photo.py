@@ -20,9 +20,9 @@ from hvs.models import HumanViewSynthesis
 from hvs.runtime import UserError
 
 from . import body as bodies
-from .paths import FILM, FOCAL_LENGTHS
+from .paths import FILM
 from .placing import place
-from .settings import Drawing
+from .settings import FOCAL_LENGTHS, Drawing
 from .silhouette import draw_silhouette
 from .snapshot import read_mask, read_snapshot
 

@@ -8,8 +8,9 @@ from hvs.models.synthesis import REFINE_STEPS
 from hvs.runtime import Precision, UserError
 from hvs.video import Format
 
-from .paths import FARTHEST, FOCAL_LENGTHS
-
+# In mm, both ends left out; and metres from the world's origin along each axis, beyond which there is nobody.
+FOCAL_LENGTHS = 4, 4000
+FARTHEST = 1e4
 # Frames a second that players show: browsers take shorter times of a GIF for none at all.
 FASTEST = {"mp4": 240, "gif": 50, "webp": 240}
 
