@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,9 +20,9 @@ from .sequences import Sequence
 from .stores import DataError
 
 # Median distance between keypoints and projected poses, as a part of the picture's larger side, that speaks of another
-# camera or another person; and parts of the keypoints, in the median, that have to have a place in 3D, and to be inside
-# the mask.
-FAR, PLACED, INSIDE = 0.02, 0.3, 0.5
+# camera or another person; and parts of the keypoints, in the median, that have to have a place in 3D, as far as two
+# views see them, in about so many frames that are looked at, and to be inside the mask.
+FAR, PLACED, LOOKED_AT, INSIDE = 0.02, 0.3, 100, 0.5
 # Of people from end to end, in metres.
 SMALLEST, LARGEST, ONE_METRE = 0.3, 3.5, 1.0
 
@@ -117,20 +118,46 @@ def _check_view(job: tuple[Sequence, str] | ViewReport) -> ViewReport:
         _look_at(sequence, view, camera, frame, there, found, report)
     report.distance = _median(found.distances)
     report.faults += [f"{place}: {fault}" for fault in found.faults(camera)]
-    if view == sequence.views[0] and not SMALLEST <= _median(found.extents, ONE_METRE) <= LARGEST:
-        size = f"{_median(found.extents):.3g} m across, wanted {SMALLEST} to {LARGEST} m: another unit of length?"
-        report.faults.append(f"{sequence.folder}: people are {size}")
+    if view == sequence.views[0]:
+        report.faults += [f"{sequence.folder}: {fault}" for fault in _faults_of_poses(sequence, found.extents)]
     return report
+
+
+def _faults_of_poses(sequence: Sequence, extents: list[Tensor]) -> Iterator[str]:
+    """What is told once for all views."""
+    if not SMALLEST <= (extent := _median(extents, ONE_METRE)) <= LARGEST:
+        wanted = f"wanted {SMALLEST} to {LARGEST} m: another unit of length?"
+        yield f"people are {extent:.3g} m across, {wanted}"
+    if (part := _median(_placed(sequence), 1.0)) < PLACED:
+        yield f"{part:.0%} of the joints that two views see have a 3D place, wanted {PLACED:.0%}: other cameras?"
+
+
+def _placed(sequence: Sequence) -> list[Tensor]:
+    """Of some frames, the part of the joints seen in two views or more that have a place in 3D."""
+    parts = []
+    with suppress(DataError):
+        frames = sequence.available(sequence.layout.points)
+        for frame in frames[:: max(1, len(frames) // LOOKED_AT)]:
+            views = torch.zeros(len(sequence.layout.skeleton.joints), dtype=torch.int)
+            for view in sequence.views:
+                # Whoever checks the view tells of it.
+                with suppress(DataError):
+                    views += sequence.keypoints(view, frame)[1]
+            views[list(sequence.layout.not_projected)] = 0
+            with suppress(DataError):
+                valid = sequence.points(frame)[1]
+                if (views > 1).any():
+                    parts.append(valid[views > 1].float().mean()[None])
+    return parts
 
 
 @dataclass
 class _Findings:
     """Of all frames of a view: distances in pixels between 2D and 3D joints [n] each, parts of the 2D joints that are
-    inside the mask and that have a 3D place, and extents of the 3D poses in metres, a frame each."""
+    inside the mask, and extents of the 3D poses in metres, a frame each."""
 
     distances: list[Tensor] = field(default_factory=list)
     inside: list[Tensor] = field(default_factory=list)
-    placed: list[Tensor] = field(default_factory=list)
     extents: list[Tensor] = field(default_factory=list)
 
     def faults(self, camera: Camera) -> Iterator[str]:
@@ -138,8 +165,6 @@ class _Findings:
         distance = _median(self.distances, 0.0)
         if not distance <= most:
             yield f"3D poses are seen {distance:.1f} px beside the 2D ones, wanted at most {most:.1f}"
-        if (part := _median(self.placed)) < PLACED:
-            yield f"{part:.0%} of the 2D joints have a 3D place, wanted {PLACED:.0%}: other cameras or other people?"
         if (part := _median(self.inside)) < INSIDE:
             yield f"{part:.0%} of the 2D joints are inside the mask, wanted {INSIDE:.0%}: black, inverted or another's?"
 
@@ -173,8 +198,6 @@ def _look_at(
             seen[list(sequence.layout.not_projected)] = False
             both = seen & valid
             found.distances.append((camera.project(points) - keypoints).norm(dim=-1)[both])
-            if seen.any():
-                found.placed.append(valid[seen].float().mean()[None])
             if valid.sum() > 1:
                 low, high = points[valid].aminmax(dim=0)
                 found.extents.append((high - low).norm()[None])

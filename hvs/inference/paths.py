@@ -125,7 +125,7 @@ def _camera(entry: Any, where: str, points: Tensor, up: Tensor, size: int, focal
     sides = _numbers(entry, "resolution", where, 2).tolist()
     if not all(side.is_integer() and 1 <= side <= LARGEST_SIDE for side in sides):
         raise DataError(f"{where}: got a resolution of {sides}, wanted whole pixels, 1 to {LARGEST_SIDE}")
-    if min(K[0, 0], K[1, 1]) <= 0 or K[2].tolist() != [0, 0, 1]:
+    if min(K[0, 0], K[1, 1]) <= 0 or (K[2] - K.new_tensor([0, 0, 1])).abs().max() > 1e-6:
         raise DataError(f"{where}: wanted focal lengths above 0 in K, and 0, 0, 1 in its last row")
     if (R @ R.mT - torch.eye(3).to(R)).abs().max() > ROTATION_TOLERANCE or torch.linalg.det(R) < 0:
         raise DataError(f"{where}: R is no rotation")

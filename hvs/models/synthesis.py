@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -181,7 +181,7 @@ class HumanViewSynthesis(nn.Module):
                 image, [F, N, C].
             image: what they look like, [F, 3, h, h] in 0..1, at any resolution.
             points: joints in the camera's frame, in metres, [F, J, 3].
-            camera: of the images, at any resolution; without batch axes, or with one of [F].
+            camera: of the images, at any resolution; its batch axes broadcast against [F].
             steps: how many; 0 gives the appearance back.
             after_step: is called after each of them, for a progress bar.
 
@@ -208,6 +208,9 @@ class HumanViewSynthesis(nn.Module):
             # Tensors that were made in inference mode cannot be kept for a gradient, their copies can.
             image, points, appearance = image.clone(), points.clone(), appearance.detach().float().clone()
             size = appearance.square().mean((1, 2), keepdim=True).sqrt()
+            axes = dict(K=2, R=2, t=1, distortion=1)
+            tensors = {name: getattr(camera, name) for name in axes}
+            cameras = replace(camera, **{name: v.expand(count, *v.shape[-axes[name] :]) for name, v in tensors.items()})
             # Most people's sides look alike; what a limb alone changes by is learned half as fast.
             common, own = (torch.zeros_like(appearance, requires_grad=True) for _ in range(2))
             optimizer = torch.optim.Adam([dict(params=[common]), dict(params=[own], lr=REFINE_RATE / 2)], REFINE_RATE)
@@ -219,7 +222,7 @@ class HumanViewSynthesis(nn.Module):
                 optimizer.zero_grad()
                 for part in torch.arange(count).split(REFINE_IMAGES):
                     looks = refined().expand(count, -1, -1)[part]
-                    picture = self.render(points[part], looks, camera if camera.K.ndim == 2 else camera[part])[1]
+                    picture = self.render(points[part], looks, cameras[part])[1]
                     if picture.shape != image[part].shape:
                         picture = F.interpolate(picture.float(), image.shape[-2:], mode="bilinear", antialias=True)
                     (picture.float() - image[part]).square().sum().backward(inputs=[common, own])

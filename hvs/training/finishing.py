@@ -83,13 +83,16 @@ def _evaluate(
     for subjects in ("known", "unknown"):
         if progress.asked:
             progress.leave("after the training, before its evaluation")
+        dataset, reason = None, ""
         try:
             dataset = capture.pairs("test", subjects)
-        except NoSequencesError:
-            # Nobody was kept out of the training.
-            continue
         except DataError as error:
-            warnings.warn(f"{subjects} subjects are not evaluated: {error}", stacklevel=2)
+            # That nobody was kept out of the training is nothing to tell of.
+            reason = "" if isinstance(error, NoSequencesError) else f"{subjects} subjects are not evaluated: {error}"
+        # None of the processes goes on alone.
+        if not all(distribute.gather(dataset is not None)):
+            if reason:
+                warnings.warn(reason, stacklevel=2)
             continue
         chosen = capture.examples(dataset, settings.data.evaluation_pairs)
         own = Subset(chosen, distribute.part(len(chosen)))

@@ -15,6 +15,8 @@ from ..runtime import UserError
 
 # More steps left out than this, of so many, are a training gone wrong.
 MOST_SKIPPED, REMEMBERED = 20, 1000
+# Of an optimiser, which moments do not depend on.
+SETTINGS = "lr", "betas", "weight_decay"
 # Samples that a report names.
 LISTED = 8
 # A loss that is scaled by less and overflows is no part of any bargain.
@@ -126,15 +128,13 @@ class Stepper:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         # Rates and such are those of this training's settings, moments those of the state.
-        own = [{name: value for name, value in group.items() if name != "params"} for group in self._groups]
+        own = [{name: group[name] for name in SETTINGS} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
-        for group, values in zip(self._groups, own, strict=True):
+        for group, values in zip(self.optimizer.param_groups, own, strict=True):
             group.update(values)
+            # A schedule begins with the rate that it finds.
+            group.pop("initial_lr", None)
         self.scaler.load_state_dict(state["scaler"])
         self.skipped = state["skipped"]
         # States of earlier versions have none.
         self._faults = list(state.get("faults", ()))
-
-    @property
-    def _groups(self) -> list[dict[str, Any]]:
-        return self.optimizer.param_groups

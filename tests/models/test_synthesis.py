@@ -216,6 +216,17 @@ def test_people_are_refined_together_as_one_by_one(model, person, side, monkeypa
     torch.testing.assert_close(model.refine(known, image, poses, views, steps=3), wanted, rtol=1e-3, atol=1e-3)
 
 
+def test_cameras_broadcast_in_refining(model, person, monkeypatch):
+    known, true, world = person
+    monkeypatch.setattr(synthesis, "REFINE_IMAGES", 1)
+    image = draw(model, true, world, camera(2))
+    wanted = model.refine(known, image, world, camera(2), steps=2)
+    one = camera()
+    mixed = replace(one, K=one.K.expand(2, 3, 3))
+    for view in (one, camera(1), mixed):
+        torch.testing.assert_close(model.refine(known, image, world, view, steps=2), wanted)
+
+
 def test_a_hidden_limb_changes_with_that_of_the_other_side(model, person):
     known, true, world = person
     joints, edges = model.skeleton.joints, model.skeleton.edges

@@ -6,6 +6,7 @@ from torch import nn
 
 from hvs.runtime import UserError
 from hvs.training import stepper as module
+from hvs.training.optimizers import set_rates
 from hvs.training.stepper import Stepper
 
 
@@ -134,6 +135,14 @@ def test_a_state_brings_moments_and_no_settings():
     other.optimizer.param_groups[0].update(lr=0.5, weight_decay=0.25)
     other.load_state_dict(state)
     assert (other.optimizer.param_groups[0]["lr"], other.optimizer.param_groups[0]["weight_decay"]) == (0.5, 0.25)
+    # A schedule begins with the new rate, and the kind of moments is the state's.
+    set_rates(stepper.optimizer, 0, 100)
+    layer, third = make()
+    third.optimizer.param_groups[0].update(lr=0.5, amsgrad=False)
+    third.load_state_dict(stepper.state_dict())
+    set_rates(third.optimizer, 1, 100)
+    assert third.optimizer.param_groups[0]["lr"] == 0.5
+    take(layer, third, 1)
     moments = (part.optimizer.state_dict()["state"][0]["exp_avg_sq"] for part in (stepper, other))
     assert torch.equal(*moments)
 

@@ -44,5 +44,5 @@ def _named(entry: dict[str, Any], where: str) -> dict[str, Any]:
     """A camera whose distortion has the name that it has everywhere here."""
     check_lens(entry, where)
     check_coefficients(entry, where)
-    found = next((name for name in NAMES["dist_coef"] if entry.get(name) is not None), None)
+    found = next((name for name in NAMES["dist_coef"] if isinstance(entry.get(name), list)), None)
     return entry | {"dist_coef": entry[found]} if found else entry

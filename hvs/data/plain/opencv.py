@@ -41,10 +41,15 @@ NAMES = {
     "height": ("image_height", "height", "H"),
     "resolution": ("resolution", "image_size", "imageSize"),
 }
-# What other lenses' names have in them, and what names of coefficients look like.
-OTHER_LENSES = re.compile(r"(?i)fish|equi|omni|fov|kannala|sphere|eucm")
+# How files name other lenses, and coefficients one by one or all together.
+OTHER_LENSES = re.compile(
+    "(opencv_?|thin_prism_|(simple_)?radial_)?(fisheye|equi(distant)?|omni(dir(ectional)?)?|fov|kannala[_-]?brandt[48]?"
+    "|kb[48]|eucm|ds|double_?sphere|mei)",
+    re.IGNORECASE,
+)
 LENS_NAMES = ("distortion_model", "camera_model", "model")
-LIKE_COEFFICIENTS = re.compile(r"(?i)distortion|dist_?coef|^[kp][1-6]$")
+NOT_FISHEYE = ("", "0", "0.", "0.0", "false", "none", "null", "~")
+COEFFICIENT, COEFFICIENTS = re.compile("k[1-6]|p[12]"), re.compile("distortion|dist_?coef", re.IGNORECASE)
 
 
 def read_yaml(file: Path, views: tuple[str, ...]) -> dict[str, Any]:
@@ -76,9 +81,9 @@ def read_yamls(folder: Path, views: tuple[str, ...], endings: tuple[str, ...]) -
 
 def check_lens(table: dict[str, Any], where: str) -> None:
     """Refuse a lens whose coefficients mean something else than OpenCV's radial and tangential ones."""
-    fisheye = str(table.get("fisheye_model", "0")).lower() not in ("0", "false")
+    fisheye = str(table.get("fisheye_model", "0")).lower() not in NOT_FISHEYE
     names = ["fisheye_model"] if fisheye else []
-    names += [name for name in LENS_NAMES if OTHER_LENSES.search(str(table.get(name, "")))]
+    names += [name for name in LENS_NAMES if OTHER_LENSES.fullmatch(str(table.get(name, "")).strip())]
     if names:
         wanted = "wanted one with radial and tangential distortion: undistort the images first"
         raise DataError(f"{where}: {names[0]} {str(table[names[0]]):.40} is another lens, {wanted}")
@@ -87,7 +92,11 @@ def check_lens(table: dict[str, Any], where: str) -> None:
 def check_coefficients(table: dict[str, Any], where: str) -> None:
     """Refuse coefficients by an unknown name, instead of taking the lens for one without distortion."""
     if not set(NAMES["dist_coef"]) & set(table):
-        unknown = sorted(name for name in table if LIKE_COEFFICIENTS.search(name) and name not in LENS_NAMES)
+        unknown = sorted(
+            name
+            for name, value in table.items()
+            if (COEFFICIENTS.search(name) if isinstance(value, (list, dict)) else COEFFICIENT.fullmatch(name))
+        )
         if unknown:
             raise DataError(f"{where}: {unknown[0]} is no known name, wanted {' or '.join(NAMES['dist_coef'])}")
 

@@ -31,7 +31,7 @@ LEAST_AGREEMENT = 0.2
 # Weight of the cameras' mean up beside how level they stand.
 CHOICE = 1e-3
 # Of a rotation matrix times itself transposed, from the identity.
-ROTATION_TOLERANCE = 1e-3
+ROTATION_TOLERANCE, INTRINSICS_TOLERANCE = 1e-3, 1e-6
 # Frames next to each other are triangulated together, which takes a third of the time.
 BLOCK = 16
 
@@ -129,12 +129,15 @@ class PlainSequence(Sequence):
 
     def camera(self, view: str) -> Camera:
         camera = super().camera(view)
-        K, R = camera.K, camera.R.double()
-        if K[1, 0] != 0 or K[2].tolist() != [0, 0, 1]:
+        K, R = self.numbers(view, "K", 3, 3), camera.R.double()
+        below = torch.stack((K[1, 0] / K[0, 0], *(K[2] - torch.tensor([0.0, 0.0, 1.0]))))
+        if below.abs().max() > INTRINSICS_TOLERANCE:
             raise DataError(f"{self.where(view)}: K is no matrix of intrinsics, wanted zeros below its diagonal, and 1")
         if (R @ R.mT - torch.eye(3)).abs().max() > ROTATION_TOLERANCE or torch.linalg.det(R) < 0:
             raise DataError(f"{self.where(view)}: R is no rotation")
-        return replace(camera, t=(self.numbers(view, "t", 3) * self.scale).float())
+        # Zeros and the one to the last bit: what is next to them is rounding.
+        K = torch.stack((camera.K[0], camera.K[1] * camera.K.new_tensor([0.0, 1, 1]), camera.K.new_tensor([0.0, 0, 1])))
+        return replace(camera, K=K, t=(self.numbers(view, "t", 3) * self.scale).float())
 
     def distortion(self, view: str) -> Tensor:
         given = self.entries[view].get("dist_coef") is not None

@@ -47,6 +47,10 @@ class MaskSource(Protocol):
     def frames(self, clip: Clip, recording: str, view: str, camera: Camera) -> Iterator[Mask]: ...
 
 
+class FaintMaskError(DataError):
+    """A mask has neither white nor the 1 of many tools."""
+
+
 @dataclass(frozen=True)
 class GivenMasks:
     """Files of the user: `<folder>/<recording>/<view>.mp4`, or pictures `<folder>/<recording>/<view>/*<number>.png`.
@@ -60,15 +64,33 @@ class GivenMasks:
         return f"given: {self.folder}"
 
     def frames(self, clip: Clip, recording: str, view: str, camera: Camera) -> Iterator[Mask]:
-        place = self.folder / recording / view
         size = camera.width, camera.height
+        faint, bright = None, False
+        for frame, picture, where in self._pictures(clip, self.folder / recording / view):
+            if picture is None:
+                yield frame, NO_MASK
+                continue
+            try:
+                mask = _binary(picture, size, where)
+            except FaintMaskError as error:
+                # A shadow where nobody is, unless there is nothing else.
+                faint = faint or error
+                yield frame, EMPTY
+            else:
+                bright = bright or bool(mask.any())
+                yield frame, mask
+        if faint and not bright:
+            raise faint
+
+    def _pictures(self, clip: Clip, place: Path) -> Iterator[tuple[int, Image.Image | None, str]]:
+        """Frames of the clip, their pictures if there are any, and what names them in errors."""
         video = next((file for suffix in VIDEOS if (file := place.with_name(place.name + suffix)).is_file()), None)
         if video:
             if (count := count_frames(video)) < clip.first + clip.frames:
                 raise DataError(f"{video}: has {count} frames, its view at least {clip.first + clip.frames}")
             with closing(read_frames(video, clip.first)) as pictures:
                 for frame, picture in enumerate(islice(pictures, clip.frames)):
-                    yield frame, _binary(Image.fromarray(picture), size, f"{video}: frame {clip.first + frame}")
+                    yield frame, Image.fromarray(picture), f"{video}: frame {clip.first + frame}"
             return
         if not place.is_dir():
             raise DataError(f"{place}: no masks of this view, wanted a folder of pictures or a video")
@@ -79,7 +101,7 @@ class GivenMasks:
         }
         for frame in range(clip.frames):
             file = files.get(clip.first + frame)
-            yield frame, NO_MASK if file is None else _binary(_open(file), size, str(file))
+            yield frame, None if file is None else _open(file), str(file)
 
 
 @dataclass(frozen=True)
@@ -189,7 +211,7 @@ def _binary(picture: Image.Image, size: tuple[int, int], where: str) -> np.ndarr
     # Many tools write masks of 0 and 1; colours of a palette, or of several people, are for nobody to guess.
     brightest = values.max(initial=0)
     if NOISE < brightest < WHITE:
-        raise DataError(f"{where}: no value of the mask is above {brightest}, wanted 0 and 255, or 0 and 1")
+        raise FaintMaskError(f"{where}: no value of the mask is above {brightest}, wanted 0 and 255, or 0 and 1")
     threshold = 1 if brightest == 1 else WHITE
     return np.uint8(255) * (values >= threshold)
 

@@ -182,6 +182,16 @@ def test_fisheyes_are_refused(tmp_path, line):
     assert read_yamls(tmp_path, ("00",), (".yaml",))["00"]["dist_coef"] == [0.1, 0.02, -0.01, 0.003]
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["model: OmniVision OV9281", "camera_model: FOV 120 USB", "fisheye_model: 0.", "fisheye_model: null",
+     "distortion_type: none", "P1: [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0]", "distortion_model: rational_polynomial"],
+)  # fmt: skip
+def test_what_is_not_of_the_lens_is_no_fault(tmp_path, line):
+    (tmp_path / "00.yaml").write_text(f"K: [1, 0, 0, 0, 1, 0, 0, 0, 1]\n{line}\n")
+    assert list(read_yamls(tmp_path, ("00",), (".yaml",))["00"]) == ["K"]
+
+
 def test_coefficients_of_an_unknown_name_are_not_forgotten(tmp_path):
     (tmp_path / "00.yaml").write_text("K: [1, 0, 0, 0, 1, 0, 0, 0, 1]\nk1: 0.1\nk2: 0.2\n")
     with pytest.raises(DataError, match="00.yaml: view 00: k1 is no known name, wanted dist_coef or distortion_coeff"):

@@ -286,6 +286,12 @@ def test_other_names_of_the_distortion(plain):
     assert torch.equal(plain.sequence().camera("01").distortion, wanted) and wanted.any()
 
 
+def test_rounding_in_the_intrinsics_is_no_fault(plain):
+    wanted = plain.sequence().camera("01").K
+    entry(lambda e: e["K"][1].__setitem__(0, 1e-17))(plain)
+    assert torch.equal(plain.sequence().camera("01").K, wanted)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -62,6 +62,10 @@ def test_colours_of_a_palette_are_no_mask(tmp_path, camera):
     picture.save(folder / "00010.png")
     with pytest.raises(DataError, match="00010.png: no value of the mask is above 38, wanted 0 and 255, or 0 and 1"):
         given(tmp_path, Clip(tmp_path, "s", "panoptic", 10, 1), camera)
+    # A shadow among masks is nobody.
+    Image.fromarray(np.full((20, 30), 255, np.uint8)).save(folder / "00011.png")
+    found = given(tmp_path, Clip(tmp_path, "s", "panoptic", 10, 2), camera)
+    assert found[0] == "empty mask" and found[1].all()
 
 
 def test_masks_may_be_a_video(tmp_path, camera):
