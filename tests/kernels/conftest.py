@@ -132,7 +132,7 @@ def fisheye():
     """Gaussians all around a lens that sees a little more than what is before it, in float32: the rays at its rim look
     sideways and backwards, those of the corners straight back, and tiles with such a ray have no bounds."""
     generator = torch.Generator().manual_seed(0)
-    count, side = 30, 64
+    count, side = 16, 34
     means = 2.5 * F.normalize(torch.randn(1, count, 3, generator=generator), dim=-1)
     y, x = torch.meshgrid(*[torch.linspace(-1, 1, side)] * 2, indexing="ij")
     radius = (x * x + y * y).sqrt()

@@ -58,7 +58,7 @@ def test_rays_may_look_anywhere(fisheye, compare, device, monkeypatch, pairs):
 
 
 @settings(
-    max_examples=200 if torch.cuda.is_available() else 10,
+    max_examples=200 if torch.cuda.is_available() else 8,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # interpreted kernels are too slow to look for less
     suppress_health_check=[HealthCheck.function_scoped_fixture],
