@@ -38,7 +38,7 @@ from hvs.models import Discriminator
 from hvs.runtime import UserError, autocast, choose_precision, make_folder, run_command, seed_everything
 from hvs.training.capture import Capture
 from hvs.training.finishing import finish
-from hvs.training.making import make_critic, make_perceptual
+from hvs.training.making import make_critic, make_perceptual, require_before
 from hvs.training.monitor import ROWS, Watch
 from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, add_up, total
 from hvs.training.optimizers import critic_optimizer, lifter_optimizer, set_rates, synthesis_optimizer
@@ -261,20 +261,6 @@ class Trainer:
                 watch.score(done, parts["validation"](done, *self.result()))
             watch.flush()
             self.progress.save(watch.stage, done, steps, parts)
-
-
-def require_before(settings: TrainSettings) -> None:
-    """A UserError for what would end the training only after its first stage."""
-    synthesis, processes = settings.synthesis, distribute.world()
-    if "synthesis" not in settings.stages:
-        return
-    for path in (synthesis.lifter_weights, synthesis.encoder_weights, synthesis.perceptual_weights):
-        # A run that goes on has read them.
-        if path and settings.resume == "never" and not path.is_file():
-            raise UserError(f"{path}: no such file")
-    if synthesis.batch_size % processes:
-        got = f"synthesis.batch_size: got {synthesis.batch_size}"
-        raise UserError(f"{got}, wanted a multiple of the {processes} processes")
 
 
 def parse_settings(arguments: list[str]) -> TrainSettings:

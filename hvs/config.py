@@ -21,8 +21,8 @@ AT_ONCE = {("human36m", 256): 16, ("panoptic", 256): 8, ("panoptic", 512): 4}
 EPOCHS, EPOCH_STEPS, LIFTER_EPOCHS = 400, 2048, 200
 SEED = 42069
 AVERAGE = 0.999
-# Of counts, and of numpy's seeds, from which every process's is a step away.
-MOST, LAST_SEED = 2**62, 2**32 - 2**16
+# Of numpy's, from which every process's is a step away.
+LAST_SEED = 2**32 - 2**16
 
 
 def _require_positive(settings: object, *names: str) -> None:
@@ -33,8 +33,8 @@ def _require_positive(settings: object, *names: str) -> None:
 
 def _require_between(settings: object, low: float, high: float, *names: str) -> None:
     for name in names:
-        if not low <= getattr(settings, name) <= high:
-            wanted = f"{low} or more" if high == MOST else f"{low} to {high}"
+        if not (low <= getattr(settings, name) <= high and getattr(settings, name) < math.inf):
+            wanted = f"{low} or more" if high == math.inf else f"{low} to {high}"
             raise ValueError(f"{name}: got {getattr(settings, name)}, wanted {wanted}")
 
 
@@ -63,7 +63,7 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         _require_positive(self, "evaluation_pairs")
-        _require_between(self, 0, MOST, "workers", "validation_pairs")
+        _require_between(self, 0, math.inf, "workers", "validation_pairs")
         _require_between(self, 0, 1, "max_faults")
 
 
@@ -153,7 +153,7 @@ class SynthesisSettings:
             if not 0 <= value < 1:
                 raise ValueError(f"{name}: got {value}, wanted 0 or more and less than 1")
         _require_between(self, 0, 1, "recolour", "weight_decay")
-        _require_between(self, 0, MOST, "encoder_rate", "lifter_rate")
+        _require_between(self, 0, math.inf, "encoder_rate", "lifter_rate")
 
     @property
     def adversarial(self) -> bool:

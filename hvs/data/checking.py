@@ -24,7 +24,7 @@ from .stores import DataError
 # views see them, in about so many frames that are looked at, and to be inside the mask.
 FAR, PLACED, LOOKED_AT, INSIDE = 0.02, 0.3, 100, 0.5
 # Of people from end to end, in metres.
-SMALLEST, LARGEST, ONE_METRE = 0.3, 3.5, 1.0
+SMALLEST, LARGEST = 0.3, 3.5
 
 
 @dataclass
@@ -112,23 +112,32 @@ def _check_view(job: tuple[Sequence, str] | ViewReport) -> ViewReport:
             found = ", ".join(f"{count} {modality}" for modality, count in counts.items())
             report.faults.append(f"{place}: the numbers of frames differ ({found})")
 
-    found = _Findings()
+    findings = _Findings()
     for frame in sorted(set().union(*(held.get(modality, ()) for modality in ("images", "masks", "2D")))):
         there = {modality for modality, frames in held.items() if frame in frames}
-        _look_at(sequence, view, camera, frame, there, found, report)
-    report.distance = _median(found.distances)
-    report.faults += [f"{place}: {fault}" for fault in found.faults(camera)]
+        _look_at(sequence, view, camera, frame, there, findings, report)
+    report.distance = _median(findings.distances)
+    report.faults += [f"{place}: {fault}" for fault in _faults_of_view(findings, report.distance, camera)]
     if view == sequence.views[0]:
-        report.faults += [f"{sequence.folder}: {fault}" for fault in _faults_of_poses(sequence, found.extents)]
+        report.faults += [f"{sequence.folder}: {fault}" for fault in _faults_of_poses(sequence, findings.extents)]
     return report
+
+
+def _faults_of_view(findings: "_Findings", distance: float, camera: Camera) -> Iterator[str]:
+    """What does not fit together; a distance that is no number is one too, where there are any."""
+    most = FAR * max(camera.width, camera.height)
+    if any(map(len, findings.distances)) and not distance <= most:
+        yield f"3D poses are seen {distance:.1f} px beside the 2D ones, wanted at most {most:.1f}"
+    if (part := _median(findings.inside)) < INSIDE:
+        yield f"{part:.0%} of the 2D joints are inside the mask, wanted {INSIDE:.0%}: black, inverted or another's?"
 
 
 def _faults_of_poses(sequence: Sequence, extents: list[Tensor]) -> Iterator[str]:
     """What is told once for all views."""
-    if not SMALLEST <= (extent := _median(extents, ONE_METRE)) <= LARGEST:
-        wanted = f"wanted {SMALLEST} to {LARGEST} m: another unit of length?"
-        yield f"people are {extent:.3g} m across, {wanted}"
-    if (part := _median(_placed(sequence), 1.0)) < PLACED:
+    extent = _median(extents)
+    if extent < SMALLEST or extent > LARGEST:
+        yield f"people are {extent:.3g} m across, wanted {SMALLEST} to {LARGEST} m: another unit of length?"
+    if (part := _median(_placed(sequence))) < PLACED:
         yield f"{part:.0%} of the joints that two views see have a 3D place, wanted {PLACED:.0%}: other cameras?"
 
 
@@ -159,14 +168,6 @@ class _Findings:
     distances: list[Tensor] = field(default_factory=list)
     inside: list[Tensor] = field(default_factory=list)
     extents: list[Tensor] = field(default_factory=list)
-
-    def faults(self, camera: Camera) -> Iterator[str]:
-        most = FAR * max(camera.width, camera.height)
-        distance = _median(self.distances, 0.0)
-        if not distance <= most:
-            yield f"3D poses are seen {distance:.1f} px beside the 2D ones, wanted at most {most:.1f}"
-        if (part := _median(self.inside)) < INSIDE:
-            yield f"{part:.0%} of the 2D joints are inside the mask, wanted {INSIDE:.0%}: black, inverted or another's?"
 
 
 def _look_at(
@@ -205,9 +206,10 @@ def _look_at(
         report.faults.append(str(error))
 
 
-def _median(values: list[Tensor], of_none: float = math.nan) -> float:
+def _median(values: list[Tensor]) -> float:
+    """Of all of them together; NaN, which no bound is passed by, of none."""
     every = torch.cat(values) if values else torch.empty(0)
-    return every.median().item() if len(every) else of_none
+    return every.median().item() if len(every) else math.nan
 
 
 def _views_without_images(sequence: Sequence) -> set[str]:

@@ -26,6 +26,17 @@ def draw(count: int, size: int, seed: int, step: int) -> Tensor:
     return torch.randint(count, (size,), generator=step_generator(seed, step))
 
 
+def share_of(size: int, processes: int) -> int:
+    """How much of a batch each process has.
+
+    Raises:
+        ValueError: it does not come out even.
+    """
+    if size % processes:
+        raise ValueError(f"batch_size: got {size}, wanted a multiple of the {processes} processes")
+    return size // processes
+
+
 class Draws(Sampler[list[int]]):
     """The batches of a range of steps; drawn, never listed, as there may be billions of pairs.
 
@@ -56,9 +67,7 @@ class Draws(Sampler[list[int]]):
     ) -> None:
         self.index, self.size, self.seed, self.steps, self.balance = index, size, seed, steps, balance
         self.rank, self.world = part
-        own = size // self.world
-        if own * self.world != size:
-            raise ValueError(f"batch_size: got {size}, wanted a multiple of the {self.world} processes")
+        own = share_of(size, self.world)
         self.passes = -(-own // (most or own))
         if own % self.passes:
             raise ValueError(f"most_at_once: {own} pairs of a process do not come out even in passes of {most}")

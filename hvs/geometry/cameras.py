@@ -133,6 +133,13 @@ class Camera:
         """The cameras at an index of the first batch axis; every tensor must have that axis."""
         return self._map(lambda tensor: tensor[index])
 
+    def expand(self, count: int) -> "Camera":
+        """So many cameras along one batch axis, which those of all tensors broadcast against, [] or [1] or [count]."""
+        tails = dict(K=2, R=2, t=1, distortion=1)
+        tensors = {name: getattr(self, name) for name in tails}
+        expanded = {name: v.expand(count, *v.shape[v.ndim - tails[name] :]) for name, v in tensors.items()}
+        return replace(self, **expanded)
+
     @staticmethod
     def stack(cameras: Sequence["Camera"]) -> "Camera":
         """One batch of cameras, along a new first axis; image sizes and coefficient counts must agree.

@@ -4,6 +4,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# Of a matrix times itself transposed, from the identity.
+TOLERANCE = 1e-3
+
+
+def is_rotation(matrix: Tensor) -> bool:
+    """Whether a matrix [3, 3] is one, to the digits that files have of it, and mirrors nothing."""
+    matrix = matrix.double()
+    off = (matrix @ matrix.mT - torch.eye(3).to(matrix)).abs().max()
+    return bool(off <= TOLERANCE and torch.linalg.det(matrix) > 0)
+
 
 def rotate(rotations: Tensor, points: Tensor) -> Tensor:
     """Points turned by rotations, as products and sums in the points' own precision.

@@ -97,8 +97,7 @@ class Footage:
 
     @property
     def _where(self) -> str:
-        views = f"view {self.view}" if self.view == self.target else f"views {self.view} and {self.target}"
-        return f"{self.sequence.folder}: {views}"
+        return f"{self.sequence.folder}: {_views(self.view, self.target)}"
 
     def _nobody(self) -> UserError:
         shown = f"frame {self.frames[0]}" if len(self.frames) == 1 else f"{len(self.frames)} frames"
@@ -184,11 +183,15 @@ def choose_frames(
     tested = {frame for first, last in sequence.intervals["test"] for frame in range(first, last + 1)}
     asked = held & tested or held if interval is None else {f for f in held if interval[0] <= f <= interval[1]}
     if not asked:
-        where = f"view {view}" if view == target else f"views {view} and {target}"
+        where = _views(view, target)
         wanted = f"{interval[0]} to {interval[1]}" if interval else "any"
         has = f", its frames are {min(held)} to {max(held)}" if held else ""
         raise UserError(f"{argument}interval: {sequence.folder}, {where}: no frame of {wanted} has a person{has}")
     return Footage(sequence, view, target, sorted(asked), settings)
+
+
+def _views(view: str, target: str) -> str:
+    return f"view {view}" if view == target else f"views {view} and {target}"
 
 
 def next_view(sequence: Sequence, view: str | None) -> str:

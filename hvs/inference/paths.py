@@ -14,12 +14,13 @@ from torch import Tensor
 from hvs.data.files import read_json
 from hvs.data.stores import DataError
 from hvs.geometry import Camera
+from hvs.geometry.rotations import is_rotation
 
 from .settings import FARTHEST, FOCAL_LENGTHS
 
 FILM = 36.0
-# Pixels along either side of a picture, and what a rotation may be beside one.
-LARGEST_SIDE, ROTATION_TOLERANCE = 1 << 15, 1e-3
+# Pixels along either side of a picture.
+LARGEST_SIDE = 1 << 15
 # A virtual camera keeps this much space around the person, as a part of their size.
 MARGIN = 1.15
 # No camera is nearer than to see the person within this angle to either side.
@@ -127,7 +128,7 @@ def _camera(entry: Any, where: str, points: Tensor, up: Tensor, size: int, focal
         raise DataError(f"{where}: got a resolution of {sides}, wanted whole pixels, 1 to {LARGEST_SIDE}")
     if min(K[0, 0], K[1, 1]) <= 0 or (K[2] - K.new_tensor([0, 0, 1])).abs().max() > 1e-6:
         raise DataError(f"{where}: wanted focal lengths above 0 in K, and 0, 0, 1 in its last row")
-    if (R @ R.mT - torch.eye(3).to(R)).abs().max() > ROTATION_TOLERANCE or torch.linalg.det(R) < 0:
+    if not is_rotation(R):
         raise DataError(f"{where}: R is no rotation")
     width, height = map(int, sides)
     side = min(width, height)

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -208,9 +208,7 @@ class HumanViewSynthesis(nn.Module):
             # Tensors that were made in inference mode cannot be kept for a gradient, their copies can.
             image, points, appearance = image.clone(), points.clone(), appearance.detach().float().clone()
             size = appearance.square().mean((1, 2), keepdim=True).sqrt()
-            axes = dict(K=2, R=2, t=1, distortion=1)
-            tensors = {name: getattr(camera, name) for name in axes}
-            cameras = replace(camera, **{name: v.expand(count, *v.shape[-axes[name] :]) for name, v in tensors.items()})
+            cameras = camera.expand(count)
             # Most people's sides look alike; what a limb alone changes by is learned half as fast.
             common, own = (torch.zeros_like(appearance, requires_grad=True) for _ in range(2))
             optimizer = torch.optim.Adam([dict(params=[common]), dict(params=[own], lr=REFINE_RATE / 2)], REFINE_RATE)

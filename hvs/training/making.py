@@ -1,13 +1,30 @@
-"""What the objective of appearances needs besides the model, as the settings say."""
+"""What the stage "synthesis" needs besides the model, as the settings say."""
 
 import torch
 
+from .. import distribute
 from ..checkpoint import load_discriminator
 from ..config import SynthesisSettings, TrainSettings
+from ..data.sampling import share_of
 from ..losses import TERMS, AdaptiveAugmentation, PerceptualLoss, load_perceptual
 from ..models import Discriminator
 from ..runtime import UserError
 from .objectives import Critic
+
+
+def require_before(settings: TrainSettings) -> None:
+    """A UserError for what would end the training only after its first stage."""
+    synthesis = settings.synthesis
+    if "synthesis" not in settings.stages:
+        return
+    for path in (synthesis.lifter_weights, synthesis.encoder_weights, synthesis.perceptual_weights):
+        # A run that goes on has read them.
+        if path and settings.resume == "never" and not path.is_file():
+            raise UserError(f"{path}: no such file")
+    try:
+        share_of(synthesis.batch_size, distribute.world())
+    except ValueError as error:
+        raise UserError(f"synthesis.{error}") from error
 
 
 def make_perceptual(settings: SynthesisSettings, device: torch.device) -> PerceptualLoss | None:

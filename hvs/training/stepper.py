@@ -77,7 +77,8 @@ class Stepper:
         # The norm is that of all processes.
         fine = norm.isfinite()
         if scaled:
-            # An overflow is part of the scaler's bargain, as long as there is something to scale down.
+            # An overflow is part of the scaler's bargain, as long as there is something to scale down. The tensor, as
+            # get_scale waits for the device.
             fine = fine | (self.scaler._scale > LEAST_SCALE)
         finite = torch.cat((finite, fine.reshape(1)))
         if not scaled:

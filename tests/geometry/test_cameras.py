@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -206,3 +207,11 @@ def test_an_orbit_that_starts_on_its_axis_is_a_ring_all_the_same():
     eyes = ring.to_world(torch.zeros(4, 1, 3))[:, 0]
     torch.testing.assert_close(eyes.norm(dim=-1), torch.full((4,), 3.0))
     assert eyes[:, 2].abs().max() < 1e-6
+
+
+def test_cameras_expand_to_one_batch_axis():
+    one = Camera(torch.eye(3), torch.eye(3), torch.zeros(3), torch.zeros(5), 4, 6)
+    for K in (one.K, one.K[None], one.K.expand(3, 3, 3)):
+        many = replace(one, K=K).expand(3)
+        assert (many.K.shape, many.t.shape, many.distortion.shape) == ((3, 3, 3), (3, 3), (3, 5))
+        assert many[1:].R.shape == (2, 3, 3) and (many.height, many.width) == (4, 6)

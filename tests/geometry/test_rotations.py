@@ -10,7 +10,7 @@ from hvs.geometry import (
     rotation_about_axis,
     rotation_from_quaternion,
 )
-from hvs.geometry.rotations import rotate
+from hvs.geometry.rotations import is_rotation, rotate
 
 AXES = torch.tensor([(1, 0, 0), (0, 1, 0), (0, 0, 1), (-1, 0, 0), (0, -1, 0), (0, 0, -1), (0.6, 0, -0.8)]).double()
 AXES = F.normalize(AXES, dim=-1)
@@ -76,3 +76,10 @@ def test_a_mirrored_frame_has_the_quaternion_of_one_that_spans_the_same():
     turned = rotation_from_quaternion(quaternion_from_rotation(matrices))
     assert torch.allclose(turned[..., :2], matrices[..., :2])
     assert torch.allclose(turned[..., 2], matrices[..., 2] * signs[:, None])
+
+
+def test_what_is_a_rotation():
+    turn = rotation_about_axis(torch.tensor([0.6, 0.0, 0.8]), torch.tensor(0.7))
+    assert is_rotation(turn) and is_rotation(turn.double()) and is_rotation(turn + 1e-4)
+    for other in (torch.zeros(3, 3), 2 * turn, -turn, turn @ torch.diag(torch.tensor([-1.0, 1, 1])), turn * torch.nan):
+        assert not is_rotation(other)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hvs.geometry import Camera, triangulate
 from hvs.geometry.distortion import COEFFICIENT_COUNTS
+from hvs.geometry.rotations import is_rotation
 
 from ..layouts import IMAGES, LAYOUTS, MASKS, Layout, Split
 from ..sequences import Sequence
@@ -30,8 +31,8 @@ POSE_FILES = ("poses.npz", "poses.json")
 LEAST_AGREEMENT = 0.2
 # Weight of the cameras' mean up beside how level they stand.
 CHOICE = 1e-3
-# Of a rotation matrix times itself transposed, from the identity.
-ROTATION_TOLERANCE, INTRINSICS_TOLERANCE = 1e-3, 1e-6
+# Of what is zero or one in a matrix of intrinsics.
+INTRINSICS_TOLERANCE = 1e-6
 # Frames next to each other are triangulated together, which takes a third of the time.
 BLOCK = 16
 
@@ -129,11 +130,11 @@ class PlainSequence(Sequence):
 
     def camera(self, view: str) -> Camera:
         camera = super().camera(view)
-        K, R = self.numbers(view, "K", 3, 3), camera.R.double()
+        K = self.numbers(view, "K", 3, 3)
         below = torch.stack((K[1, 0] / K[0, 0], *(K[2] - torch.tensor([0.0, 0.0, 1.0]))))
         if below.abs().max() > INTRINSICS_TOLERANCE:
             raise DataError(f"{self.where(view)}: K is no matrix of intrinsics, wanted zeros below its diagonal, and 1")
-        if (R @ R.mT - torch.eye(3)).abs().max() > ROTATION_TOLERANCE or torch.linalg.det(R) < 0:
+        if not is_rotation(camera.R):
             raise DataError(f"{self.where(view)}: R is no rotation")
         # Zeros and the one to the last bit: what is next to them is rounding.
         K = torch.stack((camera.K[0], camera.K[1] * camera.K.new_tensor([0.0, 1, 1]), camera.K.new_tensor([0.0, 0, 1])))

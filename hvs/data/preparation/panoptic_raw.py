@@ -11,6 +11,7 @@ from torch import Tensor
 from hvs.data.files import read_json
 from hvs.data.stores import DataError
 from hvs.geometry import Camera
+from hvs.geometry.rotations import is_rotation
 
 CENTIMETRE = 0.01
 JOINTS = 135
@@ -20,8 +21,6 @@ MAX_JSON_BYTES = 64 * 2**20
 COCO19 = (1, 15, 17, 16, 18, 3, 9, 4, 10, 5, 11, 6, 12, 7, 13, 8, 14)
 NECK = 17
 LEFT_HAND, RIGHT_HAND, FACE = slice(25, 45), slice(45, 65), slice(65, 135)
-# How far R·Rᵀ may be from the identity.
-ORTHONORMAL = 1e-3
 
 
 def video_file(folder: Path, view: str) -> Path:
@@ -68,7 +67,7 @@ def read_calibration(folder: Path) -> dict[str, Camera]:
             raise DataError(f"{where}: resolution is {width:g}x{height:g}, wanted whole pixels")
         if min(K[0, 0], K[1, 1]) <= 0:
             raise DataError(f"{where}: K has a focal length that is not positive")
-        if (R @ R.mT - torch.eye(3)).abs().max() > ORTHONORMAL or torch.linalg.det(R) < 0:
+        if not is_rotation(R):
             raise DataError(f"{where}: R is not a rotation")
         cameras[view] = Camera(K, R, t * CENTIMETRE, distortion, int(height), int(width))
     if not cameras:
