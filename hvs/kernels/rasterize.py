@@ -80,14 +80,14 @@ def rasterize(
         return background[..., None, None].expand(*batch, background.shape[-1], *size).to(features.dtype).clone()
 
     flat = [_flatten_batch(tensor, batch, len(_AXES[name])) for name, tensor in tensors.items()]
-    with torch.autocast(means.device.type, enabled=False):
-        if backend == "triton":
-            from .fused import ops  # brings triton, which a machine without a GPU need not have
+    if backend == "triton":
+        from .fused import ops  # brings triton, which a machine without a GPU need not have
 
-            latent, *_ = ops.rasterize(*flat, alpha, beta, eps, near, tolerance)
-        else:
+        latent, *_ = ops.rasterize(*flat, alpha, beta, eps, near, tolerance)
+    else:
+        with torch.autocast(means.device.type, enabled=False):
             latent = _render(backend, *flat, alpha, beta, eps, near, tolerance)
-    return latent.reshape(*batch, *latent.shape[1:])
+    return latent if len(batch) == 1 else latent.reshape(*batch, *latent.shape[1:])
 
 
 def _render(
@@ -141,27 +141,32 @@ def _background_weight(
 
 
 def _flatten_batch(tensor: Tensor, batch: torch.Size, axes: int) -> Tensor:
-    """One batch axis of the common batch."""
-    shape = tensor.shape[tensor.ndim - axes :]
-    return tensor.expand(*batch, *shape).reshape(math.prod(batch), *shape)
+    """One batch axis of the common batch; a tensor that has it comes back as it is."""
+    own, shape = tensor.shape[: tensor.ndim - axes], tensor.shape[tensor.ndim - axes :]
+    if own != batch:
+        tensor = tensor.expand(*batch, *shape)
+    return tensor if len(batch) == 1 else tensor.reshape(math.prod(batch), *shape)
 
 
 def _check_tensors(tensors: dict[str, Tensor]) -> torch.Size:
     """The common batch axes, or a ValueError that names the argument at fault."""
     sizes: dict[str, tuple[str, int]] = {"3": ("", 3)}
+    batches = []
     for name, tensor in tensors.items():
         axes = _AXES[name]
         if not isinstance(tensor, Tensor):
             raise ValueError(f"{name}: got {type(tensor).__name__}, wanted a tensor [..., {', '.join(axes)}]")
         if not torch.compiler.is_compiling():
             _refuse_transforms(name, tensor)
-        wrong = ValueError(f"{name}: got shape {tuple(tensor.shape)}, wanted [..., {', '.join(axes)}]")
-        if tensor.ndim < len(axes):
-            raise wrong
-        for axis, size in zip(axes, tensor.shape[tensor.ndim - len(axes) :], strict=True):
+        shape = tensor.shape
+        if len(shape) < len(axes):
+            raise ValueError(_wrong_shape(name, shape))
+        for axis, size in zip(axes, shape[len(shape) - len(axes) :], strict=True):
             source, wanted = sizes.setdefault(axis, (name, size))
             if size != wanted:
-                raise ValueError(f"{wrong} with {axis} = {wanted} as in {source}" if source else f"{wrong}")
+                as_in = f" with {axis} = {wanted} as in {source}" if source else ""
+                raise ValueError(_wrong_shape(name, shape) + as_in)
+        batches.append(shape[: len(shape) - len(axes)])
     means = tensors["means"]
     wanted_dtype = torch.promote_types(means.dtype, torch.float32)
     for name, tensor in tensors.items():
@@ -174,7 +179,7 @@ def _check_tensors(tensors: dict[str, Tensor]) -> torch.Size:
         if tensor.device != means.device:
             raise ValueError(f"{name}: is on {tensor.device}, wanted {means.device}, where means is")
     try:
-        batch = torch.broadcast_shapes(*(v.shape[: v.ndim - len(_AXES[name])] for name, v in tensors.items()))
+        batch = torch.broadcast_shapes(*batches)
     except RuntimeError:
         shapes = ", ".join(f"{name} {tuple(v.shape)}" for name, v in tensors.items())
         raise ValueError(f"batch axes do not broadcast: got {shapes}") from None
@@ -183,6 +188,10 @@ def _check_tensors(tensors: dict[str, Tensor]) -> torch.Size:
     if scales.device.type == "cpu" and not torch.compiler.is_compiling() and (scales <= 0).any():
         raise ValueError(f"scales: got {scales.min().item():g} in shape {tuple(scales.shape)}, wanted all positive")
     return batch
+
+
+def _wrong_shape(name: str, shape: torch.Size) -> str:
+    return f"{name}: got shape {tuple(shape)}, wanted [..., {', '.join(_AXES[name])}]"
 
 
 def _refuse_transforms(name: str, tensor: Tensor) -> None:

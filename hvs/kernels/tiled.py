@@ -87,10 +87,10 @@ def blend(
             w = _respond(scene, m, block, r, alpha).w
             more = S + w.new_zeros(r.shape[1:]).index_add_(0, block.slots, w)
             # A running mean: every factor is at most one, so nothing overflows whatever the features are.
-            share = more.clamp(min=torch.finfo(w.dtype).tiny).reciprocal()
+            least = more.clamp(min=torch.finfo(w.dtype).tiny)
             f = block.pad(features.flatten(0, 1)[block.gaussians], len(r[0]))
-            w = block.pad(w * share[block.slots], len(r[0]))
-            O = torch.baddbmm(O * (S * share)[:, None], f.mT, w)
+            w = block.pad(w / least[block.slots], len(r[0]))
+            O = torch.baddbmm(O * (S / least)[:, None], f.mT, w)
             S = more
         O = O * (S / S.clamp(min=eps))[:, None]
         scatter_tiles(latent, chunk.tiles, O)
@@ -150,9 +150,12 @@ def blend_backward(
         r = scene.rays_of(chunk)
         g, O, S = (gather_tiles(v, chunk.tiles) for v in padded)  # [A, C, TILE²] twice, [A, 1, TILE²]
         g = g / S.clamp(min=eps)
-        gO = torch.where(eps <= S[:, 0], (g * O).sum(1), 0)  # [A, TILE²]
-        seen = (g.sum(-1) * background[chunk.images]).sum(-1).where(background_weight[chunk.images] >= eps, 0)
-        d_weight.index_add_(0, chunk.images, seen - gO.sum(-1))
+        behind = background[chunk.images, :, None]  # [A, C, 1]
+        # Nothing, to the last bit, where the background is all that is seen.
+        beyond = (g * (O - behind)).sum(1)  # [A, TILE²]
+        gO = torch.where(eps <= S[:, 0], beyond + torch.bmm(behind.mT, g)[:, 0], 0)
+        floored = background_weight[chunk.images, None] < eps
+        d_weight.index_add_(0, chunk.images, -torch.where(floored, gO, beyond).sum(-1))
         d_r = torch.zeros_like(r)
         for block in chunk.blocks:
             response = _respond(scene, m, block, r, alpha)
@@ -193,10 +196,13 @@ def _(gradient, latent, total, tiles, gaussians, *inputs):
 def _save_for_backward(ctx, inputs, output):
     *tensors, _, ctx.alpha, ctx.eps, _ = inputs
     ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*output, *tensors)
 
 
 def _backward(ctx, gradient, *_):
+    if gradient is None:
+        return (None,) * len(ctx.needs_input_grad)
     with_rays = ctx.needs_input_grad[6]
     with torch.autocast(gradient.device.type, enabled=False):
         gradients = blend_backward(gradient, *ctx.saved_tensors, ctx.alpha, ctx.eps, with_rays)

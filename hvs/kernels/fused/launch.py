@@ -272,7 +272,7 @@ def _divide(count: int, size: int) -> int:
 
 def _inner_contiguous(tensor: Tensor) -> Tensor:
     """Contiguous but for the batch axis, which may be broadcast."""
-    return tensor if tensor[0].is_contiguous() else tensor.contiguous()
+    return tensor if tensor.is_contiguous() or tensor[0].is_contiguous() else tensor.contiguous()
 
 
 def _on(tensor: Tensor):

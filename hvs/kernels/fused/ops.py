@@ -97,10 +97,14 @@ rasterize_backward.register_autograd(_refuse)
 def _save_for_backward(ctx, inputs, output):
     *tensors, ctx.alpha, _, ctx.eps, _, ctx.tolerance = inputs
     ctx.mark_non_differentiable(*output[1:])
+    # PyTorch would fill gradients of all that with zeros, which nobody reads.
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*output, *tensors)
 
 
 def _backward(ctx, d_latent, *_):
+    if d_latent is None:
+        return (None,) * len(ctx.needs_input_grad)
     with_rays = ctx.needs_input_grad[5]
     saved, inputs = ctx.saved_tensors[:-6], ctx.saved_tensors[-6:]
     *gradients, d_rays = rasterize_backward(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import hvs
 from hvs.kernels.fused import ops
@@ -33,6 +34,38 @@ def test_one_compiled_program_takes_any_sizes_and_numbers(single):
     for alpha, sizes in ((0.025, (5, 18, 20)), (0.03, (7, 33, 17)), (0.04, (0, 9, 9))):
         inputs = single(*sizes)
         assert torch.equal(compiled(inputs, alpha=alpha), render(inputs, alpha=alpha))
+
+
+def test_backward_fills_nothing_that_nobody_reads(single):
+    """By default PyTorch makes gradients of zeros for all that the forward pass keeps."""
+
+    class Called(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):
+            found.append(function)
+            return function(*arguments, **options or {})
+
+    inputs = {name: value.requires_grad_() for name, value in single(3, 8, 8).items()}
+    latent = render(inputs)
+    cotangent, found = torch.ones_like(latent), []
+    with Called():
+        torch.autograd.grad(latent, list(inputs.values()), cotangent)
+    aten = {function for function in found if function.namespace == "aten"}
+    assert torch.ops.hvs.rasterize_fused_backward.default in found and aten <= {torch.ops.aten.detach.default}
+
+
+def test_no_gradient_of_the_latent_is_none_of_the_inputs(single):
+    class Stop(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, latent):
+            return latent.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return None
+
+    inputs = {name: value.requires_grad_() for name, value in single(3, 8, 8).items()}
+    Stop.apply(render(inputs)).sum().backward()
+    assert all(value.grad is None for value in inputs.values())
 
 
 def test_double_backward_is_refused(single):

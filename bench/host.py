@@ -1,0 +1,112 @@
+"""How long a call of the Triton backend keeps the host: what Python, PyTorch and Triton do around the kernels.
+
+    python -m bench.host
+
+Microseconds of the main scene with one image, from the call to its return; a GPU is not waited for. Without one Triton
+gets a driver whose launches do nothing, and all but these is timed. A call that takes a GPU less than it takes the host
+is as fast as the host: then a CUDA graph, or more images at a time, pays.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+
+import hvs
+from hvs.kernels import backends
+from hvs.kernels.fused import launch
+
+from .rasterize import Scene
+from .timing import WARM_UP
+
+SECONDS = 1.0
+ROUNDS = 5
+
+
+class SilentDriver:
+    """Stands in for Triton's driver: kernels are compiled for an H100, and their launches do nothing."""
+
+    utils = mock.Mock()
+    utils.get_device_properties.return_value = dict(
+        max_shared_mem=232448, multiprocessor_count=132, warpSize=32, max_num_regs=65536
+    )
+    # Module, function, registers, spills and threads.
+    utils.load_binary.return_value = (1, 1, 32, 0, 1024)
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def launcher_cls(self, source: Any, metadata: Any) -> Callable[..., None]:
+        return lambda *_: None
+
+
+@contextlib.contextmanager
+def pretended_gpu() -> Iterator[None]:
+    """The Triton backend takes tensors on the CPU and computes nothing."""
+    driver = mock.patch.object(triton.runtime.driver, "_active", SilentDriver())
+    with driver, mock.patch.object(backends, "_find_obstacle", return_value=""):
+        yield
+
+
+def calls(device: str) -> dict[str, Callable[[], object]]:
+    """What is timed, by name."""
+    inputs = Scene().inputs(device)
+    leaves = [value for value in inputs.values() if value.requires_grad]
+    values = {name: value.detach() for name, value in inputs.items()} | dict(alpha=0.025, eps=1e-8, tolerance=1e-6)
+    saved = launch.forward(**values, beta=2.0, near=1e-2)
+    gradient = torch.ones_like(saved.latent)
+
+    def forward() -> torch.Tensor:
+        return hvs.rasterize(**inputs, backend="triton")
+
+    return {
+        "forward": forward,
+        "forward, no gradient": torch.no_grad()(forward),
+        "forward and backward": lambda: torch.autograd.grad(forward(), leaves, gradient),
+        "launches of forward": lambda: launch.forward(**values, beta=2.0, near=1e-2),
+        "launches of backward": lambda: launch.backward(gradient, saved, **values, with_rays=False),
+    }
+
+
+def measure(functions: dict[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
+    """Microseconds of every call, in turns; quartiles."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(ROUNDS):
+        for name, function in functions.items():
+            for _ in range(WARM_UP):
+                function()
+            stop = time.perf_counter() + seconds / ROUNDS
+            while not times[name] or time.perf_counter() < stop:
+                if torch.cuda.is_available():
+                    torch.cuda.synchronize()
+                start = time.perf_counter()
+                function()
+                times[name].append(1e6 * (time.perf_counter() - start))
+    return {name: np.quantile(found, (0.25, 0.5, 0.75)).tolist() for name, found in times.items()}
+
+
+def main() -> None:
+    if torch.cuda.is_available():
+        found = measure(calls("cuda"), SECONDS)
+    else:
+        with pretended_gpu():
+            found = measure(calls("cpu"), SECONDS)
+    print(f"{'':24s}{'quartile':>10s}{'median':>10s}{'quartile':>10s}")
+    for name, quartiles in found.items():
+        print(f"{name:24s}" + "".join(f"{value:10.0f}" for value in quartiles))
+
+
+if __name__ == "__main__":
+    main()
