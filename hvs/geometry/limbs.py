@@ -38,7 +38,8 @@ def limb_gaussians(points: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor, 
         raise ValueError(
             f"points: got shape {tuple(points.shape)}, wanted [..., {len(skeleton.joints)}, 3] for {skeleton.name}"
         )
-    edges, widths = _edges(skeleton, points.device), _widths(skeleton, points.dtype, points.device)
+    edges = _constant(skeleton.edges, torch.long, points.device)
+    widths = _constant(skeleton.widths, points.dtype, points.device)
     start, end = points[..., edges[:, 0], :], points[..., edges[:, 1], :]  # [..., N, 3]
     bone = end - start
     # Both the value and the gradient of the norm must be safe, so the bone itself is replaced, not the result.
@@ -52,12 +53,8 @@ def limb_gaussians(points: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor, 
     return (start + end) / 2, rotations, torch.cat((along, across, across), -1)
 
 
-def _edges(skeleton: Skeleton, device: torch.device) -> Tensor:
-    return copy_once(skeleton.edges, torch.long, device)
-
-
-def _widths(skeleton: Skeleton, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return copy_once(skeleton.widths, dtype, device)
+def _constant(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return copy_once(values, dtype, device)
 
 
 @cache
@@ -69,4 +66,4 @@ def copy_once(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor
 
 
 # What torch.compiler.assume_constant_result does; to call it would import all of the compiler with the package.
-_edges._dynamo_marked_constant = _widths._dynamo_marked_constant = True
+_constant._dynamo_marked_constant = True

@@ -1,27 +1,27 @@
 """The tiled torch backend: only the pixels of the tiles that a Gaussian reaches are computed, on any device.
 
 The gradient is written by hand from the saved latent O and denominator S. With ``B = diag(1/s) ρᵀ``, ``u = B r``,
-``z = p/q``, the offset ``x = μ - z r`` from the ray to the mean, ``e = B x`` (so ``D = |e|²``), ``g = dL/dO`` and
-``h = w dL/dw``:
+``m = B μ``, ``z = p/q``, ``e = m - z u`` (so ``D = |e|²``), ``g = dL/dO`` and ``h = w dL/dw``:
 
     dL/dw = (g·f - g·O) / S                  (without g·O where S sits on its floor)
     k = 4 z³ / (1 + z⁴)
-    dL/dB = B M        M = -Σ h [2/α x xᵀ + k/q (x rᵀ + r xᵀ) + r rᵀ / q]
-    dL/dμ = BᵀB v      v = -Σ h [2/α x + k/q r]
+    dL/dB = M B⁻ᵀ      M = -Σ h [2/α e eᵀ + k/q (e uᵀ + u eᵀ) + u uᵀ / q]
+    dL/dμ = Bᵀ v       v = -Σ h [2/α e + k/q u]
     dL/dr = Bᵀ h [(2z/α - k/q) e + (k z - 1)/q u]
 
-The sums run over the pixels, so a Gaussian's geometry gradient is nine moments per tile.
+The sums run over the pixels, so a Gaussian's geometry gradient is nine moments per tile. They are of whitened vectors:
+those of the world, multiplied by B in the end, would cancel where a Gaussian is flat.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from . import culling
-from .limits import LARGEST, LARGEST_EXPONENT
+from .limits import LARGEST, LARGEST_EXPONENT, SMALLEST_VOLUME
 from .pyramid import TILE, build_pyramid, gather_tiles, pad_to_tiles, scatter_tiles
 from .tiles import Block, Scene
 
@@ -135,7 +135,7 @@ def blend_backward(
     )
     m = (scene.whiten * means[..., None, :]).sum(-1)
     d_features = torch.zeros_like(features).flatten(0, 1)
-    d_whiten = torch.zeros_like(rotations).flatten(0, 1)
+    moments = torch.zeros_like(rotations).flatten(0, 1)
     d_means = torch.zeros_like(means).flatten(0, 1)
     d_rays = torch.zeros_like(scene.rays) if with_rays else rays.new_empty(0)
 
@@ -164,21 +164,22 @@ def blend_backward(
             d_features.index_add_(0, block.gaussians, block.unpad(torch.bmm(w, g.mT)))
             h = (block.unpad(torch.bmm(f, g)) - gO[block.slots]) * response.w
             B = scene.whiten.flatten(0, 1)[block.gaussians]
-            moment, v = _geometry_moments(response, h, means.flatten(0, 1)[block.gaussians], alpha)
-            d_whiten.index_add_(0, block.gaussians, (B[..., None] * moment[:, None]).sum(-2))
-            Bv = (B * v[:, None]).sum(-1)
-            d_means.index_add_(0, block.gaussians, (B * Bv[..., None]).sum(-2))
+            response = replace(response, e=_across(response))
+            moment, v = _geometry_moments(response, h, alpha)
+            moments.index_add_(0, block.gaussians, moment)
+            d_means.index_add_(0, block.gaussians, (B * v[..., None]).sum(-2))
             if with_rays:
                 d_r.index_add_(1, block.slots, _ray_gradient(response, h, B, alpha))
         if with_rays:
             scatter_tiles(d_rays, chunk.tiles, d_r.movedim(0, 1))
 
-    d_whiten = d_whiten.view_as(rotations)
+    moments = moments.view_as(rotations)
+    along = _inverse_transposed(rotations) * scales[..., None, :]
     height, width = rays.shape[1:3]
     return (
         d_means.view_as(means),
-        (d_whiten / scales[..., None]).mT.contiguous(),
-        -(d_whiten * scene.whiten).sum(-1) / scales,
+        (along[..., None] * moments[..., None, :, :]).sum(-2) / scales[..., None, :],
+        -moments.diagonal(dim1=-2, dim2=-1) / scales,
         d_features.view_as(features),
         d_background,
         d_weight,
@@ -216,7 +217,6 @@ blend.register_autograd(_backward, setup_context=_save_for_backward)
 class _Response:
     """What P pairs of a tile and a Gaussian have to do with one another, [P, TILE²] each."""
 
-    r: Tensor
     u: tuple[Tensor, Tensor, Tensor]
     e: tuple[Tensor, Tensor, Tensor]
     q: Tensor
@@ -241,23 +241,37 @@ def _respond(scene: Scene, m: Tensor, block: Block, rays: Tensor, alpha: float) 
     w.mul_(-1 / alpha).clamp_(min=-LARGEST_EXPONENT).exp_().mul_(q.rsqrt()).mul_(falloff).mul_(
         0.5 * math.sqrt(math.pi * alpha)
     )
-    return _Response(r, u, e, q, depth, falloff, w)
+    return _Response(u, e, q, depth, falloff, w)
 
 
-def _geometry_moments(response: _Response, h: Tensor, means: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+def _across(response: _Response) -> tuple[Tensor, Tensor, Tensor]:
+    """e without what rounding has left of it along u, which gradients of a flat Gaussian would be made of."""
+    e, u = response.e, response.u
+    along = (e[0] * u[0]).addcmul_(e[1], u[1]).addcmul_(e[2], u[2]).div_(response.q)
+    return tuple(torch.addcmul(e[i], along, u[i], value=-1) for i in range(3))
+
+
+def _geometry_moments(response: _Response, h: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """The moments M [P, 3, 3] and v [P, 3] of the module's docstring."""
-    r, z = response.r, response.z
+    e, u, z = response.e, response.u, response.z
     by_q = h / response.q
     k_by_q = (z * z * z).mul_(response.falloff).mul_(by_q).mul_(4)
     by_alpha = h * (2 / alpha)
-    x = [torch.addcmul(means[:, i, None], z, r[i], value=-1) for i in range(3)]
-    of_x = [(by_alpha * x[i]).addcmul_(k_by_q, r[i]) for i in range(3)]
-    of_r = [(k_by_q * x[i]).addcmul_(by_q, r[i]) for i in range(3)]
-    moment = means.new_empty(len(means), 3, 3)
+    of_e = [(by_alpha * e[i]).addcmul_(k_by_q, u[i]) for i in range(3)]
+    of_u = [(k_by_q * e[i]).addcmul_(by_q, u[i]) for i in range(3)]
+    moment = h.new_empty(len(h), 3, 3)
     for i in range(3):
         for j in range(i, 3):
-            moment[:, i, j] = moment[:, j, i] = -(of_x[i] * x[j]).addcmul_(of_r[i], r[j]).sum(-1)
-    return moment, -torch.stack([v.sum(-1) for v in of_x], -1)
+            moment[:, i, j] = moment[:, j, i] = -(of_e[i] * e[j]).addcmul_(of_u[i], u[j]).sum(-1)
+    return moment, -torch.stack([v.sum(-1) for v in of_e], -1)
+
+
+def _inverse_transposed(rotations: Tensor) -> Tensor:
+    """ρ⁻ᵀ, [..., 3, 3], zero where there is no inverse."""
+    a, b, c = rotations.unbind(-1)
+    crossed = torch.stack([torch.linalg.cross(*pair) for pair in ((b, c), (c, a), (a, b))], -1)
+    volume = (a * crossed[..., 0]).sum(-1)[..., None, None]
+    return torch.where(volume.abs() > SMALLEST_VOLUME, crossed / volume, 0)
 
 
 def _ray_gradient(response: _Response, h: Tensor, B: Tensor, alpha: float) -> Tensor:

@@ -149,6 +149,18 @@ def fisheye():
 
 
 @pytest.fixture
+def plates(scene):
+    """Gaussians three hundred times as long and wide as they are thick, turned every way, in float32."""
+    inputs = scene(10, 24, 40, 5, dtype=torch.float32)
+    generator = torch.Generator().manual_seed(2)
+    spread = torch.rand(1, 10, 3, generator=generator)
+    return inputs | dict(
+        means=spread * torch.tensor([2.0, 1.0, 3.0]) + torch.tensor([-1.0, -0.5, 2.0]),
+        scales=torch.tensor([0.3, 0.3, 0.001]).expand(1, 10, 3).clone(),
+    )
+
+
+@pytest.fixture
 def panoptic_pose():
     """108 limbs of a crumpled body in float32."""
     skeleton = hvs.skeletons.PANOPTIC

@@ -62,6 +62,20 @@ def test_random_scenes(scene, compare, seed, count, height, width, smallest, rat
     compare(inputs, "torch", 1e-5, 1e-3)
 
 
+def test_flat_gaussians(plates, compare):
+    compare(plates, "torch", 1e-4, 1e-4)
+
+
+def test_rotations_without_an_inverse_have_no_gradient(scene):
+    inputs = {name: value.float().requires_grad_() for name, value in scene(4, 20, 20).items()}
+    with torch.no_grad():
+        inputs["rotations"][0, 1] = 0
+        inputs["rotations"][0, 2, :, 0] = inputs["rotations"][0, 2, :, 1]
+    gradients = torch.autograd.grad(hvs.rasterize(**inputs, backend="torch").sum(), list(inputs.values()))
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert (gradients[1][0, 1:3] == 0).all() and gradients[1].abs().amax() > 0
+
+
 def test_background_alone_pushes_nothing_in_float32(scene):
     """The difference of two sums of large numbers would."""
     double = scene(6, 31, 9, batch=(2,), seed=2330, smallest=0.0013, largest=0.0093)

@@ -1,25 +1,30 @@
 """From the sums over pixels to the gradients of the inputs, with the one through the largest depth.
 
-With ``B = diag(1/s) ρᵀ``: ``dL/dρ = (diag(1/s) dL/dB)ᵀ`` and ``dL/ds = -(dL/dB ∘ B) 1 / s``. The background's weight is
-a function of the deepest response z alone, and of that one, ``M = dL/dz (x rᵀ + r xᵀ) / q`` and ``v = dL/dz r / q``.
+With ``B = diag(1/s) ρᵀ`` and ``dL/dB = M B⁻ᵀ``: ``dL/dρ = ρ⁻ᵀ diag(s) M diag(1/s)`` and ``dL/ds = -diag(M) / s``. The
+background's weight is a function of the deepest response z alone, and of that one, ``M = dL/dz (e uᵀ + u eᵀ) / q`` and
+``v = dL/dz u / q``.
 """
 
 import triton
 import triton.language as tl
 
+from .. import limits
 from .extents import IMAGE_VALUES
 from .geometry import (
     LARGEST,
     LARGEST_COMPONENT,
     SMALLEST_SCALE,
-    clamp,
+    across,
     depth_of,
     load_ray,
+    load_rotation_column,
+    load_scale,
     multiply,
 )
 from .gradient import MOMENTS, clamped
-from .prepare import GAUSSIAN_VALUES, load_gaussian, load_prepared_mean
+from .prepare import GAUSSIAN_VALUES, load_gaussian
 
+SMALLEST_VOLUME = tl.constexpr(limits.SMALLEST_VOLUME)
 # Tiles that are summed over at a time, in the same tree in every run.
 TILES = tl.constexpr(256)
 # Shares of a Gaussian's sums that are read at a time.
@@ -32,13 +37,34 @@ def store_where(at, value, mask, unclamped):
 
 
 @triton.jit
-def store_rotation_column(at, d0, d1, d2, rotations, s, mask):
+def store_scale(at, value, scales, mask):
+    s = tl.load(scales, mask, 1.0).to(tl.float32)
+    store_where(at, value, mask, (s >= SMALLEST_SCALE) & (s <= LARGEST))
+
+
+@triton.jit
+def store_rotation_column(at, dx, dy, dz, rotations, mask):
     r = tl.load(rotations, mask, 0.0).to(tl.float32)
-    store_where(at, d0 / s, mask, tl.abs(r) <= LARGEST_COMPONENT)
+    store_where(at, dx, mask, tl.abs(r) <= LARGEST_COMPONENT)
     r = tl.load(rotations + 3, mask, 0.0).to(tl.float32)
-    store_where(at + 3, d1 / s, mask, tl.abs(r) <= LARGEST_COMPONENT)
+    store_where(at + 3, dy, mask, tl.abs(r) <= LARGEST_COMPONENT)
     r = tl.load(rotations + 6, mask, 0.0).to(tl.float32)
-    store_where(at + 6, d2 / s, mask, tl.abs(r) <= LARGEST_COMPONENT)
+    store_where(at + 6, dz, mask, tl.abs(r) <= LARGEST_COMPONENT)
+
+
+@triton.jit
+def inverse_transposed(rotations, n, mask):
+    """The columns of ρ⁻ᵀ of Gaussians ``n`` of one image, zero where there is no inverse."""
+    x0, y0, z0 = load_rotation_column(rotations, n, mask, 0)
+    x1, y1, z1 = load_rotation_column(rotations, n, mask, 1)
+    x2, y2, z2 = load_rotation_column(rotations, n, mask, 2)
+    c0, c1, c2 = y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2
+    volume = x0 * c0 + y0 * c1 + z0 * c2
+    inverse = tl.where(tl.abs(volume) > SMALLEST_VOLUME, 1 / volume, 0.0)
+    c0, c1, c2 = c0 * inverse, c1 * inverse, c2 * inverse
+    c3, c4, c5 = (y2 * z0 - z2 * y0) * inverse, (z2 * x0 - x2 * z0) * inverse, (x2 * y0 - y2 * x0) * inverse
+    c6, c7, c8 = (y0 * z1 - z0 * y1) * inverse, (z0 * x1 - x0 * z1) * inverse, (x0 * y1 - y0 * x1) * inverse
+    return c0, c1, c2, c3, c4, c5, c6, c7, c8
 
 
 @triton.jit
@@ -117,23 +143,20 @@ def chain(
         y, x = (pixel // width).to(tl.int32), (pixel % width).to(tl.int32)
         rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, x >= 0)
         u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
-        mx, my, mz = load_prepared_mean(gaussians, n, count, mask)
         z, q = depth_of(u0, u1, u2, m0, m1, m2)
         d_z = tl.where(deepest, d_weight * tl.load(image_values + b * IMAGE_VALUES + 1) / q, 0.0)
-        x0, x1, x2 = mx - z * rx, my - z * ry, mz - z * rz
-        M00 += 2 * d_z * x0 * rx
-        M01 += d_z * (x0 * ry + rx * x1)
-        M02 += d_z * (x0 * rz + rx * x2)
-        M11 += 2 * d_z * x1 * ry
-        M12 += d_z * (x1 * rz + ry * x2)
-        M22 += 2 * d_z * x2 * rz
-        v0 += d_z * rx
-        v1 += d_z * ry
-        v2 += d_z * rz
+        e0, e1, e2 = across(u0, u1, u2, m0 - z * u0, m1 - z * u1, m2 - z * u2, q)
+        M00 += 2 * d_z * e0 * u0
+        M01 += d_z * (e0 * u1 + u0 * e1)
+        M02 += d_z * (e0 * u2 + u0 * e2)
+        M11 += 2 * d_z * e1 * u1
+        M12 += d_z * (e1 * u2 + u1 * e2)
+        M22 += 2 * d_z * e2 * u2
+        v0 += d_z * u0
+        v1 += d_z * u1
+        v2 += d_z * u2
         if WITH_RAYS:
-            e0 = d_z * (m0 - 2 * z * u0)
-            e1 = d_z * (m1 - 2 * z * u1)
-            e2 = d_z * (m2 - 2 * z * u2)
+            e0, e1, e2 = d_z * (e0 - z * u0), d_z * (e1 - z * u1), d_z * (e2 - z * u2)
             at = d_rays + 3 * (b * height * width + pixel)
             dx = tl.where(clamped(rx), 0.0, tl.sum(b00 * e0 + b10 * e1 + b20 * e2))
             dy = tl.where(clamped(ry), 0.0, tl.sum(b01 * e0 + b11 * e1 + b21 * e2))
@@ -143,33 +166,31 @@ def chain(
             tl.store(at + 2, tl.load(at + 2) + dz)
 
     here = b * count + n
-    w0, w1, w2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, v0, v1, v2)
     means += b * means_stride + 3 * n
     mean = tl.load(means, mask, 0.0).to(tl.float32)
-    store_where(d_means + 3 * here, b00 * w0 + b10 * w1 + b20 * w2, mask, tl.abs(mean) <= LARGEST)
+    store_where(d_means + 3 * here, b00 * v0 + b10 * v1 + b20 * v2, mask, tl.abs(mean) <= LARGEST)
     mean = tl.load(means + 1, mask, 0.0).to(tl.float32)
-    store_where(d_means + 3 * here + 1, b01 * w0 + b11 * w1 + b21 * w2, mask, tl.abs(mean) <= LARGEST)
+    store_where(d_means + 3 * here + 1, b01 * v0 + b11 * v1 + b21 * v2, mask, tl.abs(mean) <= LARGEST)
     mean = tl.load(means + 2, mask, 0.0).to(tl.float32)
-    store_where(d_means + 3 * here + 2, b02 * w0 + b12 * w1 + b22 * w2, mask, tl.abs(mean) <= LARGEST)
+    store_where(d_means + 3 * here + 2, b02 * v0 + b12 * v1 + b22 * v2, mask, tl.abs(mean) <= LARGEST)
 
-    scales += b * scales_stride + 3 * n
-    s0 = tl.load(scales, mask, 1.0).to(tl.float32)
-    s1 = tl.load(scales + 1, mask, 1.0).to(tl.float32)
-    s2 = tl.load(scales + 2, mask, 1.0).to(tl.float32)
-    rotations += b * rotations_stride + 9 * n
+    scales += b * scales_stride
+    s0, s1, s2 = load_scale(scales, n, mask)
+    store_scale(d_scales + 3 * here, -M00 / s0, scales + 3 * n, mask)
+    store_scale(d_scales + 3 * here + 1, -M11 / s1, scales + 3 * n + 1, mask)
+    store_scale(d_scales + 3 * here + 2, -M22 / s2, scales + 3 * n + 2, mask)
+
+    rotations += b * rotations_stride
+    x0, y0, z0, x1, y1, z1, x2, y2, z2 = inverse_transposed(rotations, n, mask)
+    x0, y0, z0, x1, y1, z1, x2, y2, z2 = x0 * s0, y0 * s0, z0 * s0, x1 * s1, y1 * s1, z1 * s1, x2 * s2, y2 * s2, z2 * s2
+    rotations += 9 * n
     d_rotations += 9 * here
-    d0, d1, d2 = b00 * M00 + b01 * M01 + b02 * M02, b00 * M01 + b01 * M11 + b02 * M12, b00 * M02 + b01 * M12 + b02 * M22
-    store_rotation_column(d_rotations, d0, d1, d2, rotations, clamp(s0, SMALLEST_SCALE, LARGEST), mask)
-    unclamped = (s0 >= SMALLEST_SCALE) & (s0 <= LARGEST)
-    store_where(d_scales + 3 * here, -(d0 * b00 + d1 * b01 + d2 * b02) / s0, mask, unclamped)
-    d0, d1, d2 = b10 * M00 + b11 * M01 + b12 * M02, b10 * M01 + b11 * M11 + b12 * M12, b10 * M02 + b11 * M12 + b12 * M22
-    store_rotation_column(d_rotations + 1, d0, d1, d2, rotations + 1, clamp(s1, SMALLEST_SCALE, LARGEST), mask)
-    unclamped = (s1 >= SMALLEST_SCALE) & (s1 <= LARGEST)
-    store_where(d_scales + 3 * here + 1, -(d0 * b10 + d1 * b11 + d2 * b12) / s1, mask, unclamped)
-    d0, d1, d2 = b20 * M00 + b21 * M01 + b22 * M02, b20 * M01 + b21 * M11 + b22 * M12, b20 * M02 + b21 * M12 + b22 * M22
-    store_rotation_column(d_rotations + 2, d0, d1, d2, rotations + 2, clamp(s2, SMALLEST_SCALE, LARGEST), mask)
-    unclamped = (s2 >= SMALLEST_SCALE) & (s2 <= LARGEST)
-    store_where(d_scales + 3 * here + 2, -(d0 * b20 + d1 * b21 + d2 * b22) / s2, mask, unclamped)
+    dx, dy, dz = multiply(x0, x1, x2, y0, y1, y2, z0, z1, z2, M00, M01, M02)
+    store_rotation_column(d_rotations, dx / s0, dy / s0, dz / s0, rotations, mask)
+    dx, dy, dz = multiply(x0, x1, x2, y0, y1, y2, z0, z1, z2, M01, M11, M12)
+    store_rotation_column(d_rotations + 1, dx / s1, dy / s1, dz / s1, rotations + 1, mask)
+    dx, dy, dz = multiply(x0, x1, x2, y0, y1, y2, z0, z1, z2, M02, M12, M22)
+    store_rotation_column(d_rotations + 2, dx / s2, dy / s2, dz / s2, rotations + 2, mask)
 
     for first_channel in range(0, channels, CHANNELS):
         c = first_channel + tl.arange(0, CHANNELS)

@@ -118,6 +118,13 @@ def weight_of(u0, u1, u2, m0, m1, m2, alpha):
 
 
 @triton.jit
+def across(u0, u1, u2, e0, e1, e2, q):
+    """e without what rounding has left of it along u, which gradients of a flat Gaussian would be made of."""
+    along = (e0 * u0 + e1 * u1 + e2 * u2) / q
+    return e0 - along * u0, e1 - along * u1, e2 - along * u2
+
+
+@triton.jit
 def whiten_rays(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz):
     """u of Gaussians [N] and rays [P], [N, P]."""
     rx, ry, rz = rx[None, :], ry[None, :], rz[None, :]

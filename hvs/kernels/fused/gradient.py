@@ -1,11 +1,11 @@
 """The gradient's sums over pixels, from the latent O and the denominator S that the forward pass has left.
 
-With ``e = m - z u``, the offset ``x = μ - z r`` from the ray to the mean, ``g = dL/dO`` and ``h = w dL/dw``:
+With ``e = m - z u``, ``g = dL/dO`` and ``h = w dL/dw``:
 
     dL/dw = (g·f - g·O) / S                  (without g·O where S sits on its floor)
     k = 4 z³ / (1 + z⁴)
-    dL/dB = B M        M = -Σ h [2/α x xᵀ + k/q (x rᵀ + r xᵀ) + r rᵀ / q]
-    dL/dμ = BᵀB v      v = -Σ h [2/α x + k/q r]
+    dL/dB = M B⁻ᵀ      M = -Σ h [2/α e eᵀ + k/q (e uᵀ + u eᵀ) + u uᵀ / q]
+    dL/dμ = Bᵀ v       v = -Σ h [2/α e + k/q u]
     dL/dr = Bᵀ h [(2z/α - k/q) e + (k z - 1)/q u]
 
 so a Gaussian's geometry needs nine sums over its pixels, and its features C. A program has one Gaussian and adds up in
@@ -17,9 +17,9 @@ import triton
 import triton.language as tl
 
 from .extents import IMAGE_VALUES
-from .geometry import LARGEST_COMPONENT, TILE, load_ray, multiply, respond, tile_pixels, weight_of
+from .geometry import LARGEST_COMPONENT, TILE, across, load_ray, multiply, respond, tile_pixels, weight_of
 from .lists import load_extent, meets
-from .prepare import GAUSSIAN_VALUES, load_gaussian, load_prepared_mean
+from .prepare import GAUSSIAN_VALUES, load_gaussian
 from .survey import TILE_VALUES, load_boxes
 
 # Sums of a Gaussian's geometry: M's upper half, row by row, then v.
@@ -152,7 +152,6 @@ def gradient(
     rays += b * rays_stride
     features += b * features_stride + n.to(tl.int64) * channels
     b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, n < count)
-    mx, my, mz = load_prepared_mean(gaussians, n, count, n < count)
     low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, count, n < count)
     c = channel_block * CHANNELS + tl.arange(0, CHANNELS)
     f = tl.load(features + c, c < channels, 0.0).to(tl.float32)
@@ -214,19 +213,19 @@ def gradient(
                     by_q = h / q
                     k_by_q = 4 * z * z * z * falloff * by_q
                     by_alpha = h * (2 / alpha)
-                    x0, x1, x2 = mx - z * rx, my - z * ry, mz - z * rz
-                    v0 = by_alpha * x0 + k_by_q * rx
-                    v1 = by_alpha * x1 + k_by_q * ry
-                    v2 = by_alpha * x2 + k_by_q * rz
-                    r0 = k_by_q * x0 + by_q * rx
-                    r1 = k_by_q * x1 + by_q * ry
-                    r2 = k_by_q * x2 + by_q * rz
-                    M00 += v0 * x0 + r0 * rx
-                    M01 += v0 * x1 + r0 * ry
-                    M02 += v0 * x2 + r0 * rz
-                    M11 += v1 * x1 + r1 * ry
-                    M12 += v1 * x2 + r1 * rz
-                    M22 += v2 * x2 + r2 * rz
+                    e0, e1, e2 = across(u0, u1, u2, e0, e1, e2, q)
+                    v0 = by_alpha * e0 + k_by_q * u0
+                    v1 = by_alpha * e1 + k_by_q * u1
+                    v2 = by_alpha * e2 + k_by_q * u2
+                    r0 = k_by_q * e0 + by_q * u0
+                    r1 = k_by_q * e1 + by_q * u1
+                    r2 = k_by_q * e2 + by_q * u2
+                    M00 += v0 * e0 + r0 * u0
+                    M01 += v0 * e1 + r0 * u1
+                    M02 += v0 * e2 + r0 * u2
+                    M11 += v1 * e1 + r1 * u1
+                    M12 += v1 * e2 + r1 * u2
+                    M22 += v2 * e2 + r2 * u2
                     V0 += v0
                     V1 += v1
                     V2 += v2
@@ -292,6 +291,7 @@ def ray_gradient(
         u0, u1, u2, w, z, q, falloff, e0, e1, e2 = respond(
             b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha
         )
+        e0, e1, e2 = across(u0, u1, u2, e0, e1, e2, q)
         dw = tl.zeros((GROUP, TILE * TILE), tl.float32) - gO[None, :]
         for first_channel in range(0, channels, CHANNEL_BLOCK):
             c = first_channel + tl.arange(0, CHANNEL_BLOCK)

@@ -80,6 +80,10 @@ def test_random_scenes(scene, compare, device, seed, count, height, width, small
     compare(inputs, "triton", 1e-4, 3e-3, device, beside_torch=10.0)
 
 
+def test_flat_gaussians(plates, compare, device):
+    compare(plates, "triton", 1e-4, 1e-4, device)
+
+
 def test_large_scenes_have_lists_of_their_own(scene, compare, device, monkeypatch):
     monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
     # Two by nine tiles are two cells.
