@@ -108,7 +108,7 @@ def main() -> None:
     for scene in chosen:
         try:
             found = measure_scene(scene, options.device, options.seconds, compiled=not options.no_compile)
-        except (WrongResultsError, torch.OutOfMemoryError) as error:
+        except (WrongResultsError, RuntimeError) as error:
             results["failed"][str(scene)] = str(error)
             print(f"{scene}: {error}", file=sys.stderr, flush=True)
         else:

@@ -70,7 +70,7 @@ def measure_drawing(settings: ModelSettings, device: str, compiled: bool, second
     scenes = {size: Scene(settings, device, size, compiled, size) for size in BATCHES}
     calls: dict[str, Callable[[], object]] = {str(size): scene.draw for size, scene in scenes.items()}
     rows = []
-    for name, timing in measure(calls, device, seconds, captured=False).items():
+    for name, timing in measure(calls, device, seconds).items():
         size = int(name)
         rows.append(
             dict(
@@ -140,16 +140,17 @@ def main() -> None:
     arguments = parser.parse_args()
     device = arguments.device
     count = arguments.frames or (480 if torch.device(device).type == "cuda" else 48)
-    rows: list[dict[str, Any]] = []
+    results: dict[str, Any] = dict(machine=describe(device), rows=[])
     for settings, compiled in setups(device):
         found = measure_drawing(settings, device, compiled, arguments.seconds)
         if has_ffmpeg():
             found.append(measure_film(settings, device, compiled, count))
         for row in found:
             print(show(row), flush=True)
-        rows += found
-    if arguments.json:
-        arguments.json.write_text(json.dumps(dict(machine=describe(device), rows=rows), indent=1) + "\n")
+        results["rows"] += found
+        # A run that is cut short has measured something.
+        if arguments.json:
+            arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ COLUMNS = {
     "ratio_to_floor": "× floor",
     "dense_ms": "dense",
     "compiled_ms": "compiled",
+    "eager_ms": "eager",
     "gsplat_ms": "gsplat",
     "speedup_over_dense": "dense ×",
     "peak_mib": "MiB",

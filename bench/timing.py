@@ -1,12 +1,12 @@
 """Time and memory of a call, on any device.
 
-On a GPU the call is captured into a CUDA graph where it can be, so that what is timed is the GPU's work and not
-Python's, unless it is to be timed as it comes. Every run starts with a cold L2 cache. Times are of CUDA events there,
+On a GPU a call is captured into a CUDA graph, so that what is timed is the GPU's work and not
+Python's, if it is named as one that can be. Every run starts with a cold L2 cache. Times are of CUDA events there,
 and of the wall clock on a CPU.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ class Timing:
 
 
 def measure(
-    functions: dict[str, Callable[[], object]], device: str, seconds: float, captured: bool = True
+    functions: dict[str, Callable[[], object]], device: str, seconds: float, captured: Collection[str] = ()
 ) -> dict[str, Timing]:
     """Time calls side by side.
 
@@ -46,10 +46,11 @@ def measure(
     Args:
         functions: by name.
         seconds: to spend on each function.
-        captured: into CUDA graphs, on a GPU, where that can be.
+        captured: names of those to be captured into CUDA graphs, on a GPU. What waits for the GPU is none of them: an
+            attempt in vain leaves the allocator waiting for the end of a graph, and disturbs all that follows.
     """
     on_gpu = torch.device(device).type == "cuda"
-    runs = {name: _prepare_on_gpu(f) if on_gpu and captured else (f, False) for name, f in functions.items()}
+    runs = {name: _prepare_on_gpu(f) if on_gpu and name in captured else (f, False) for name, f in functions.items()}
     once = _time_on_gpu if on_gpu else _time_on_cpu
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS):

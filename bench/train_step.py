@@ -188,7 +188,7 @@ def measure_step(setup: Setup, seconds: float, with_baseline: bool) -> dict[str,
         step()
         row[f"{name}peak_mib"] = peak_mib(step, setup.device) + step.state_mib()
         row[f"{name}state_mib"] = step.state_mib()
-    for name, timing in measure(dict(steps), setup.device, seconds, captured=False).items():
+    for name, timing in measure(dict(steps), setup.device, seconds).items():
         row[f"{name}ms"] = timing.median
         row[f"{name}images_per_s"] = 1e3 * setup.batch_size / timing.median
     for name, step in steps.items():
@@ -256,16 +256,16 @@ def main() -> None:
     if options.profile:
         profile(setups[0], options.profile)
         return
-    rows = []
+    results: dict[str, Any] = dict(machine=describe(options.device), rows=[])
     print(f"{'':34s}{'images/s':>10s}{'MiB':>10s}" + "".join(f"{part:>12s}" for part in PARTS))
     for setup in setups:
         torch.compiler.reset()
         row = measure_step(setup, options.seconds, not options.no_baseline)
         print(show(row), flush=True)
-        rows.append(row)
-    results = dict(machine=describe(options.device), rows=rows)
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
+        results["rows"].append(row)
+        # A run that is cut short has measured something.
+        if options.json:
+            options.json.write_text(json.dumps(results, indent=1))
     print("\n".join(f"{name:8s}{value}" for name, value in results["machine"].items()))
 
 

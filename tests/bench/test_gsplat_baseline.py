@@ -25,7 +25,7 @@ def given(monkeypatch):
 def test_the_same_ellipsoids_before_the_same_camera(given):
     inputs = Scene(height=12, width=20, count=7, channels=3).inputs("cpu")
     render, arguments = gsplat_baseline.prepare(inputs)
-    assert render(**arguments).shape == (1, 3, 12, 20)
+    assert render(**arguments).shape == (1, 12, 20, 3)
     (found,) = given
     assert all(value.requires_grad for value in arguments.values())
     # exp(-D/2) of these covariances is exp(-D/α) of ours.

@@ -18,6 +18,26 @@ def test_wrong_results_are_not_timed():
         rasterize.check(wrong, inputs, gradient, torch.float32)
 
 
+@pytest.mark.parametrize("at", range(5))
+def test_gradients_that_are_no_numbers_are_wrong(at):
+    scene = Scene(height=32, width=32)
+    inputs, gradient = scene.inputs("cpu"), torch.ones(1, 16, 32, 32)
+    right = Calls.of(rasterize.hvs.rasterize, inputs, gradient)
+    found = [torch.full_like(v, torch.nan) if i == at else v for i, v in enumerate(right.backward())]
+    with pytest.raises(rasterize.WrongResultsError, match="nan"):
+        rasterize.check(Calls(right.forward, lambda: tuple(found), right.both), inputs, gradient, torch.float32)
+
+
+def test_what_others_cannot_does_not_stop_ours(monkeypatch, capsys):
+    def broken(**inputs):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(rasterize, "dense_rasterize", broken)
+    rows = rasterize.measure_scene(Scene(height=32, width=32), "cpu", seconds=0.01, compiled=False)
+    assert len(rows) == 3 and all("dense_ms" not in row and row["ms"] > 0 for row in rows)
+    assert "b1/32x32/n108/c16/float32: dense is left out: no compiler" in capsys.readouterr().err
+
+
 def test_the_dense_formulation_computes_the_same():
     inputs = {name: value.detach().double() for name, value in Scene(height=24, width=24).inputs("cpu").items()}
     torch.testing.assert_close(dense_rasterize(**inputs), rasterize.hvs.rasterize(**inputs, backend="reference"))
