@@ -7,6 +7,7 @@ see ``checkpoint_commands.py``.
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -149,12 +150,12 @@ def read_contents(path: str | Path) -> Contents:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+        raise CheckpointError(f"{path}: {'a folder, wanted a file' if path.is_dir() else 'no such file'}")
     try:
         return read_lightning(path) if is_torch_file(path) else _read_own(path)
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a readable checkpoint ({_line(error)})") from error
-    except (TypeError, ValueError, RuntimeError, OverflowError, OSError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError, OSError, UnpicklingError) as error:
         raise CheckpointError(f"{path}: {_line(error)}") from error
 
 

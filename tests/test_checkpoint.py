@@ -110,7 +110,7 @@ class TestOwnFormat:
 
     def test_missing_files_and_folders(self, tmp_path):
         refused(tmp_path / "none.safetensors", "no such file")
-        refused(tmp_path, "no such file")
+        refused(tmp_path, "a folder, wanted a file")
 
 
 def rewrite(path, state, **changes):
@@ -154,6 +154,13 @@ class TestVersions:
         load(saved)
         with pytest.raises(CheckpointError, match=r"missing discriminator\.stem\.weight, .*got \(2,\), wanted \(32,\)"):
             load_discriminator(saved)
+
+
+def test_settings_that_hold_themselves(tmp_path):
+    endless = {}
+    endless["self"] = endless
+    torch.save(dict(state_dict={}, hyper_parameters=endless), tmp_path / "endless.ckpt")
+    refused(tmp_path / "endless.ckpt", "nested")
 
 
 def test_entries_of_another_kind_are_named(saved):

@@ -67,7 +67,9 @@ def undistort(points: Tensor, distortion: Tensor, steps: int = UNDISTORTION_STEP
     ideal = points
     for _ in range(steps):
         numerator, denominator, shift = _radial_and_shift(ideal, distortion)
-        usable = (numerator * denominator > 0)[..., None]
-        inverse = (denominator / torch.where(usable[..., 0], numerator, 1.0))[..., None]
-        ideal = torch.where(usable, (points - shift) * inverse, points)
+        usable = numerator * denominator > 0
+        inverse = denominator / torch.where(usable, numerator, 1.0)
+        step = (points - shift) * inverse[..., None]
+        # Far outside of the picture float32 overflows, and infinity by infinity is no number.
+        ideal = torch.where((usable & step.isfinite().all(-1))[..., None], step, points)
     return ideal

@@ -76,7 +76,7 @@ def rasterize(
     _check_numbers(alpha=alpha, beta=beta, eps=eps, near=near, tolerance=tolerance)
     backend = select(backend, means)
     size = rays.shape[-3:-1]
-    if 0 in (*batch, *size):
+    if 0 in (*batch, *size, *background.shape[-1:]):
         return background[..., None, None].expand(*batch, background.shape[-1], *size).to(features.dtype).clone()
 
     flat = [_flatten_batch(tensor, batch, len(_AXES[name])) for name, tensor in tensors.items()]
@@ -173,9 +173,8 @@ def _check_tensors(tensors: dict[str, Tensor]) -> torch.Size:
         if not tensor.is_floating_point():
             raise ValueError(f"{name}: got dtype {tensor.dtype}, wanted a floating dtype")
         if torch.promote_types(tensor.dtype, torch.float32) != wanted_dtype:
-            raise ValueError(
-                f"{name}: got dtype {tensor.dtype}, wanted {wanted_dtype} (or a half type), as means has it"
-            )
+            half = " (or a half type)" if wanted_dtype == torch.float32 else ""
+            raise ValueError(f"{name}: got dtype {tensor.dtype}, wanted {wanted_dtype}{half}, as means has it")
         if tensor.device != means.device:
             raise ValueError(f"{name}: is on {tensor.device}, wanted {means.device}, where means is")
     try:

@@ -117,21 +117,36 @@ class _InChunks(torch.autograd.Function):
         return latent
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, gradient: Tensor):
-        rays, *tensors, visible = ctx.saved_tensors
-        needed = [i for i, wanted in enumerate(ctx.needs_input_grad) if wanted]
+        return (
+            *_InChunksBackward.apply(ctx.needs_input_grad, gradient, ctx.alpha, ctx.eps, *ctx.saved_tensors),
+            None,
+            None,
+        )
+
+
+class _InChunksBackward(torch.autograd.Function):
+    """The gradients of :class:`_InChunks`, as a function of its own: one that has no gradient says so when asked."""
+
+    @staticmethod
+    def forward(ctx, wanted: tuple[bool, ...], gradient: Tensor, alpha: float, eps: float, rays: Tensor, *others):
+        *tensors, visible = others
+        needed = [i for i, is_wanted in enumerate(wanted) if is_wanted]
         leaves = [tensor.detach().requires_grad_(i + 1 in needed) for i, tensor in enumerate(tensors)]
         gradients = [torch.zeros_like(v) for v in (rays, *tensors)]
         for start, chunk in _chunks(rays, visible.shape[1]):
             part = slice(start, start + chunk.shape[1])
-            with torch.enable_grad():
+            with torch.enable_grad(), torch.autocast(rays.device.type, enabled=False):
                 inputs = chunk.detach().requires_grad_(0 in needed), *leaves
-                latent = _pixels(*inputs, visible, ctx.alpha, ctx.eps)
+                latent = _pixels(*inputs, visible, alpha, eps)
                 found = torch.autograd.grad(latent, [inputs[i] for i in needed], gradient[:, part])
             for i, value in zip(needed, found, strict=True):
                 (gradients[0][:, part] if i == 0 else gradients[i]).add_(value)
-        return *(g if i in needed else None for i, g in enumerate(gradients)), None, None, None
+        return *(g if i in needed else None for i, g in enumerate(gradients)), None
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise RuntimeError("hvs.rasterize: second derivatives are not implemented")
 
 
 def _chunks(rays: Tensor, count: int) -> list[tuple[int, Tensor]]:

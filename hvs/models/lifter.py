@@ -44,7 +44,9 @@ class Lifter(nn.Module):
         x = self.stem(x.flatten(1))
         for block in self.blocks:
             x = (x + block(x)) / math.sqrt(2)
-        return self.head(x).unflatten(1, (-1, 3)).to(keypoints.dtype)
+        # Whole pixels are as good as others, but a pose in whole metres is not.
+        found = keypoints.dtype if keypoints.is_floating_point() else torch.float32
+        return self.head(x).unflatten(1, (-1, 3)).to(found)
 
 
 def _layer(in_features: int, out_features: int, dropout: float) -> nn.Sequential:

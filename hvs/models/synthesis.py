@@ -158,6 +158,8 @@ class HumanViewSynthesis(nn.Module):
         """
         side = self.settings.input_resolution
         _check("image", image, (3, side, side))
+        if not image.is_floating_point():
+            raise ValueError(f"image: got {image.dtype}, wanted a floating dtype, in 0..1")
         return self.encoder(image)
 
     def refine(
@@ -245,7 +247,9 @@ class HumanViewSynthesis(nn.Module):
         _check("points", points, (len(self.skeleton.joints), 3))
         _check("appearance", appearance, (len(self.skeleton.edges), self.settings.appearance_features))
         latent = self.rasterize(points, appearance, camera)
-        return latent, self.decoder(latent, appearance)
+        # The latent is in the geometry's precision, and an appearance in that which it was encoded with.
+        dtype = self.decoder.to_rgb.weight.dtype
+        return latent, self.decoder(latent.to(dtype), appearance.to(dtype))
 
     def rasterize(self, points: Tensor, appearance: Tensor, camera: Camera) -> Tensor:
         """The latent image [B, C, h, w] alone; the arguments are those of :meth:`render`."""

@@ -41,3 +41,11 @@ def test_undistortion_is_finite_for_any_lens(coefficients, x, y):
     ideal = undistort(point, torch.tensor(coefficients, dtype=torch.float64), steps=1)
     (gradient,) = torch.autograd.grad(ideal.sum(), point)
     assert ideal.isfinite().all() and not gradient.isnan().any()
+
+
+def test_undistortion_does_not_overflow_in_float32():
+    generator = torch.Generator().manual_seed(1)
+    coefficients = 2 * torch.rand(4000, 8, generator=generator) - 1
+    y, x = torch.meshgrid(torch.linspace(-0.4, 0.4, 9), torch.linspace(-0.5, 0.5, 9), indexing="ij")
+    points = torch.stack((x, y), -1).flatten(0, 1)
+    assert undistort(points, coefficients).isfinite().all()

@@ -68,6 +68,12 @@ def test_an_empty_scene_is_the_background(scene, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_no_channels_are_an_empty_image(scene, backend):
+    inputs = {name: value.float() for name, value in scene(3, 8, 9, 0).items()}
+    assert hvs.rasterize(**inputs, backend=backend).shape == (1, 0, 8, 9)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_gaussians_behind_the_camera_do_not_exist(scene, backend):
     inputs = scene(count=6, height=8, width=8)
     inputs["means"] *= 0.2

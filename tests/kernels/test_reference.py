@@ -77,3 +77,21 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
     # Densely, one intermediate of the larger image alone would take 128² · 200 · 4 B = 12 MiB, and there are dozens.
     assert small < 200
     assert large < small + 20
+
+
+def test_second_derivatives_are_refused(scene):
+    inputs = scene(count=3, height=4, width=5)
+    means = inputs["means"].requires_grad_()
+    latent = hvs.rasterize(**inputs, backend="reference")
+    (gradient,) = torch.autograd.grad(latent.square().sum(), means, create_graph=True)
+    with pytest.raises(RuntimeError, match="second derivatives"):
+        torch.autograd.grad(gradient.sum(), means)
+
+
+def test_autocast_changes_no_gradient(scene):
+    inputs = {name: value.float().requires_grad_() for name, value in scene(count=5, height=9, width=8).items()}
+    latent = hvs.rasterize(**inputs, backend="reference")
+    wanted = torch.autograd.grad(latent.sum(), list(inputs.values()), retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(latent.sum(), list(inputs.values()))
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))

@@ -28,6 +28,15 @@ def test_groups_of_two_keep_their_digits():
     assert (found - wanted).norm() < 1e-6 * wanted.norm()
 
 
+def test_whole_pixels_are_keypoints_too():
+    torch.manual_seed(0)
+    lifter = Lifter(joints=3, width=64).eval()
+    keypoints = torch.randint(0, 1000, (2, 3, 2))
+    known, resolution = torch.ones(2, 3, dtype=torch.bool), torch.full((2, 2), 1000)
+    found = lifter(keypoints, known, resolution)
+    assert found.dtype == torch.float32 and torch.equal(found, lifter(keypoints.float(), known, resolution))
+
+
 def test_gradients_reach_every_parameter_and_dropout_is_off_in_evaluation():
     lifter = Lifter(joints=5, width=128)
     inputs = (torch.rand(4, 5, 2) * 100, torch.rand(4, 5) > 0.5, torch.full((4, 2), 100))

@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import pytest
@@ -43,6 +44,24 @@ def test_lift_encode_render_compose(model):
     assert lifted.shape == (2, 17, 3) and appearance.shape == (2, 16, 4)
     assert latent.shape == (2, 4, 16, 16) and image.shape == (2, 3, 32, 32)
     assert latent.isfinite().all() and image.isfinite().all()
+
+
+def test_precisions_may_differ(model):
+    """Of model, appearance and points."""
+    appearance = torch.randn(2, 16, 4)
+    wanted = model.render(points(), appearance, camera())[1]
+    for other in (appearance.bfloat16(), appearance.double()):
+        image = model.render(points().double(), other, camera())[1]
+        assert image.dtype == torch.float32
+        assert (image - wanted).norm() < 0.05 * wanted.norm()
+    half = copy.deepcopy(model).bfloat16()
+    latent, image = half.render(points(), half.encode(torch.rand(2, 3, 32, 32).bfloat16()), camera())
+    assert latent.dtype == torch.float32 and image.dtype == torch.bfloat16 and image.isfinite().all()
+
+
+def test_bytes_are_no_image(model):
+    with pytest.raises(ValueError, match="image: got torch.uint8, wanted a floating dtype"):
+        model.encode(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
 
 
 def test_defaults_are_the_full_panoptic_model():
