@@ -62,6 +62,8 @@ class Page:
             self._window = see(camera)
             ask(self)
 
+        # The message that a browser connects with is followed by an update, but not if it came before the server knew
+        # whom to tell.
         ask(self)
 
     @property

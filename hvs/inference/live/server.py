@@ -41,12 +41,14 @@ def serve(host: str, port: int, cast: Cast, wanted: Wanted[Page]) -> Iterator[st
     server.initial_camera.look_at = pose.centre.numpy()
     server.initial_camera.fov = FOV
 
+    # Coroutines run where messages arrive, one after the other: none is lost while a page is made, and no page is made
+    # of who already left.
     @server.on_client_connect
-    def _(client: viser.ClientHandle) -> None:
+    async def _(client: viser.ClientHandle) -> None:
         pages[client.client_id] = Page(client, cast, wanted.put)
 
     @server.on_client_disconnect
-    def _(client: viser.ClientHandle) -> None:
+    async def _(client: viser.ClientHandle) -> None:
         if page := pages.pop(client.client_id, None):
             page.close()
             wanted.drop(page)
