@@ -83,7 +83,7 @@ class Page:
             self._show_picture(drawn.picture)
             self._strip.image = drawn.strip
             self._status.content = f"Frame {drawn.wish.frame}: {status}"
-            self._limbs.batched_colors = drawn.colours
+            self._limbs.batched_colors = linear(drawn.colours)
             if before is None or before.pose is not drawn.pose:
                 self._show_pose(drawn.pose)
                 self._show_source(drawn.wish.view, drawn.pose)
@@ -183,7 +183,8 @@ class Page:
             for i, j in self._skeleton.edges
         ]
         colours = np.array(colours, np.uint8)[:, None].repeat(2, 1)
-        self._bones = scene.add_line_segments("/skeleton", np.zeros((limbs, 2, 3)), colours, thickness=0.01)
+        bones = np.zeros((limbs, 2, 3))
+        self._bones = scene.add_line_segments("/skeleton", bones, linear(colours), thickness=0.01)
         self._switch("Gaussians", self._limbs, False)
         self._switch("Skeleton", self._bones, False)
 
@@ -245,6 +246,13 @@ def see(camera: viser.CameraHandle) -> Camera:
     # A window may be as small as nothing.
     width, height = max(camera.image_width, 1), max(camera.image_height, 1)
     return browser_camera(rotation, position, camera.fov, width, height)
+
+
+def linear(colours: np.ndarray) -> np.ndarray:
+    """Colours in sRGB as amounts of light, both uint8: what viser takes of many at once; of one it takes the colour."""
+    part = colours / 255
+    light = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+    return (255 * light).round().astype(np.uint8)
 
 
 def place(camera: Camera) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,5 @@
 import json
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,13 +7,17 @@ import pytest
 import torch
 
 from hvs import Camera
+from hvs.geometry.skeletons import PANOPTIC
+from hvs.inference.live.artist import Drawn
+from hvs.inference.live.cast import Pose
 from hvs.inference.paths import read_path
+from hvs.pictures import PART_COLOURS
 
 pytest.importorskip("viser")
 
 from viser.transforms import SO3
 
-from hvs.inference.live.page import path_file, place, see
+from hvs.inference.live.page import SOURCE, Page, linear, path_file, place, see
 
 UP = torch.tensor([0.0, -1.0, 0.0])
 EYE, TARGET = torch.tensor([2.0, -1.5, 1.0]), torch.tensor([0.3, -0.8, -0.2])
@@ -31,6 +36,80 @@ def camera_of_a_browser(**other):
         image_height=600,
     )
     return SimpleNamespace(**state | other)
+
+
+class Node(SimpleNamespace):
+    """What a page has put into a browser, with nobody who clicks at it."""
+
+    def on_update(self, call):
+        self.call = call
+        return call
+
+    on_click = on_update
+
+
+class Shelf:
+    """Makes nodes by the names of their labels, whatever kind they are to be of."""
+
+    def __init__(self):
+        self.nodes = {}
+
+    def __getattr__(self, name):
+        def add(label, *values, **attributes):
+            node = Node(image=None, **attributes)
+            if name == "add_slider":
+                node.min, node.max, node.value = values[0], values[1], values[3]
+            elif name in ("add_checkbox", "add_dropdown"):
+                node.value = attributes.get("initial_value", values[0])
+            elif name == "add_line_segments":
+                node.points, node.colors = values
+            self.nodes["status" if name == "add_markdown" else label if isinstance(label, str) else name] = node
+            return node
+
+        return add
+
+
+class Browser:
+    """A client of viser's without a browser; it counts what is sent to it at once."""
+
+    def __init__(self):
+        self.gui, self.scene, self.sent = Shelf(), Shelf(), 0
+        self.camera = camera_of_a_browser()
+        self.camera.on_update = lambda call: call
+
+    def atomic(self):
+        return nullcontext()
+
+    def flush(self):
+        self.sent += 1
+
+    @property
+    def status(self):
+        return self.gui.nodes["status"].content
+
+
+@pytest.fixture
+def cast():
+    points = torch.randn(1, len(PANOPTIC.joints), 3, generator=torch.Generator().manual_seed(0)) * 0.3
+    frame = np.zeros((4, 6, 3), np.uint8)
+    pose = Pose(points, points[0].mean(0), 1.0, torch.zeros(3, 8, 8), frame)
+    cameras = {name: see(camera_of_a_browser()) for name in ("00", "01")}
+    footage = SimpleNamespace(frames=[28, 41, 50], view="00", up=UP)
+    made = dict(skeleton=PANOPTIC, footage=footage, start=1, people=["ann", "bob"], cameras=cameras, first=pose)
+    return SimpleNamespace(**made, sequence=SimpleNamespace(name="bob"))
+
+
+def make_page(cast):
+    browser, asked = Browser(), []
+    page = Page(browser, cast, asked.append)
+    assert asked == [page]
+    return browser, page
+
+
+def drawn_for(page, cast):
+    colours = np.arange(3 * len(PANOPTIC.edges), dtype=np.uint8).reshape(-1, 3)
+    picture = np.zeros((2, 2, 3), np.uint8)
+    return Drawn(page.wish, cast.first, colours, picture, picture, picture)
 
 
 def test_a_browsers_camera_is_one_of_ours():
@@ -72,3 +151,21 @@ def test_a_saved_camera_is_a_path_for_an_orbit(tmp_path):
     read = read_path(file, points, UP, 60)
     square = Camera.stack([camera.crop(200, 0, 600, 600).resize(60, 60)])
     torch.testing.assert_close(read.project(points), square.project(points))
+
+
+def test_colours_are_sent_as_amounts_of_light():
+    colours = np.array([[0, 10, 11], [128, 188, 255]], np.uint8)
+    # Half of the light is brighter than half of sRGB.
+    assert linear(colours).tolist() == [[0, 1, 1], [55, 128, 255]] and linear(colours).dtype == np.uint8
+
+
+def test_many_colours_are_light_and_single_ones_are_not(cast):
+    browser, page = make_page(cast)
+    drawn = drawn_for(page, cast)
+    page.show(drawn, "")
+    nodes = browser.scene.nodes
+    assert np.array_equal(nodes["/gaussians"].batched_colors, linear(drawn.colours))
+    assert {tuple(colour) for colour in nodes["/skeleton"].colors.reshape(-1, 3)} == {
+        tuple(linear(np.array(colour, np.uint8))) for colour in PART_COLOURS.values()
+    }
+    assert nodes["/cameras/00"].color == SOURCE
