@@ -34,6 +34,8 @@ VIEWS_PER_STEP = 3
 RATES = dict(means=3e-3, quaternions=1e-2, log_scales=1e-2, logits=4e-2, tints=2e-2, turns=5e-4, moves=3e-4)
 # Random places that the Gaussians' first ones are picked from, and the space around the joints, in metres.
 PLACES, AROUND = 200_000, 0.15
+# Of fit.ply: among many others a Gaussian fills half of a pixel where it is a few times as heavy as they are.
+CONTRAST = 5.0
 # The most that is drawn without minutes turning to hours, and views of the mosaic.
 MOST_GAUSSIANS, LARGEST_SIZE, SHOWN = 20_000, 1024, 5
 
@@ -110,7 +112,7 @@ def fit(settings: Fit) -> None:
     write_atomically(folder / "fit.png", lambda path: sheet.save(path, "PNG"))
     arrays = as_arrays(cloud, shots)
     write_atomically(folder / "fit.npz", lambda path: np.savez(path, **arrays))
-    axes = cloud.rotations.detach(), visible_scales(cloud.scales.detach(), ALPHA)
+    axes = cloud.rotations.detach(), visible_scales(cloud.scales.detach(), ALPHA, CONTRAST)
     save_ply(folder / "fit.ply", cloud.means.detach(), *axes, cloud.logits.detach().sigmoid())
     print(f"images   {sequence.folder}, frame {frame}, views {', '.join(shots.names)}")
     print("PSNR in the person's box     fit    plain background")

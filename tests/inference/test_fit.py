@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from plyfile import PlyData
 
+from hvs.export import visible_scales
 from hvs.geometry import Camera, rotation_about_axis
 from hvs.geometry.rotations import rotate
 from hvs.inference.cloud import Cloud, Corrections
@@ -113,6 +115,10 @@ def test_a_fit_of_a_capture_leaves_a_picture_and_the_gaussians(command, tmp_path
     found = np.load(tmp_path / "new/fit/fit.npz")
     assert found["means"].shape == found["scales"].shape == found["colours"].shape == (30, 3)
     assert (found["scales"] > 0).all()
+    vertices = PlyData.read(tmp_path / "new/fit/fit.ply")["vertex"]
+    drawn = np.exp(np.stack([vertices[f"scale_{axis}"] for axis in range(3)], 1))
+    # Not as wide as before the background alone.
+    np.testing.assert_allclose(drawn, visible_scales(torch.from_numpy(found["scales"]), 0.025, 5.0), rtol=1e-5)
     product = found["rotations"] @ found["rotations"].swapaxes(1, 2)
     np.testing.assert_allclose(product, np.broadcast_to(np.eye(3), (30, 3, 3)), atol=1e-5)
     scores = [float(line.split()[-4]) for line in printed.splitlines() if "dB" in line and "view" in line]
