@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,10 +66,12 @@ def draw_for_ever(artist: Artist, wanted: "Wanted[Page]") -> None:
         if not page.shows(wish):
             try:
                 drawn = artist.draw(wish)
-            except (DataError, UserError) as error:
-                page.complain(error)
-            else:
                 end = time.monotonic()
                 recent = [moment for moment in recent if moment > end - 1] + [end]
                 page.show(drawn, f"{1000 * (end - start):.0f} ms, {len(recent)} pictures/s")
+            except Exception as error:
+                # What one page meets does not end the others.
+                page.complain(error)
+                if not isinstance(error, (DataError, UserError)):
+                    traceback.print_exc()
         page.go_on(time.monotonic() - start)

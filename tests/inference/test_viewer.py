@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ import infer
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
 from hvs.config import PRESETS
+from hvs.inference.viewer import draw_for_ever
 from hvs.runtime import UserError, run_command
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +107,57 @@ def test_when_all_ports_are_in_use_it_says_so(monkeypatch):
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"port: {port} to {port} are all in use on 127.0.0.1"):
             server.free_port("127.0.0.1", port)
+
+
+class Page:
+    """What wants one picture after the other, and keeps what it is told."""
+
+    def __init__(self, *wishes):
+        self.wishes, self.told = list(wishes), []
+
+    @property
+    def wish(self):
+        return self.wishes.pop(0)
+
+    def shows(self, wish):
+        return False
+
+    def show(self, drawn, status):
+        if drawn == "no picture":
+            raise ValueError(drawn)
+        self.told.append(drawn)
+
+    def complain(self, error):
+        self.told.append(error)
+
+    def go_on(self, spent):
+        pass
+
+
+class Artist:
+    """Draws a wish as it is, and fails where that is an error."""
+
+    def draw(self, wish):
+        if isinstance(wish, Exception):
+            raise wish
+        return wish
+
+
+def draw_for(*pages):
+    """One page after the other, and no more."""
+    with pytest.raises(StopIteration):
+        draw_for_ever(Artist(), SimpleNamespace(take=iter(pages).__next__))
+
+
+def test_what_one_page_meets_is_told_there_and_ends_nothing(capsys):
+    broken, other = RuntimeError("out of\nmemory"), UserError("nobody is in the image")
+    one, two = Page(broken, other, "no picture", "a"), Page("b")
+    draw_for(one, two, one, one, one)
+    assert one.told[:2] == [broken, other] and str(one.told[2]) == "no picture" and one.told[3] == "a"
+    assert two.told == ["b"]
+    # The user's own mistakes are no traceback.
+    printed = capsys.readouterr().err
+    assert printed.count("Traceback") == 2 and "RuntimeError: out of" in printed and "nobody" not in printed
 
 
 @contextmanager

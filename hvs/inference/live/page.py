@@ -92,7 +92,7 @@ class Page:
 
     def complain(self, error: Exception) -> None:
         """Say what went wrong; the pictures stay as they are."""
-        self._status.content = " ".join(str(error).split())
+        self._status.content = " ".join(str(error).split()) or type(error).__name__
 
     def go_on(self, spent: float) -> None:
         """While the page plays, ask for the next frame when it is time, some seconds of which are already spent."""
