@@ -48,7 +48,7 @@ class Page:
         self._ask = lambda _: ask(self)
         self._window = see(client.camera)
         self._drawn: Drawn | None = None
-        self._open, self._waits = True, False
+        self._open, self._waits, self._failed = True, False, False
         self._frames = cast.footage.frames
         self._add_controls()
         self._add_cameras()
@@ -74,11 +74,11 @@ class Page:
 
     def shows(self, wish: Wish) -> bool:
         """Whether this is what the page shows."""
-        return self._drawn is not None and self._drawn.wish == wish
+        return self._drawn is not None and self._drawn.wish == wish and not self._failed
 
     def show(self, drawn: Drawn, status: str) -> None:
         """Show what was drawn for the page, and a line that says how."""
-        before, self._drawn = self._drawn, drawn
+        before, self._drawn, self._failed = self._drawn, drawn, False
         with self._client.atomic():
             self._show_picture(drawn.picture)
             self._strip.image = drawn.strip
@@ -91,7 +91,8 @@ class Page:
         self._client.flush()
 
     def complain(self, error: Exception) -> None:
-        """Say what went wrong; the pictures stay as they are."""
+        """Say what went wrong; the pictures stay as they are until something else is shown, or they are anew."""
+        self._failed = True
         self._status.content = " ".join(str(error).split()) or type(error).__name__
 
     def go_on(self, spent: float) -> None:

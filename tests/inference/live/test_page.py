@@ -169,3 +169,16 @@ def test_many_colours_are_light_and_single_ones_are_not(cast):
         tuple(linear(np.array(colour, np.uint8))) for colour in PART_COLOURS.values()
     }
     assert nodes["/cameras/00"].color == SOURCE
+
+
+def test_after_an_error_what_was_shown_before_is_shown_again(cast):
+    browser, page = make_page(cast)
+    drawn = drawn_for(page, cast)
+    page.show(drawn, "fine")
+    assert page.shows(page.wish)
+    page.complain(ValueError("nobody is\nin the image"))
+    assert browser.status == "nobody is in the image" and not page.shows(page.wish)
+    page.show(drawn, "fine again")
+    assert browser.status.endswith("fine again") and page.shows(page.wish)
+    page.complain(MemoryError())
+    assert browser.status == "MemoryError"
