@@ -78,6 +78,9 @@ class Page:
 
     def show(self, drawn: Drawn, status: str) -> None:
         """Show what was drawn for the page, and a line that says how."""
+        # viser warns of all that is said to who left.
+        if not self._open:
+            return
         before, self._drawn, self._failed = self._drawn, drawn, False
         with self._client.atomic():
             self._show_picture(drawn.picture)
@@ -91,7 +94,9 @@ class Page:
         self._client.flush()
 
     def complain(self, error: Exception) -> None:
-        """Say what went wrong; the pictures stay as they are until something else is shown, or they are anew."""
+        """Say what went wrong; the pictures stay as they are."""
+        if not self._open:
+            return
         self._failed = True
         self._status.content = " ".join(str(error).split()) or type(error).__name__
 
@@ -109,6 +114,8 @@ class Page:
         self._open = False
 
     def _advance(self) -> None:
+        if not self._open:
+            return
         self._waits = False
         self._time.value = (self._time.value + 1) % len(self._frames)
 

@@ -182,3 +182,15 @@ def test_after_an_error_what_was_shown_before_is_shown_again(cast):
     assert browser.status.endswith("fine again") and page.shows(page.wish)
     page.complain(MemoryError())
     assert browser.status == "MemoryError"
+
+
+def test_who_left_is_told_nothing(cast):
+    browser, page = make_page(cast)
+    status, time = browser.gui.nodes["status"], browser.gui.nodes["Time"]
+    status.content = "as it was"
+    before = time.value
+    page.close()
+    page.show(drawn_for(page, cast), "late")
+    page.complain(ValueError("late"))
+    page._advance()
+    assert (browser.status, browser.sent, time.value) == ("as it was", 0, before)
