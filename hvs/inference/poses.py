@@ -14,6 +14,7 @@ from tqdm import tqdm
 import hvs
 from hvs.data import Sequence, find_sequences
 from hvs.data.datasets import load_view
+from hvs.data.layouts import IMAGES, MASKS
 from hvs.data.stores import DataError
 from hvs.geometry import Camera, Skeleton
 from hvs.pictures import PART_COLOURS, mosaic
@@ -74,36 +75,58 @@ class Poses(Rasterising):
         check_range("seed", self.seed, LAST_SEED, 0)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A pose of a frame, and the camera that it is seen by.
+
+    Attributes:
+        points, valid: joints in the world [J, 3], and which of them are known [J].
+        camera: of the picture.
+        image: what the capture's camera saw, [3, size, size]; None for a virtual one.
+    """
+
+    sequence: Sequence
+    frame: int
+    points: Tensor
+    valid: Tensor
+    camera: Camera
+    image: Tensor | None = None
+
+
 def draw_poses(settings: Poses) -> None:
     device = choose_device(settings)
     file = choose_file(settings.out, settings.out)
-    drawn, beside = [], []
     chosen = choose_poses(settings)
-    for sequence, frame in tqdm(chosen, "poses", unit="pose"):
-        points, valid = sequence.points(frame)
-        if not valid.any():
-            raise UserError(f"{sequence.folder}: frame {frame}: all joints are unknown")
-        camera, image = see(sequence, frame, points, valid, settings)
-        drawn.append(draw_pose(points, valid, camera, sequence.layout.skeleton, settings, device))
-        beside += [] if image is None else [image]
+    drawn, beside = [], []
+    for seen in tqdm(chosen, "poses", unit="pose"):
+        drawn.append(draw_pose(seen.points, seen.valid, seen.camera, seen.sequence.layout.skeleton, settings, device))
+        beside += [] if seen.image is None else [seen.image]
     rows = []
     for first in range(0, len(drawn), COLUMNS):
         rows += [pictures[first : first + COLUMNS] for pictures in (beside, drawn) if pictures]
     sheet = mosaic(rows)
     write_atomically(file, lambda path: sheet.save(path, "PNG"))
-    for sequence, frame in chosen:
-        print(f"pose     {sequence.folder}, frame {frame}")
+    for seen in chosen:
+        print(f"pose     {seen.sequence.folder}, frame {seen.frame}")
     print(f"picture  {file}")
 
 
-def see(sequence: Sequence, frame: int, points: Tensor, valid: Tensor, settings: Poses) -> tuple[Camera, Tensor | None]:
-    """The camera to see a pose by, and its image [3, size, size] if it is the capture's."""
+def see(sequence: Sequence, frame: int, settings: Poses) -> Seen:
+    """A pose and what it is seen by.
+
+    Raises:
+        DataError: a file is missing or broken.
+        UserError: nothing is known of the person, or nobody is in the image.
+    """
+    points, valid = sequence.points(frame)
+    if not valid.any():
+        raise UserError(f"{sequence.folder}: frame {frame}: all joints are unknown")
     if settings.view is None:
-        return before(points, valid, sequence, settings.size), None
+        return Seen(sequence, frame, points, valid, before(points, valid, sequence, settings.size))
     seen = load_view(close_up(sequence), frame, settings.view, settings.size, "centre")
     if seen is None:
         raise UserError(f"{sequence.folder}: frame {frame}, view {settings.view}: nobody is in the image")
-    return seen.camera, seen.image
+    return Seen(sequence, frame, points, valid, seen.camera, seen.image)
 
 
 def draw_pose(
@@ -144,25 +167,49 @@ def before(points: Tensor, valid: Tensor, sequence: Sequence, size: int) -> Came
     return look_at(centre + DISTANCE * F.normalize(outward, dim=0), centre, max(radius, NARROWEST), up, size)
 
 
-def choose_poses(settings: Poses) -> list[tuple[Sequence, int]]:
-    """Sequences and frames, those asked for or random ones, in ascending order.
+def choose_poses(settings: Poses) -> list[Seen]:
+    """Poses of the frames asked for, or random ones that can be seen, in ascending order.
 
     Raises:
         DataError: no such capture, or a broken one.
-        UserError: it has no such sequence, frame or view.
+        UserError: it has no such sequence, frame or view, or nobody is to be seen there.
     """
     sequences = open_capture(settings.root, settings.sequence)
     if settings.view is not None:
         for sequence in sequences:
             choose("view", settings.view, sequence.views)
     if settings.frames:
-        return [(sequences[0], choose_frame(sequences[0], frame)) for frame in settings.frames]
-    known = [(sequence, frame) for sequence in sequences for frame in sequence.available(sequence.layout.points)]
+        frames = [choose_frame(sequences[0], frame, settings.view, "frames") for frame in settings.frames]
+        return [see(sequences[0], frame, settings) for frame in frames]
+    known = [(sequence, frame) for sequence in sequences for frame in with_pose(sequence, settings.view)]
     if not known:
-        raise UserError(f"{sequences[0].folder}: no 3D poses")
-    count = min(settings.count, len(known))
-    places = np.random.default_rng(settings.seed).choice(len(known), count, replace=False)
-    return [known[place] for place in sorted(places)]
+        raise UserError(f"{sequences[0].folder}: {_no_poses(settings.view)}")
+    found: dict[int, Seen] = {}
+    trouble = None
+    for place in np.random.default_rng(settings.seed).permutation(len(known)).tolist():
+        try:
+            found[place] = see(*known[place], settings)
+        except UserError as error:
+            # Whoever asked for no frame in particular takes another one.
+            trouble = error
+        if len(found) == settings.count:
+            break
+    if trouble and not found:
+        raise trouble
+    return [found[place] for place in sorted(found)]
+
+
+def with_pose(sequence: Sequence, view: str | None = None) -> list[int]:
+    """Frames, ascending, that have a 3D pose and, of a view, all that it takes to see them by that."""
+    frames = set(sequence.available(sequence.layout.points))
+    if view is not None:
+        for place in (IMAGES, MASKS, sequence.layout.keypoints):
+            frames &= set(sequence.available(place, view))
+    return sorted(frames)
+
+
+def _no_poses(view: str | None) -> str:
+    return "no 3D poses" if view is None else f"view {view}: no frame has a 3D pose, image, mask and keypoints"
 
 
 def open_capture(root: Path | None, name: str | None = None) -> list[Sequence]:
@@ -181,15 +228,16 @@ def sample_capture() -> Path:
         raise UserError(f"the sample capture needs the package {error.name}: pip install 'hvs[sample]'") from error
 
 
-def choose_frame(sequence: Sequence, frame: int | None) -> int:
-    """That frame of a sequence, or the middle one that has a 3D pose."""
-    frames = sequence.available(sequence.layout.points)
+def choose_frame(sequence: Sequence, frame: int | None, view: str | None = None, argument: str = "frame") -> int:
+    """That frame of a sequence, or the middle one, of those that have a 3D pose and can be seen by a view."""
+    frames = with_pose(sequence, view)
     if not frames:
-        raise DataError(f"{sequence.folder}: no 3D poses")
+        raise DataError(f"{sequence.folder}: {_no_poses(view)}")
     if frame is None:
         return frames[len(frames) // 2]
     if frame not in frames:
-        raise UserError(f"frame: got {frame}, wanted one of {frames[0]} to {frames[-1]} of {sequence.folder}")
+        where = sequence.folder if view is None else f"{sequence.folder}, view {view}"
+        raise UserError(f"{argument}: got {frame}, wanted one of {frames[0]} to {frames[-1]} of {where}")
     return frame
 
 

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from hvs.data import find_sequences
+from hvs.data.stores import pack_label, write_store
 from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
 from hvs.inference.poses import Poses, before, choose_frame, choose_poses, close_up, draw_pose, limb_colours
 from hvs.inference.shapes import PAPER
@@ -55,9 +56,49 @@ def test_no_more_poses_than_there_are(command):
 def test_the_same_seed_chooses_the_same_poses(capture):
     def chosen(seed: int) -> list[tuple[str, int]]:
         found = choose_poses(Poses(root=capture.root, count=4, seed=seed))
-        return [(sequence.name, frame) for sequence, frame in found]
+        return [(seen.sequence.name, seen.frame) for seen in found]
 
     assert chosen(0) == chosen(0) == sorted(chosen(0)) and len({tuple(chosen(seed)) for seed in range(4)}) > 1
+
+
+def chosen_of_bob(capture, **settings):
+    return [seen.frame for seen in choose_poses(Poses(root=capture.root, sequence=capture.names[1], **settings))]
+
+
+def test_random_frames_are_those_that_the_view_has_and_sees_somebody_in(capture):
+    name = capture.names[1]
+
+    def outside(view, frame):
+        label = capture.keypoint_label(view, frame)
+        return torch.full_like(label, -1e4) if frame in (2, 3) else label
+
+    # Of images, frames 0 to 5; nobody is seen in two of them, and of one more nothing is known.
+    capture.write_view(name, 1, range(6), outside)
+    unknown = capture.with_confidence(torch.zeros_like(capture.world[4]))
+    unknown[:, -1] = 0
+    labels = [unknown if frame == 4 else capture.with_confidence(capture.world[frame]) for frame in capture.frames]
+    items = ((frame, pack_label(label)) for frame, label in enumerate(labels))
+    write_store(capture.databases(name) / capture.layout.points, items)
+    assert chosen_of_bob(capture, view="01", count=8) == [0, 1, 5]
+    assert all(len(chosen_of_bob(capture, view="01", count=2, seed=seed)) == 2 for seed in range(5))
+    assert chosen_of_bob(capture, count=8) == [0, 1, 2, 3, 5, 6, 7]
+    for frame, message in (
+        (6, "frames: got 6, wanted one of 0 to 5 of .*, view 01"),
+        (2, "frame 2, view 01: nobody is in the image"),
+        (4, "frame 4: all joints are unknown"),
+    ):
+        with pytest.raises(UserError, match=message):
+            chosen_of_bob(capture, view="01", frames=(frame,))
+
+
+def test_without_any_frame_to_be_seen_it_says_why(capture):
+    name = capture.names[1]
+    capture.write_keypoints(name, 1, lambda view, frame: torch.full_like(capture.keypoint_label(view, frame), -1e4))
+    with pytest.raises(UserError, match=r"frame \d, view 01: nobody is in the image"):
+        chosen_of_bob(capture, view="01")
+    capture.write_view(name, 1, [])
+    with pytest.raises(UserError, match="view 01: no frame has a 3D pose, image, mask and keypoints"):
+        chosen_of_bob(capture, view="01")
 
 
 def test_the_virtual_camera_stands_before_the_person_and_sees_all_of_them(human36m):
@@ -127,7 +168,7 @@ def test_close_up_changes_a_copy(capture):
         (["--alpha", "-1"], "alpha: got -1.0"),
         (["--root", "no/where"], "no/where: no such folder"),
         (["--sequence", "nobody"], "sequence: got 'nobody', wanted one of ann/Subsequences/0, bob/Subsequences/0"),
-        (["--frames", "3", "99"], "frame: got 99, wanted one of 0 to 7"),
+        (["--frames", "3", "99"], "frames: got 99, wanted one of 0 to 7"),
         (["--view", "77"], "view: got '77', wanted one of 00, 01, 02"),
         (["--out", "poses.gif"], "out: got poses.gif, wanted a name that ends in .png"),
     ],
