@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -27,15 +28,26 @@ def run_command(command: Callable[[], None]) -> None:
 
     try:
         command()
+        return
     except (UserError, CheckpointError, DataError, OSError) as error:
-        sys.exit(_fail(f"error: {' '.join(str(error).split())}", 2))
+        message, code = f"error: {' '.join(str(error).split())}", 2
+    except (RuntimeError, MemoryError) as error:
+        if not _lacks_memory(error):
+            raise
+        # The rest of it is about the allocator's settings.
+        asked = re.search(r"allocate ([\d.]+ \w+)", str(error))
+        more = f" for {asked[1]} more" if asked else ""
+        message, code = f"error: not enough memory{more}; smaller sizes, counts or batches need less", 2
     except KeyboardInterrupt:
-        sys.exit(_fail("interrupted", 130))
-
-
-def _fail(message: str, code: int) -> int:
+        message, code = "interrupted", 130
+    # By now a progress bar that the error came through has ended its line.
     print(message, file=sys.stderr)
-    return code
+    sys.exit(code)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    # Of a GPU the error has a class of its own, of a CPU it is known by its text alone.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def select_device(name: str) -> torch.device:

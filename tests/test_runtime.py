@@ -28,6 +28,38 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(error, capsys):
     assert capsys.readouterr().err == "error: a b\n"
 
 
+CPU = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 "
+)
+CPU += "bytes. Error code 12 (Cannot allocate memory)"
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (RuntimeError(CPU), " for 8 bytes more"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has"), " for 20.00 GiB more"),
+        (MemoryError("Unable to allocate 3.05 GiB for an array"), " for 3.05 GiB more"),
+        (MemoryError(), ""),
+    ],
+    ids=["cpu", "gpu", "numpy", "python"],
+)
+def test_too_little_memory_is_the_users_to_mend(error, asked, capsys):
+    def command():
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        run_command(command)
+    assert stop.value.code == 2
+    wanted = f"error: not enough memory{asked}; smaller sizes, counts or batches need less\n"
+    assert capsys.readouterr().err == wanted
+
+
+def test_other_errors_of_torch_are_bugs():
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        run_command(lambda: torch.ones(2) @ torch.ones(3))
+
+
 def test_an_interrupt_is_no_traceback_and_a_bug_is_one():
     def interrupt():
         raise KeyboardInterrupt

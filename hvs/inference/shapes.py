@@ -107,12 +107,9 @@ def draw(gaussians: Gaussians, settings: Shapes, device: torch.device) -> list[T
 
 
 def render(*inputs: Tensor, alpha: float, backend: Backend) -> Tensor:
-    """:func:`hvs.rasterize` with a background that never fades; too little memory is the user's to mend."""
-    try:
-        with torch.inference_mode():
-            return hvs.rasterize(*inputs, alpha=alpha, eps=FAINTEST, backend=backend)
-    except torch.OutOfMemoryError as error:
-        raise UserError("size, count: too much for the memory of the device") from error
+    """:func:`hvs.rasterize` with a background that never fades."""
+    with torch.inference_mode():
+        return hvs.rasterize(*inputs, alpha=alpha, eps=FAINTEST, backend=backend)
 
 
 def camera(size: int, device: torch.device) -> hvs.Camera:
