@@ -65,6 +65,7 @@ def draw_for_ever(artist: Artist, wanted: "Wanted[Page]") -> None:
         wish, start = page.wish, time.monotonic()
         if not page.shows(wish):
             try:
+                page.announce(wish)
                 drawn = artist.draw(wish)
                 end = time.monotonic()
                 recent = [moment for moment in recent if moment > end - 1] + [end]

@@ -122,7 +122,12 @@ class Page:
     def shows(self, wish):
         return False
 
+    def announce(self, wish):
+        self.announced = wish
+
     def show(self, drawn, status):
+        # It was told of before it was drawn.
+        assert self.announced == drawn
         if drawn == "no picture":
             raise ValueError(drawn)
         self.told.append(drawn)

@@ -1,7 +1,7 @@
 """The people of a capture, lifted and encoded when somebody first asks for them."""
 
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,7 @@ class Cast:
         self.footage = choose_frames(self.sequence, studio.model.settings, settings.view, interval=settings.interval)
         self.people = [name for name, _ in list_sequences(self._root, "all")]
         self.pose = lru_cache(KEPT)(self._pose)
-        self.looks = cache(self._looks)
+        self._made: dict[str, Tensor] = {}
         self.cameras: dict[str, Camera] = {view: self.sequence.camera(view) for view in self.sequence.views}
         # In the middle the person is on the way to all other places.
         (middle,) = self.footage.spread(1).frames
@@ -84,8 +84,17 @@ class Cast:
         small = F.interpolate(full, (FRAME_HEIGHT, width), mode="bilinear", antialias=True)
         return Pose(points, centre, radius, batch["image_a"][0].cpu(), to_uint8(small[0]))
 
+    def looks(self, person: str) -> Tensor:
+        """The appearance of a sequence's person, [1, N, C], made once."""
+        if person not in self._made:
+            self._made[person] = self._looks(person)
+        return self._made[person]
+
+    def has_looks(self, person: str) -> bool:
+        """Whether a person's appearance is made already; with a large model it takes its time."""
+        return person in self._made
+
     def _looks(self, person: str) -> Tensor:
-        """The appearance of a sequence's person, [1, N, C]."""
         footage = self.footage
         if person != self.sequence.name:
             sequence = find_sequence(self._root, self.skeleton, person)

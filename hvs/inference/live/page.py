@@ -76,6 +76,12 @@ class Page:
         """Whether this is what the page shows."""
         return self._drawn is not None and self._drawn.wish == wish and not self._failed
 
+    def announce(self, wish: Wish) -> None:
+        """Say what there is to wait for before the page can show this."""
+        if self._open and not self._cast.has_looks(wish.person):
+            self._status.content = f"The looks of {wish.person} are made, once …"
+            self._client.flush()
+
     def show(self, drawn: Drawn, status: str) -> None:
         """Show what was drawn for the page, and a line that says how."""
         # viser warns of all that is said to who left.

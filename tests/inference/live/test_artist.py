@@ -74,7 +74,8 @@ def test_wishes_are_the_same_if_their_windows_are():
 def test_looks_and_poses_are_made_once(artist):
     cast = artist._cast
     assert cast.people == [ANN, BOB] and cast.sequence.name == BOB
-    assert cast.looks(ANN) is cast.looks(ANN) and cast.pose("01", 3) is cast.pose("01", 3)
+    assert cast.has_looks(BOB) and not cast.has_looks(ANN)
+    assert cast.looks(ANN) is cast.looks(ANN) and cast.has_looks(ANN) and cast.pose("01", 3) is cast.pose("01", 3)
     assert cast.pose("01", 3).frame.shape == (180, 270, 3)
 
 

@@ -96,7 +96,7 @@ def cast():
     cameras = {name: see(camera_of_a_browser()) for name in ("00", "01")}
     footage = SimpleNamespace(frames=[28, 41, 50], view="00", up=UP)
     made = dict(skeleton=PANOPTIC, footage=footage, start=1, people=["ann", "bob"], cameras=cameras, first=pose)
-    return SimpleNamespace(**made, sequence=SimpleNamespace(name="bob"))
+    return SimpleNamespace(**made, sequence=SimpleNamespace(name="bob"), has_looks=lambda person: person == "bob")
 
 
 def make_page(cast):
@@ -194,3 +194,13 @@ def test_who_left_is_told_nothing(cast):
     page.complain(ValueError("late"))
     page._advance()
     assert (browser.status, browser.sent, time.value) == ("as it was", 0, before)
+
+
+def test_looks_that_are_not_made_yet_are_announced(cast):
+    browser, page = make_page(cast)
+    browser.gui.nodes["status"].content = "as it was"
+    page.announce(page.wish)
+    assert (browser.status, browser.sent) == ("as it was", 0)
+    browser.gui.nodes["Looks of"].value = "ann"
+    page.announce(page.wish)
+    assert (browser.status, browser.sent) == ("The looks of ann are made, once …", 1)
