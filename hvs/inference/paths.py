@@ -128,8 +128,12 @@ def _camera(entry: Any, where: str, points: Tensor, up: Tensor, size: int, focal
         raise DataError(f"{where}: got a resolution of {sides}, wanted whole pixels, 1 to {LARGEST_SIDE}")
     if min(K[0, 0], K[1, 1]) <= 0 or (K[2] - K.new_tensor([0, 0, 1])).abs().max() > 1e-6:
         raise DataError(f"{where}: wanted focal lengths above 0 in K, and 0, 0, 1 in its last row")
+    if K[1, 0].abs() > 1e-6:
+        raise DataError(f"{where}: got {K[1, 0]:g} for the first number of the second row of K, wanted 0")
     if not is_rotation(R):
         raise DataError(f"{where}: R is no rotation")
+    if t.abs().max() >= FARTHEST:
+        raise DataError(f"{where}: got {t.abs().max():g} in t, wanted within {FARTHEST:g} metres")
     width, height = map(int, sides)
     side = min(width, height)
     camera = Camera(K, R, t, K.new_zeros(0), height, width)
@@ -138,12 +142,19 @@ def _camera(entry: Any, where: str, points: Tensor, up: Tensor, size: int, focal
 
 def _numbers(entry: dict, name: str, where: str, *shape: int) -> Tensor:
     try:
-        values = torch.tensor(entry[name], dtype=torch.float64)
+        # By way of float64, as what is too large for float32 is to be infinite, not an error of its own.
+        values = torch.tensor(entry[name], dtype=torch.float64).float()
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise DataError(f"{where}: {name} is missing or not a table of numbers") from error
+    if _any_boolean(entry[name]):
+        raise DataError(f"{where}: {name} is not a table of numbers, it has true or false")
     if values.numel() != math.prod(shape) or not values.isfinite().all():
         raise DataError(f"{where}: {name} has shape {list(values.shape)}, wanted {list(shape)} finite numbers")
     return values.reshape(shape)
+
+
+def _any_boolean(value: Any) -> bool:
+    return any(map(_any_boolean, value)) if isinstance(value, list) else isinstance(value, bool)
 
 
 def _eye(camera: Camera) -> Tensor:

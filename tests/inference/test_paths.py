@@ -123,8 +123,13 @@ def test_a_focal_length_is_that_of_cameras_without_one(tmp_path):
         (calibrated(K=[[1, 0, 0], [0, 1, 0], [7, 0, 0]]), "and 0, 0, 1 in its last row"),
         (calibrated(R=[[0] * 3] * 3), "R is no rotation"),
         (calibrated(R=[[-1, 0, 0], [0, 1, 0], [0, 0, 1]]), "R is no rotation"),
+        (calibrated(t=[0, 1e300, 4]), "t has shape [3], wanted [3] finite numbers"),
+        (calibrated(t=[0, -1e4, 4]), "got 10000 in t, wanted within 10000 metres"),
+        (calibrated(K=[[1, 0, 0], [0.5, 1, 0], [0, 0, 1]]), "got 0.5 for the first number of the second row of K"),
+        (calibrated(K=[[1, 0, 0], [False, 1, 0], [0, 0, 1]]), "K is not a table of numbers, it has true or false"),
+        ('[{"eye": [0, -1, 3], "focal": true}]', "focal is not a table of numbers, it has true or false"),
     ],
-    ids=range(19),
+    ids=range(24),
 )
 def test_broken_files_are_named(tmp_path, text, message):
     file = tmp_path / "path.json"

@@ -28,7 +28,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 # A graphics card in software; a page of a container's root has no sandbox.
 FLAGS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 SIZE = (720, 400)
-STATUS = re.compile(r"^Frame \d+: \d+ ms")
+STATUS = re.compile(r"^Frame \d+, \d+ of \d+: \d+ ms")
 # Nothing is waited for this long, unless something is wrong.
 PATIENCE = 120
 # Every picture that the page decodes, as a data URL: those of the window's shape are what is behind the scene in 3D.

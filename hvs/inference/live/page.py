@@ -69,7 +69,7 @@ class Page:
     @property
     def wish(self) -> Wish:
         """What the page wants to see now."""
-        frame = self._frames[self._time.value]
+        frame = self._frames[self._time.value - 1]
         return Wish(self._window, self._view.value, frame, self._person.value, self._shown.value)
 
     def shows(self, wish: Wish) -> bool:
@@ -91,7 +91,8 @@ class Page:
         with self._client.atomic():
             self._show_picture(drawn.picture)
             self._strip.image = drawn.strip
-            self._status.content = f"Frame {drawn.wish.frame}: {status}"
+            frame, place = drawn.wish.frame, self._frames.index(drawn.wish.frame) + 1
+            self._status.content = f"Frame {frame}, {place} of {len(self._frames)}: {status}"
             self._limbs.batched_colors = linear(drawn.colours)
             if before is None or before.pose is not drawn.pose:
                 self._show_pose(drawn.pose)
@@ -123,16 +124,16 @@ class Page:
         if not self._open:
             return
         self._waits = False
-        self._time.value = (self._time.value + 1) % len(self._frames)
+        self._time.value = self._time.value % len(self._frames) + 1
 
     def _add_controls(self) -> None:
-        gui, last = self._client.gui, len(self._frames) - 1
+        gui, count = self._client.gui, len(self._frames)
         footage = self._cast.footage
         self._strip = gui.add_image(np.full((1, 3, 3), 255, np.uint8), format="png")
         self._status = gui.add_markdown("")
-        # A slider needs somewhere to slide to.
-        self._time = gui.add_slider("Time", 0, max(last, 1), 1, self._cast.start, disabled=last == 0)
-        self._play = gui.add_checkbox("Play", False, disabled=last == 0)
+        # Places among the frames, from 1. A slider needs somewhere to slide to.
+        self._time = gui.add_slider("Time", 1, max(count, 2), 1, self._cast.start + 1, disabled=count == 1)
+        self._play = gui.add_checkbox("Play", False, disabled=count == 1)
         self._person = gui.add_dropdown("Looks of", self._cast.people, initial_value=self._cast.sequence.name)
         self._view = gui.add_dropdown("Pose from", list(self._cast.cameras), initial_value=footage.view)
         self._shown = gui.add_dropdown("Picture", get_args(Shown), initial_value="output")

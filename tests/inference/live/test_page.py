@@ -204,3 +204,20 @@ def test_looks_that_are_not_made_yet_are_announced(cast):
     browser.gui.nodes["Looks of"].value = "ann"
     page.announce(page.wish)
     assert (browser.status, browser.sent) == ("The looks of ann are made, once …", 1)
+
+
+def test_the_slider_and_the_status_count_the_same_places(cast):
+    browser, page = make_page(cast)
+    time = browser.gui.nodes["Time"]
+    assert (time.min, time.max, time.value, page.wish.frame) == (1, 3, 2, 41)
+    for frame, number in ((50, 3), (28, 1), (41, 2)):
+        page._advance()
+        page.show(drawn_for(page, cast), "at once")
+        assert time.value == number and browser.status == f"Frame {frame}, {number} of 3: at once"
+
+
+def test_of_one_frame_there_is_no_time(cast):
+    cast.footage.frames, cast.start = [7], 0
+    browser, page = make_page(cast)
+    time = browser.gui.nodes["Time"]
+    assert (time.min, time.max, time.value, time.disabled) == (1, 2, 1, True) and page.wish.frame == 7
