@@ -106,12 +106,12 @@ def make_folder(path: Path) -> Path:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Errors of files that do not say which, as of a full disk, name this one."""
+def naming(path: Path, hidden: Path | None = None) -> Iterator[None]:
+    """Errors of files that do not say which, as of a full disk, or of those in a hidden folder, name this one."""
     try:
         yield
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is not None and (hidden is None or str(hidden) not in str(error.filename)):
             raise
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
 
@@ -121,10 +121,10 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     whenever the process or the machine is stopped."""
     # A folder, as some libraries make files of their own beside the one they are to write.
     folder = _temporary(path)
-    folder.mkdir(exist_ok=True)
     temporary = folder / path.name
     try:
-        with naming(path):
+        with naming(path, folder):
+            folder.mkdir(exist_ok=True)
             # Some libraries let nobody else read what they write, whatever the user's files are otherwise.
             temporary.touch()
             mode = temporary.stat().st_mode

@@ -113,6 +113,19 @@ def test_write_atomically_keeps_the_old_file_when_writing_fails(tmp_path):
     assert path.read_text() == "new"
 
 
+def test_errors_of_writing_name_the_file_asked_for(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for path, error in ((tmp_path / "no/where", FileNotFoundError), (tmp_path / "folder", IsADirectoryError)):
+        with pytest.raises(error) as caught:
+            write_atomically(path, lambda temporary: temporary.write_text("whole"))
+        assert caught.value.filename == str(path) and str(caught.value).endswith(f": '{path}'")
+    # What else a writer needs is named as it is.
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(tmp_path / "file", lambda temporary: (tmp_path / "source").read_text())
+    assert caught.value.filename == str(tmp_path / "source")
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+
+
 def test_write_atomically_leaves_a_file_as_private_as_any_other(tmp_path):
     def write_for_nobody_else(temporary):
         temporary.unlink()
