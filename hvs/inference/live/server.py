@@ -54,8 +54,7 @@ def serve(host: str, port: int, cast: Cast, wanted: Wanted[Page]) -> Iterator[st
             wanted.drop(page)
 
     try:
-        shown = f"[{host}]" if ":" in host else host
-        yield f"http://{shown}:{server.get_port()}"
+        yield f"http://{openable(host)}:{server.get_port()}"
     finally:
         with contextlib.redirect_stdout(io.StringIO()):
             server.stop()
@@ -73,10 +72,18 @@ def free_port(host: str, port: int) -> int:
         try:
             with socket.create_server((host, candidate), family=family) as found:
                 return found.getsockname()[1]
+        except (TypeError, UnicodeError) as error:
+            raise UserError(f"host: got {host!r}, which is no name of a machine") from error
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise UserError(f"host, port: cannot listen on {host}, port {candidate} ({error.strerror})") from error
     raise UserError(f"port: {port} to {last} are all in use on {host}")
+
+
+def openable(host: str) -> str:
+    """How a browser on this machine calls an address that is listened on, which may be all that the machine has."""
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host
 
 
 def start(pose: Pose, source: Camera, up: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ pytest.importorskip("viser")
 from hvs import Camera
 from hvs.inference.live import server
 from hvs.inference.live.wanted import Wanted
+from hvs.runtime import UserError
 
 UP = torch.tensor([0.0, -1.0, 0.0])
 
@@ -67,3 +68,24 @@ def test_pages_are_made_and_closed_in_the_order_of_the_browsers_messages(cast, m
     assert address == "http://127.0.0.1:8080" and Viser.last.stopped
     assert [(page.client, page.closed) for page in made] == [(leaves, True), (stays, False)]
     assert wanted.take() is made[1]
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "[::1]"),
+        ("fe80::1", "[fe80::1]"),
+        ("192.168.0.7", "192.168.0.7"),
+        ("localhost", "localhost"),
+    ],
+)
+def test_the_address_can_be_opened(host, shown):
+    assert server.openable(host) == shown
+
+
+@pytest.mark.parametrize("host", ["\udce4", "a" * 70, "a..b"])
+def test_what_is_no_name_is_told(host):
+    with pytest.raises(UserError, match=r"host"):
+        server.free_port(host, 8080)
