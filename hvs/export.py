@@ -4,6 +4,7 @@ python -m hvs.export model.safetensors deployed    write lift.pt2, encode.pt2 an
 """
 
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
@@ -84,13 +85,15 @@ def visible_scales(scales: Tensor, alpha: float = 0.025, contrast: float = CONTR
     Args:
         scales: as :func:`hvs.limb_gaussians` gives them, [..., 3].
         alpha: as :func:`hvs.rasterize` takes it; a model's is ``model.settings.alpha``.
-        contrast: how many times the background's the weight of a limb is in its middle, more than 1.
+        contrast: how many times the background's the weight of a limb is in its middle, more than 1. In a dense cloud
+            the others' weight takes the place of the background's, and about 5 suits.
 
     Raises:
-        ValueError: the contrast is not more than 1.
+        ValueError: alpha is not more than 0, or the contrast not more than 1.
     """
-    if not contrast > 1:
-        raise ValueError(f"contrast: got {contrast}, wanted more than 1")
+    for name, value, least in (("alpha", alpha, 0), ("contrast", contrast, 1)):
+        if not least < value < math.inf:
+            raise ValueError(f"{name}: got {value}, wanted more than {least}")
     return scales * math.sqrt(alpha * math.log(contrast) / (2 * math.log(2)))
 
 
@@ -101,19 +104,21 @@ def feature_colours(features: Tensor) -> Tensor:
     return latent_to_rgb(features.mT[None, ..., None])[0, ..., 0].mT
 
 
-def export_model(model: HumanViewSynthesis, folder: str | Path) -> dict[str, Path]:
+def export_model(
+    model: HumanViewSynthesis, folder: str | Path, tell: Callable[[str, Path], None] | None = None
+) -> dict[str, Path]:
     """Write a model as three programs of :func:`torch.export.export`, for any batch size.
 
     ``torch.export.load(file).module()`` is a function again, without this package's classes:
 
         lift.pt2    keypoints [B, J, 2], confidence [B, J] bool, resolution [B, 2] -> points [B, J, 3]
-        encode.pt2  image [B, 3, h, w] -> appearance [B, N, C]
+        encode.pt2  image [B, 3, S, S] -> appearance [B, N, C]
         render.pt2  points [B, J, 3], appearance [B, N, C], K [B, 3, 3], distortion [B, 12]
                     -> latent [B, C, h, w], image [B, 3, H, W]
 
     They take float32 on the CPU and mean what :class:`hvs.HumanViewSynthesis` says of its methods. K and distortion are
     those of a camera of the picture at its full size, ``model.settings.target_resolution``; distortion is padded with
-    zeros to twelve coefficients.
+    zeros to twelve coefficients. S is ``model.settings.input_resolution``, and no other will do.
 
     The first two need torch alone. In the third the rasteriser's PyTorch backend is an operator of this package, with
     lists whose length depends on the picture, so ``import hvs`` comes before the file is loaded. The operator is
@@ -122,6 +127,7 @@ def export_model(model: HumanViewSynthesis, folder: str | Path) -> dict[str, Pat
     Args:
         model: on any device and in any mode, and left as it is; it is exported in evaluation mode.
         folder: made if needed.
+        tell: called with the name and the file of each program as soon as it is written.
 
     Returns:
         The files by the names of their programs. Each is complete or not there at all.
@@ -137,14 +143,18 @@ def export_model(model: HumanViewSynthesis, folder: str | Path) -> dict[str, Pat
     appearance = torch.zeros(2, len(skeleton.edges), settings.appearance_features)
     image = torch.zeros(2, 3, settings.input_resolution, settings.input_resolution)
     camera = torch.eye(3).expand(2, 3, 3), torch.zeros(2, COEFFICIENTS)
-    programs = {
-        "lift": _export(model.lifter, points[..., :2], points[..., 2] > 0, torch.ones(2, 2)),
-        "encode": _export(model.encoder, image),
-        "render": _export(_Render(model), points, appearance, *camera),
+    inputs = {
+        "lift": (model.lifter, points[..., :2], points[..., 2] > 0, torch.ones(2, 2)),
+        "encode": (model.encoder, image),
+        "render": (_Render(model), points, appearance, *camera),
     }
-    files = {name: folder / f"{name}.pt2" for name in programs}
-    for name, program in programs.items():
-        write_atomically(files[name], lambda temporary, program=program: torch.export.save(program, temporary))
+    files = {}
+    for name, (module, *values) in inputs.items():
+        program, file = _export(module, *values), folder / f"{name}.pt2"
+        write_atomically(file, lambda temporary, program=program: torch.export.save(program, temporary))
+        files[name] = file
+        if tell:
+            tell(name, file)
     return files
 
 
@@ -185,8 +195,9 @@ def _check_gaussians(means: Tensor, rotations: Tensor, scales: Tensor, colours: 
     if opacity.shape not in ((), (count,)):
         raise ValueError(f"opacity: got shape {tuple(opacity.shape)}, wanted a number or [{count}]")
     for name, value in (values | dict(opacity=opacity)).items():
-        if not value.isfinite().all():
-            raise ValueError(f"{name}: is not finite everywhere")
+        # What a file holds.
+        if not value.float().isfinite().all():
+            raise ValueError(f"{name}: is not finite everywhere in float32")
     for name, value in (("colours", colours), ("opacity", opacity)):
         if value.min() < 0 or value.max() > 1:
             raise ValueError(f"{name}: got {value.min():g} to {value.max():g}, wanted 0 to 1")
@@ -211,8 +222,7 @@ def main() -> None:
             checkpoint: of this project or of the original.
             folder: made if needed.
         """
-        for name, file in export_model(load(checkpoint), folder).items():
-            print(f"{name:8s}{file}")
+        export_model(load(checkpoint), folder, lambda name, file: print(f"{name:8s}{file}", flush=True))
 
     run_command(lambda: tyro.cli(export, prog="python -m hvs.export"))
 

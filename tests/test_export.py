@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from plyfile import PlyData
+from torch import nn
 from torch.nn import functional as F
 
 from hvs import Camera, HumanViewSynthesis
@@ -104,8 +105,22 @@ def test_visible_scales_are_half_opaque_where_a_limb_is_half_of_a_pixel(gaussian
 def test_the_density_itself_has_a_contrast_of_two():
     scales = torch.tensor([0.1, 0.2, 0.3])
     torch.testing.assert_close(visible_scales(scales, 0.025, 2.0), scales * 0.0125**0.5)
-    with pytest.raises(ValueError, match=r"contrast: got 1\.0, wanted more than 1"):
-        visible_scales(scales, contrast=1.0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (dict(contrast=1.0), r"contrast: got 1\.0, wanted more than 1"),
+        (dict(contrast=math.inf), "contrast: got inf, wanted more than 1"),
+        (dict(alpha=0.0), r"alpha: got 0\.0, wanted more than 0"),
+        (dict(alpha=-1.0), r"alpha: got -1\.0, wanted more than 0"),
+        (dict(alpha=math.nan), "alpha: got nan, wanted more than 0"),
+    ],
+    ids=lambda v: "-".join(map(str, v.items())) if isinstance(v, dict) else "",
+)
+def test_scales_of_no_alpha_or_contrast_are_refused(bad, message):
+    with pytest.raises(ValueError, match=message):
+        visible_scales(torch.ones(3), **bad)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 16])
@@ -120,6 +135,7 @@ def test_feature_colours(channels):
     [
         (dict(means=torch.zeros(0, 3)), r"means: got shape \(0, 3\), wanted \[N, 3\]"),
         (dict(means=torch.tensor(1.0)), r"means: got shape \(\), wanted \[N, 3\]"),
+        (dict(means=torch.full((25, 3), 1e39, dtype=torch.float64)), "means: is not finite everywhere in float32"),
         (dict(rotations=torch.zeros(25, 4)), r"rotations: got shape \(25, 4\), wanted \[25, 3, 3\]"),
         (dict(rotations=torch.ones(25, 3, 3)), "rotations: are not orthonormal, off by 3"),
         (dict(scales=torch.zeros(25, 3)), "scales: got 0, wanted all positive"),
@@ -192,6 +208,19 @@ def test_only_the_rasteriser_needs_the_package(programs):
     command = [sys.executable, "-c", WITHOUT_HVS, str(programs[0])]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
+
+
+def test_each_program_is_told_of_when_it_is_written(checkpoint, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("hvs.export._export", lambda module, *values: torch.export.export(nn.Identity(), (image,)))
+    image = torch.zeros(1)
+
+    def tell(name, file):
+        told.append((name, sorted(path.stem for path in file.parent.iterdir())))
+
+    files = export_model(load(checkpoint), tmp_path, tell)
+    assert told == [("lift", ["lift"]), ("encode", ["encode", "lift"]), ("render", ["encode", "lift", "render"])]
+    assert files == {name: tmp_path / f"{name}.pt2" for name in ("lift", "encode", "render")}
 
 
 def test_a_model_is_left_as_it_was(checkpoint, tmp_path, monkeypatch):
