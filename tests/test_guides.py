@@ -1,5 +1,6 @@
 """The commands of the README and of the guides are run as they stand, or at least understood as they stand."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -88,6 +89,8 @@ def test_the_commands_of_the_guide_to_inference_work(tmp_path, monkeypatch, caps
     model = HumanViewSynthesis(PRESETS["tiny"].model)
     save_model("runs/sample/model.safetensors", model, dict(root=str(capture.root)))
     Path("cameras.json").write_text(cameras)
+    # The viewer saves one of the same kind.
+    Path("camera.json").write_text(json.dumps(json.loads(cameras)[2:]))
     Image.new("RGB", (320, 240), "navy").save("photo.jpg")
     Image.new("L", (320, 240), "white").save("mask.png")
     write(Path("photo.json"), body_135(figure()))
