@@ -12,6 +12,7 @@ import hvs
 from hvs.checkpoint import read_extra
 from hvs.data import PairDataset, collate
 from hvs.pictures import latent_to_rgb, mosaic
+from hvs.runtime import run_command
 
 
 def main() -> None:
@@ -44,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 import hvs
 from hvs.pictures import latent_to_rgb, mosaic
+from hvs.runtime import run_command
 
 POSES = Path(__file__).parents[1] / "bench/poses.npz"
 SIZE, STEPS = 64, 150
@@ -33,7 +34,6 @@ def main() -> None:
     points = torch.from_numpy(np.load(POSES)["points"][2]).float()
     points = points - (points.amin(0) + points.amax(0)) / 2
     features = torch.randn(len(hvs.skeletons.PANOPTIC.edges), 16)
-
     eye, up = torch.tensor([1.6, -0.4, -3.0]), torch.tensor([0.0, -1.0, 0.0])
     wanted = hvs.Camera.look_at(eye, torch.zeros(3), up, K, SIZE, SIZE)
     start = hvs.Camera.look_at(torch.tensor([0.7, 0.1, -3.0]), torch.zeros(3), up, K, SIZE, SIZE)
@@ -57,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -12,6 +12,7 @@ import torch
 import hvs
 from hvs.export import feature_colours, save_ply, visible_scales
 from hvs.pictures import latent_to_rgb, mosaic
+from hvs.runtime import run_command
 
 POSES = Path(__file__).parents[1] / "bench/poses.npz"
 ALPHA = 0.025
@@ -36,9 +37,9 @@ def main() -> None:
     mosaic([list(latent_to_rgb(latent))]).save(out)
     print(f"picture  {out}")
     gaussians = means[0], rotations[0], visible_scales(scales[0], ALPHA)
-    save_ply(out.with_suffix(".ply"), *gaussians, feature_colours(features))
+    save_ply(out.with_suffix(".ply"), *gaussians, feature_colours(features, latent))
     print(f"viewers  {out.with_suffix('.ply')}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -97,11 +97,18 @@ def visible_scales(scales: Tensor, alpha: float = 0.025, contrast: float = CONTR
     return scales * math.sqrt(alpha * math.log(contrast) / (2 * math.log(2)))
 
 
-def feature_colours(features: Tensor) -> Tensor:
-    """The three principal components of features [N, C] as colours in 0..1, [N, 3]."""
-    from .pictures import latent_to_rgb
+def feature_colours(features: Tensor, latent: Tensor | None = None) -> Tensor:
+    """The three principal components of features [N, C] as colours in 0..1, [N, 3].
 
-    return latent_to_rgb(features.mT[None, ..., None])[0, ..., 0].mT
+    Args:
+        features: of the Gaussians, [N, C].
+        latent: images [B, C, h, w] whose components are taken instead: a colour then means the same as in a picture of
+            them.
+    """
+    from .pictures import LatentColours
+
+    features = features.mT[None, ..., None]
+    return LatentColours(features if latent is None else latent)(features)[0, ..., 0].mT
 
 
 def export_model(

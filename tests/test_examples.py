@@ -5,6 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,6 +14,7 @@ from plyfile import PlyData
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
 from hvs.config import PRESETS
+from hvs.export import HARMONIC
 
 FOLDER = Path(__file__).parents[1] / "examples"
 
@@ -45,7 +47,32 @@ def test_rasterize_a_pose(run, tmp_path):
     assert "(3, 16, 256, 256)" in printed and picture.size == (3 * 256 + 2 * 4, 256)
     # Three people on an even background.
     assert len(picture.getcolors(1 << 16)) > 50 and picture.getpixel((0, 0)) == picture.getpixel((255, 255))
-    assert len(PlyData.read(tmp_path / "drawn.ply")["vertex"]) == 108
+    vertices = PlyData.read(tmp_path / "drawn.ply")["vertex"]
+    assert len(vertices) == 108
+    # The Gaussians have the picture's colours: of a limb that is wide enough, its middle is a pixel of its own.
+    widest = np.argsort(vertices["scale_2"])[-20:]
+    colours = 0.5 + HARMONIC * np.stack([vertices[f"f_dc_{i}"][widest] for i in range(3)], 1)
+    places = np.stack([vertices[axis][widest] for axis in "xyz"], 1)
+    x, y = (360 * places[:, :2] / places[:, 2:] + 127.5).round().astype(int).T
+    difference = abs(np.asarray(picture)[y, x] / 255 - colours).max(1)
+    assert (difference < 0.05).sum() > 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rasterize_a_pose.py", "no/where/pose.png"], "No such file or directory: 'no/where/pose.png'"),
+        (["novel_view.py", "no/where.safetensors"], "no/where.safetensors: no such file"),
+    ],
+    ids=lambda v: v[0] if isinstance(v, list) else "",
+)
+def test_what_the_user_can_mend_is_one_line(monkeypatch, capsys, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(FOLDER / arguments[0]), run_name="__main__")
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.startswith("error: ") and message in error and error.count("\n") == 1
 
 
 def test_optimise_a_camera(run):

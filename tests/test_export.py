@@ -13,6 +13,7 @@ from hvs import Camera, HumanViewSynthesis
 from hvs.checkpoint import load, save_model
 from hvs.config import PRESETS
 from hvs.export import COEFFICIENTS, HARMONIC, export_model, feature_colours, main, save_ply, visible_scales
+from hvs.pictures import latent_to_rgb
 from hvs.runtime import run_command
 
 WITHOUT_HVS = """
@@ -128,6 +129,16 @@ def test_feature_colours(channels):
     colours = feature_colours(torch.randn(9, channels, generator=torch.Generator().manual_seed(0)))
     assert colours.shape == (9, 3) and colours.min() >= 0 and colours.max() <= 1
     assert len(colours.unique(dim=0)) == 9
+
+
+def test_feature_colours_are_those_of_a_latent_image():
+    generator = torch.Generator().manual_seed(0)
+    features, latent = torch.randn(4, 16, generator=generator), torch.randn(2, 16, 6, 6, generator=generator)
+    # Where a pixel is one Gaussian's alone, both have its colour.
+    latent[1, :, 2, 3:] = 0.5 * features[:3].mT
+    shown = latent_to_rgb(latent)[1, :, 2, 3:].mT
+    torch.testing.assert_close(feature_colours(0.5 * features, latent)[:3], shown)
+    assert (feature_colours(0.5 * features)[:3] - shown).abs().max() > 0.05
 
 
 @pytest.mark.parametrize(
