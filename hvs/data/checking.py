@@ -23,6 +23,8 @@ from .stores import DataError
 # camera or another person; and parts of the keypoints, in the median, that have to have a place in 3D, as far as two
 # views see them, in about so many frames that are looked at, and to be inside the mask.
 FAR, PLACED, LOOKED_AT, INSIDE = 0.02, 0.3, 100, 0.5
+# Part of the frames that may be missing beside the modality that has the most.
+MISSING = 0.1
 # Of people from end to end, in metres.
 SMALLEST, LARGEST = 0.3, 3.5
 
@@ -100,15 +102,17 @@ def _check_view(job: tuple[Sequence, str] | ViewReport) -> ViewReport:
         report.faults.append(str(error))
         return report
 
+    usable: set[int] = set()
     if None not in report.counts.values():
         common = set.intersection(*held.values())
         listed = {frame for split in SPLITS for frame in sequence.frames(split)}
-        report.usable = len(common & listed)
+        usable = common & listed
+        report.usable = len(usable)
         if not report.usable:
             report.faults.append(f"{place}: no frame of any split is in all of {', '.join(held)}")
-        # The 3D poses may be of frames that only other views have.
+        # The 3D poses may be of frames that only other views have; and a few frames may be missing anywhere.
         counts = {modality: count for modality, count in report.counts.items() if modality != "3D"}
-        if len(set(counts.values())) > 1:
+        if min(counts.values()) < (1 - MISSING) * max(counts.values()):
             found = ", ".join(f"{count} {modality}" for modality, count in counts.items())
             report.faults.append(f"{place}: the numbers of frames differ ({found})")
 
@@ -120,6 +124,9 @@ def _check_view(job: tuple[Sequence, str] | ViewReport) -> ViewReport:
     report.faults += [f"{place}: {fault}" for fault in _faults_of_view(findings, report.distance, camera)]
     if view == sequence.views[0]:
         report.faults += [f"{sequence.folder}: {fault}" for fault in _faults_of_poses(sequence, findings.extents)]
+    # Where few joints have a place in 3D, the first view tells of it.
+    if usable and not usable & findings.complete and not report.faults and not _median(_placed(sequence)) < PLACED:
+        report.faults.append(f"{place}: no frame has keypoints that count inside the image and a root joint in 3D")
     return report
 
 
@@ -163,11 +170,12 @@ def _placed(sequence: Sequence) -> list[Tensor]:
 @dataclass
 class _Findings:
     """Of all frames of a view: distances in pixels between 2D and 3D joints [n] each, parts of the 2D joints that are
-    inside the mask, and extents of the 3D poses in metres, a frame each."""
+    inside the mask, and extents of the 3D poses in metres, a frame each; and the frames with a person to train on."""
 
     distances: list[Tensor] = field(default_factory=list)
     inside: list[Tensor] = field(default_factory=list)
     extents: list[Tensor] = field(default_factory=list)
+    complete: set[int] = field(default_factory=set)
 
 
 def _look_at(
@@ -191,11 +199,13 @@ def _look_at(
             return
         keypoints, seen = sequence.keypoints(view, frame)
         size = torch.tensor((camera.width, camera.height))
-        shown = keypoints[seen & ((keypoints >= 0) & (keypoints < size)).all(1)].long()
+        shown = keypoints[seen & ((keypoints >= 0) & (keypoints <= size - 1)).all(1)].long()
         if mask is not None and len(shown):
             found.inside.append(mask[shown[:, 1], shown[:, 0]].float().mean()[None])
         if "3D" in there:
             points, valid = sequence.points(frame)
+            if len(shown) and valid[sequence.layout.skeleton.root]:
+                found.complete.add(frame)
             seen[list(sequence.layout.not_projected)] = False
             both = seen & valid
             found.distances.append((camera.project(points) - keypoints).norm(dim=-1)[both])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from hvs.data.checking import check
 from hvs.data.stores import DataError, Store, pack_label, write_store
-from tests.captures import jpeg
+from tests.captures import Capture, jpeg
 from tests.data.plain.conftest import PlainCapture
 
 
@@ -70,10 +70,15 @@ def test_missing_databases(capture):
     assert found[name, "00"].faults == []
 
 
-def test_numbers_of_frames_that_differ(capture):
-    rewrite(capture.databases() / "Images/00.lmdb", lambda frame, data: None if frame == 3 else data)
-    (fault,) = faults(capture)
-    assert fault.endswith("view 00: the numbers of frames differ (7 images, 8 masks, 8 2D)")
+@pytest.mark.parametrize(("lost", "wrong"), [(2, False), (3, True)])
+def test_many_missing_frames_are_a_fault_and_few_are_not(tmp_path, lost, wrong):
+    """Frames with nobody in them are dropped when a capture is prepared."""
+    capture = Capture(tmp_path / "capture", names=("ann",), views=1, frames=20).write()
+    rewrite(capture.databases() / "Images/00.lmdb", lambda frame, data: None if frame < lost else data)
+    (report,) = reports(capture.root).values()
+    assert report.counts["images"] == report.usable == 20 - lost
+    fault = f"view 00: the numbers of frames differ ({20 - lost} images, 20 masks, 20 2D)"
+    assert [text.endswith(fault) for text in report.faults] == [True] * wrong
 
 
 def test_sequences_that_cannot_be_opened(capture):
@@ -165,6 +170,35 @@ def test_a_camera_that_sees_little_of_somebody_is_no_fault(tmp_path):
             person["pose_keypoints_2d"] = pose[:60] + [0.0] * (len(pose) - 60)
         file.write_text(json.dumps(content))
     assert plain_faults(plain) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda people: [], lambda people: [{**people[0], "pose_keypoints_2d": [0.2] * 405}]],
+    ids=["nobody", "no confidence"],
+)
+def test_a_view_without_a_person_to_train_on(tmp_path, change):
+    plain = PlainCapture(tmp_path / "plain").write()
+    for file in (plain.folder / "keypoints/01").iterdir():
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps(content | {"people": change(content["people"])}))
+    (fault,) = plain_faults(plain)
+    wanted = "view 01: no frame has keypoints that count inside the image and a root joint in 3D"
+    assert fault == f"{plain.folder}: {wanted}"
+
+
+def test_poses_without_a_root_joint(capture):
+    """Training refuses them, whatever else is right."""
+    root = capture.layout.skeleton.root
+
+    def rootless(frame, data):
+        points = capture.with_confidence(capture.world[frame])
+        points[[5, 6, root], 3] = 0
+        return pack_label(points)
+
+    rewrite(capture.databases() / capture.layout.points, rootless)
+    found = faults(capture)
+    assert len(found) == 3 and all(fault.endswith("inside the image and a root joint in 3D") for fault in found)
 
 
 def change_cameras(plain, change):
