@@ -157,6 +157,9 @@ def write_store(path: str | Path, items: Iterable[tuple[int, bytes]], protocol: 
         path: the LMDB folder to make; its parents are made too.
         items: (frame number, bytes), in any order, each frame once.
         protocol: pickle protocol of the keys.
+
+    Raises:
+        DataError: LMDB cannot write it, on a full disk for one.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,6 +170,8 @@ def write_store(path: str | Path, items: Iterable[tuple[int, bytes]], protocol: 
         if path.exists():
             path.rename(old)
         fresh.rename(path)
+    except lmdb.Error as error:
+        raise DataError(f"{path}: cannot be written ({error})") from error
     finally:
         for leftover in (fresh, old):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -101,12 +101,13 @@ class Capture:
 
 
 def _make_sample(data: DataSettings) -> Path:
-    try:
-        from ..data.sample import SampleSettings, make_sample
-    except ImportError as error:
-        raise UserError(f"the sample capture needs the package {error.name}: pip install 'hvs[sample]'") from error
+    from ..data.sample import SampleSettings, make_sample
+
     size = dict(height=data.sample_height, width=round(data.sample_height * 16 / 9))
     try:
         return make_sample(settings=SampleSettings(subjects=data.sample_subjects, frames=data.sample_frames, **size))
+    except ModuleNotFoundError as error:
+        # Says what needs it, and what to install.
+        raise UserError(str(error)) from error
     except ValueError as error:
         raise UserError(f"the sample capture: {error}") from error

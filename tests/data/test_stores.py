@@ -132,6 +132,16 @@ def test_interrupted_writing_leaves_nothing(tmp_path):
     assert list((tmp_path / "deep").iterdir()) == []
 
 
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(environment, batch):
+        raise lmdb.DiskError("mdb_txn_commit: No space left on device")
+
+    monkeypatch.setattr(stores, "_put", full)
+    with pytest.raises(DataError, match="x.lmdb: cannot be written .*No space left on device") as caught:
+        write_store(tmp_path / "x.lmdb", [(0, b"")])
+    assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
+
+
 def test_interrupted_writing_keeps_the_old(path):
     with pytest.raises(ValueError, match="frame 5 came twice"):
         write_store(path, [(5, b""), (5, b"")])

@@ -1,6 +1,10 @@
 """What a run reads, and what it refuses to."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +13,8 @@ import hvs
 from hvs.data.stores import write_store
 from hvs.runtime import UserError
 from hvs.training.capture import Capture
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -65,3 +71,15 @@ def test_a_sample_that_cannot_be_made_is_told(open_capture):
     pytest.importorskip("anny")
     with pytest.raises(UserError, match="the sample capture: frames: got 0"):
         open_capture(data=dict(root=None, sample_frames=0))
+
+
+@pytest.mark.parametrize("package", ["anny", "warp"])
+def test_what_the_sample_lacks_is_told(package, tmp_path):
+    """In a process of its own, where the package has not been imported yet."""
+    code = f"import sys; sys.modules[{package!r}] = None; from hvs.runtime import run_command; import train"
+    command = [sys.executable, "-c", f"{code}; run_command(train.main)", "tiny", "--run", str(tmp_path / "run")]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    wanted = f"error: the sample capture needs {package}: pip install -e '.[sample]'"
+    assert done.stderr.splitlines()[-1] == wanted and "Traceback" not in done.stderr

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lmdb
 import torch
 from torch import Tensor
 
@@ -66,10 +65,7 @@ class Clip:
             # Before the database takes its name, so that none is without its note.
             write_json(self._note(modality, view), dict(sorted(dropped.items())))
 
-        try:
-            write_store(self.place(modality, view), noted())
-        except lmdb.Error as error:
-            raise DataError(f"{self.place(modality, view)}: cannot be written ({error})") from error
+        write_store(self.place(modality, view), noted())
 
     def dropped(self, modality: str, view: str | None = None) -> Counter[str]:
         """Reason -> frames that a database lacks."""

@@ -95,7 +95,7 @@ def body_model() -> BodyModel:
     try:
         import anny
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("the sample capture needs anny: pip install 'hvs[sample]'", name="anny") from error
+        raise ModuleNotFoundError("the sample capture needs anny: pip install -e '.[sample]'", name="anny") from error
     folder = make_once(cache_folder() / f"anny-{version('anny')}", _prepare)
     return BodyModel(_load(anny, folder))
 

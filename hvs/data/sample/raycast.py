@@ -3,8 +3,12 @@
 import os
 
 import numpy as np
-import warp as wp
 from torch import Tensor
+
+try:
+    import warp as wp
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("the sample capture needs warp: pip install -e '.[sample]'", name="warp") from error
 
 
 def _start_quietly() -> None:

@@ -1,6 +1,7 @@
 """Where the sample is filmed: a ring of calibrated cameras, and a bright studio with a floor and a round wall."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,7 +10,8 @@ from torch.nn import functional as F
 
 from hvs.geometry import Camera
 
-from .raycast import Rig
+if TYPE_CHECKING:
+    from .raycast import Rig
 
 # A person of 1.8 m at the centre fills about 0.7 of the picture's height.
 DISTANCE, FOCAL = 4.2, 1.65
@@ -39,14 +41,16 @@ def ring(sizes: list[tuple[int, int]], rng: np.random.Generator) -> list[Camera]
     return cameras
 
 
-def make_rigs(cameras: list[Camera]) -> list[tuple[list[int], Rig]]:
+def make_rigs(cameras: list[Camera]) -> list[tuple[list[int], "Rig"]]:
     """What ray casting needs of cameras in a world with z up: for each size of picture, which cameras, and the rig."""
     sizes = [(camera.height, camera.width) for camera in cameras]
     groups = [[i for i, size in enumerate(sizes) if size == wanted] for wanted in sorted(set(sizes))]
     return [(group, _make_rig(Camera.stack([cameras[i] for i in group]))) for group in groups]
 
 
-def _make_rig(cameras: Camera) -> Rig:
+def _make_rig(cameras: Camera) -> "Rig":
+    from .raycast import Rig
+
     eyes = -(cameras.R.mT @ cameras.t[..., None])[..., 0]
     rays = torch.einsum("vhwi,vij->vhwj", cameras.rays(), cameras.R)
     backdrop = np.stack([_studio(eye, ray) for eye, ray in zip(eyes.numpy(), rays.numpy(), strict=True)])
