@@ -16,8 +16,8 @@ import tyro
 from tqdm import tqdm
 
 from .checking import ViewReport, check
+from .commands import run
 from .preparation import prepare_human36m, prepare_panoptic
-from .stores import DataError
 
 MODALITIES = ("images", "masks", "2D", "3D")
 # Faults of one view that are listed; a view that is broken throughout has thousands.
@@ -110,19 +110,12 @@ def print_table(reports: list[ViewReport]) -> None:
 
 
 def main() -> int:
-    try:
-        commands = {"check": Check, "prepare": Prepare}
-        settings = tyro.extras.subcommand_cli_from_dict(
-            commands, prog="python -m hvs.data", description=__doc__, config=(tyro.conf.OmitArgPrefixes,)
-        )
-        return settings.run()
-    except (DataError, ModuleNotFoundError, OSError, ValueError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    commands = {"check": Check, "prepare": Prepare}
+    settings = tyro.extras.subcommand_cli_from_dict(
+        commands, prog="python -m hvs.data", description=__doc__, config=(tyro.conf.OmitArgPrefixes,)
+    )
+    return settings.run()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

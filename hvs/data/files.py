@@ -1,7 +1,10 @@
 """Small files that anybody may have written, read whole but never beyond a bound, and names that lead nowhere else."""
 
+import errno
 import json
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -45,6 +48,17 @@ def read_json(file: Path, most: int = MAX_BYTES) -> Any:
     except (ValueError, RecursionError) as error:
         reason = str(error).removeprefix(f"{file}: ")
         raise DataError(f"{file}: not a readable JSON file ({reason:.200})") from error
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of files that do not say which, as of a full disk, name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
 
 
 def inner_name(name: Any, where: str, folders: bool = False) -> str:

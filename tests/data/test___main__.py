@@ -13,7 +13,7 @@ from hvs.data.stores import write_store
 def run(monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["hvs.data", *map(str, arguments)])
-        code = command.main()
+        code = command.run(command.main)
         return code, *capsys.readouterr()
 
     return run

@@ -1,9 +1,10 @@
+import errno
 import os
 
 import pytest
 
 from hvs.data import files
-from hvs.data.files import inner_name, read_bounded, read_json
+from hvs.data.files import inner_name, naming, read_bounded, read_json
 from hvs.data.stores import DataError
 
 
@@ -48,6 +49,14 @@ def test_json_of_too_many_values(tmp_path, monkeypatch):
     (tmp_path / "a.json").write_text("[" + "[], " * 60 + "0]")
     with pytest.raises(DataError, match="121 values, wanted at most 100"):
         read_json(tmp_path / "a.json")
+
+
+def test_errors_that_name_no_file_get_its_name(tmp_path):
+    for error in (OSError(errno.ENOSPC, "No space left on device"), OSError("No space left on device")):
+        with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'$"), naming(tmp_path):
+            raise error
+    with pytest.raises(FileNotFoundError, match="nowhere'$"), naming(tmp_path):
+        (tmp_path / "nowhere").read_bytes()
 
 
 def test_names_stay_inside():

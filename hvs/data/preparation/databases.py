@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvs.data.files import read_json
+from hvs.data.files import naming, read_json
 from hvs.data.layouts import LAYOUTS, Layout
 from hvs.data.stores import DataError, Store, pack_label, read_label, write_store
 from hvs.geometry import Camera
@@ -124,7 +124,11 @@ def write_json(file: Path, content: Any) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_name(f".{os.getpid()}.{file.name}")
     try:
-        fresh.write_text(json.dumps(content))
+        with naming(file), open(fresh, "w") as handle:
+            handle.write(json.dumps(content))
+            # Or a machine that stops may leave an empty file by that name.
+            handle.flush()
+            os.fsync(handle.fileno())
         fresh.replace(file)
     finally:
         fresh.unlink(missing_ok=True)

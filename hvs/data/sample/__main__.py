@@ -5,6 +5,8 @@ from pathlib import Path
 
 import tyro
 
+from hvs.data.commands import run
+
 from .capture import LayoutName, SampleSettings, make_sample
 
 
@@ -24,8 +26,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(main)
-    except (ValueError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(run(lambda: tyro.cli(main, prog="python -m hvs.data.sample")))

@@ -33,7 +33,8 @@ class SampleSettings:
         takes: motions of each of them, seven seconds long.
         frames: of each take.
         views: cameras; the Human3.6M layout has no more than four.
-        height, width: of the pictures, in pixels; the Human3.6M layout is square and takes the height.
+        height: of the pictures, in pixels; the Human3.6M layout is square and has this width too.
+        width: of the pictures, in pixels.
         seed: of bodies, clothes, motions and cameras.
     """
 

@@ -1,11 +1,14 @@
 """Folders that are made once per machine, and are there as a whole or not at all."""
 
+import errno
 import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from hvs.data.files import naming
 
 
 def cache_folder() -> Path:
@@ -22,13 +25,23 @@ def make_once(path: Path, make: Callable[[Path], None]) -> Path:
     Args:
         path: the folder to make; an empty one is as good as none.
         make: called with an empty folder to fill, if at all.
+
+    Raises:
+        NotADirectoryError: something else has the name.
+        ValueError: `path` is a mount point.
     """
-    path = Path(os.path.abspath(path))
+    # A link to an empty folder stays a link: the folder is what is filled.
+    path = Path(os.path.realpath(path))
     if _is_made(path):
         return path
+    # Neither could be replaced in the end.
+    if os.path.lexists(path) and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    if os.path.ismount(path):
+        raise ValueError(f"{path}: is a mount point, wanted a folder inside of it")
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
-    with _locked(path.with_name(f".{path.name}.lock")):
+    with naming(path), _locked(path.with_name(f".{path.name}.lock")):
         if not _is_made(path):
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()

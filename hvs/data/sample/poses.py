@@ -1,5 +1,6 @@
 """`python -m hvs.data.sample.poses OUT.npz`: a small file of people's poses, for benches that shall need no sample."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,9 @@ import torch
 import tyro
 from torch import Tensor
 
+from hvs.data.commands import run
+from hvs.data.files import naming
 from hvs.data.layouts import LAYOUTS
-
-from .people import make_person
 
 COUNT = 64
 # Enough instants of each motion that no two people are caught at the same one.
@@ -20,6 +21,9 @@ Y_DOWN = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0))
 
 def sample_poses(count: int = COUNT, seed: int = 0) -> Tensor:
     """Poses of `count` different bodies, relative to the root, in metres, y down: [count, 117, 3] float32."""
+    # Fails where a package is missing, which then is one line.
+    from .people import make_person
+
     layout = LAYOUTS["panoptic"]
     poses = []
     for subject in range(count):
@@ -36,8 +40,10 @@ def main(out: tyro.conf.Positional[Path]) -> None:
     Args:
         out: the .npz file.
     """
-    np.savez_compressed(out, points=sample_poses().numpy())
+    points = sample_poses(COUNT).numpy()
+    with naming(out):
+        np.savez_compressed(out, points=points)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    sys.exit(run(lambda: tyro.cli(main, prog="python -m hvs.data.sample.poses")))

@@ -28,3 +28,17 @@ def test_impossible_settings_end_with_their_reason_and_exit_code_2():
     assert done.returncode == 2
     assert "frames: got 2, wanted at least 6" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_help_tells_what_every_setting_is():
+    done = run("--help")
+    text = " ".join(done.stdout.replace("│", " ").split())
+    assert "usage: python -m hvs.data.sample" in text
+    assert "--width INT of the pictures, in pixels. (default: 480)" in text
+    assert "--height INT of the pictures, in pixels; the Human3.6M layout is square" in text
+
+
+def test_a_file_in_the_way_is_told_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run("--root", str(tmp_path / "file"))
+    assert (done.returncode, done.stderr) == (2, f"error: [Errno 20] Not a directory: '{tmp_path / 'file'}'\n")

@@ -45,6 +45,38 @@ def test_fills_an_empty_folder_and_leaves_a_full_one(tmp_path):
     assert everything(make_once(tmp_path / "full", fill)) == ["mine"]
 
 
+def test_what_cannot_be_filled_is_refused_before_any_work(tmp_path, monkeypatch):
+    def unwanted(folder):
+        raise AssertionError("called")
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="Not a directory: .*file"):
+        make_once(tmp_path / "file", unwanted)
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr("os.path.ismount", lambda path: path == tmp_path / "disk")
+    with pytest.raises(ValueError, match="disk: is a mount point, wanted a folder inside of it"):
+        make_once(tmp_path / "disk", unwanted)
+    assert everything(tmp_path) == ["disk", "file"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_to_an_empty_folder_stays_one(tmp_path, there):
+    link, folder = tmp_path / "link", tmp_path / "folder"
+    if there:
+        folder.mkdir()
+    link.symlink_to(folder)
+    assert make_once(link, fill) == folder and link.is_symlink()
+    assert (link / "file").read_text() == "whole"
+
+
+def test_errors_that_name_no_file_get_the_folders_name(tmp_path):
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'a'}'"):
+        make_once(tmp_path / "a", full)
+
+
 def test_what_a_killed_process_left_is_removed(tmp_path):
     program = (
         "import os, pathlib, sys; from hvs.data.sample.once import make_once\n"

@@ -30,6 +30,16 @@ def test_poses_are_upright_and_relative_to_the_root(poses):
     assert (poses[0] - poses[1]).abs().max() > 0.1
 
 
+def test_a_file_that_cannot_be_written_is_one_line(model, monkeypatch, capsys, tmp_path):
+    from hvs.data.commands import run
+    from hvs.data.sample import poses
+
+    monkeypatch.setattr(poses, "COUNT", 1)
+    assert run(lambda: poses.main(tmp_path / "nowhere" / "poses.npz")) == 2
+    err = capsys.readouterr().err
+    assert err == f"error: [Errno 2] No such file or directory: '{tmp_path / 'nowhere' / 'poses.npz'}'\n"
+
+
 def test_the_committed_poses_are_those_and_sixty_four(poses):
     committed = np.load(COMMITTED)["points"]
     assert committed.shape == (64, 117, 3) and committed.dtype == np.float32

@@ -1,0 +1,18 @@
+"""How the commands of this room end."""
+
+import sys
+from collections.abc import Callable
+
+from .stores import DataError
+
+
+def run(command: Callable[[], int | None]) -> int:
+    """The command's exit code; what the user can mend is one line on stderr and exit code 2, no traceback."""
+    try:
+        return command() or 0
+    except (DataError, ModuleNotFoundError, OSError, ValueError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
