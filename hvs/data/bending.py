@@ -9,8 +9,9 @@ from hvs.geometry.skeletons import Skeleton
 
 # Standard deviation of the turns, in radians.
 TURN = 0.2
-# Bones longer than this (metres) are turned: limbs and trunk, but not fingers or the face.
-LONG = 0.12
+# Bones longer than this (metres) are turned: limbs and trunk, but not fingers (a wrist and a knuckle lie 0.12 m apart)
+# or the face.
+LONG = 0.15
 # Distances along an edge of the skeleton count this much less than through the air.
 EDGE = 1e-3
 # Poses that the mean distances are taken of, so that a large data set takes no longer than a small one.

@@ -1,8 +1,14 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 from hvs.data.bending import LONG, Bones
-from hvs.geometry.skeletons import BY_NAME, Skeleton
+from hvs.geometry.skeletons import BY_NAME, PANOPTIC, Skeleton
+
+POSES = Path(__file__).parents[2] / "bench" / "poses.npz"
+LIMBS = {"Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle", "Head"}
 
 
 def generator(seed=0):
@@ -49,6 +55,14 @@ def test_a_hand_turns_with_its_arm_and_not_in_itself(arm):
     forearm, finger, upper = bent[:, 2] - bent[:, 1], bent[:, 3] - bent[:, 2], bent[:, 1]
     assert (forearm * finger).sum(-1).abs().max() < 1e-6
     assert ((forearm * upper).sum(-1) / 0.09 < 0.999).any()
+
+
+@pytest.mark.parametrize("size", [1.0, 1.15])
+def test_fingers_are_never_cut_off_the_hands_of_people(size):
+    """Nor are feet and face in parts, in a tall person either; limbs and trunk are."""
+    poses = size * torch.from_numpy(np.load(POSES)["points"])
+    bones = Bones(poses, PANOPTIC)
+    assert {PANOPTIC.joints[joint].lstrip("LR") for joint in bones.long.nonzero()[:, 0]} == LIMBS
 
 
 @pytest.mark.parametrize("name", BY_NAME)
