@@ -63,8 +63,9 @@ class VirtualViews:
         """A batch of ``count`` items of the data set's kind."""
         which = torch.randint(len(self.points), (count,), generator=generator)
         owner = self.owners[which]
-        where = torch.randint(len(self.resolution), (count,), generator=generator)
-        where = self.first_view[owner] + where % self.views[owner]
+        # In double precision no number below 1 makes a whole number of views.
+        where = torch.rand(count, generator=generator, dtype=torch.float64)
+        where = self.first_view[owner] + (where * self.views[owner]).long()
         points, valid, camera = self.points[which], self.valid[which], self.cameras[where]
         root = points[:, self.layout.skeleton.root, None]
         if self.bones:

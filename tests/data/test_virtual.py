@@ -73,3 +73,16 @@ def test_the_same_random_numbers_draw_the_same(dataset):
     views = VirtualViews(dataset)
     one, other = (views.draw(4, torch.Generator().manual_seed(5)) for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_every_camera_of_a_sequence_is_drawn_equally_often(dataset):
+    """However many the other sequences have: here two and three."""
+    views = VirtualViews(dataset)
+    views.owners = torch.arange(len(views.points)) % 2
+    views.views, views.first_view = torch.tensor([2, 3]), torch.tensor([0, 2])
+    views.up, views.cameras = views.up[[0, 0]], views.cameras[[0] * 5]
+    views.resolution = torch.arange(5.0)[:, None].expand(5, 2)
+    drawn = views.draw(6000, torch.Generator().manual_seed(6))["resolution"][:, 0].long()
+    counts = torch.bincount(drawn, minlength=5).double()
+    assert (counts[:2] / counts[:2].mean() - 1).abs().max() < 0.05
+    assert (counts[2:] / counts[2:].mean() - 1).abs().max() < 0.05
