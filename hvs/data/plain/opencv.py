@@ -111,8 +111,8 @@ def _load(file: Path) -> dict[str, Any]:
             return super().compose_node(parent, index)
 
     text = read_bounded(file, MAX_BYTES).decode(errors="replace")
-    # OpenCV's first line, %YAML:1.0, is no YAML.
-    lines = ["" if line.startswith("%") else line for line in text.split("\n")]
+    # OpenCV's first line, %YAML:1.0, is no YAML; and where two files were joined, theirs make two documents.
+    lines = ["" if line.startswith("%") or line.rstrip() in ("---", "...") else line for line in text.split("\n")]
     try:
         table = yaml.load("\n".join(lines), Loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:

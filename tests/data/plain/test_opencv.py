@@ -110,12 +110,24 @@ def test_float_matrices_and_both_versions_of_the_header(tmp_path):
     assert read_yamls(tmp_path, ("b",), (".yaml",))["b"] == entry
 
 
+def test_two_files_joined(tmp_path):
+    """EasyMocap's intri.yml and extri.yml."""
+    write(tmp_path / "intri.yml", names=np.zeros(1), K_01=K, dist_01=np.zeros((1, 5)), K_02=2 * K)
+    write(tmp_path / "extri.yml", names=np.zeros(1), R_01=VECTOR[:, None], Rot_01=R, T_01=T[:, None])
+    joined = "".join((tmp_path / f"{name}.yml").read_text() for name in ("intri", "extri"))
+    assert joined.count("%YAML") == joined.count("---\n") == 2
+    (tmp_path / "cameras.yaml").write_text(joined)
+    entries = read_yaml(tmp_path / "cameras.yaml", ("01", "02"))
+    np.testing.assert_allclose(np.reshape(entries["01"]["R"], (3, 3)), R)
+    assert entries["01"]["t"] == T.tolist() and entries["02"] == {"K": (2 * K).flatten().tolist()}
+
+
 HOSTILE = {
     "empty": "",
     "a list": "[1, 2]",
     "a tab": "a:\n\t- b",
     "broken": "a: [1, 2",
-    "two documents": "a: 1\n---\nb: 2\n",
+    "two documents": "a: 1\n--- # the other\nb: 2\n",
     "a reference": "a: &x [1, 2]\nb: *x\n",
     "laughs": "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n",
     "deep": "[" * 100_000,
