@@ -127,7 +127,7 @@ def load_cdflib() -> ModuleType:
         import cdflib
         import cdflib.cdfwrite
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("CDF files need cdflib: pip install 'hvs[prepare]'", name="cdflib") from error
+        raise ModuleNotFoundError("CDF files need cdflib: pip install -e '.[prepare]'", name="cdflib") from error
     return cdflib
 
 

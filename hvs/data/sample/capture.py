@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from hvs.data.preparation.human36m_raw import VIEWS as HUMAN36M_VIEWS
 
-from .layouts import PREPARED, Take
+from .layouts import MOST_VIEWS, PREPARED, Take
 from .once import cache_folder, make_once
 from .plain import PLAIN
 from .raw import RAW
@@ -20,8 +20,8 @@ from .raw import RAW
 LayoutName = Literal["panoptic", "human36m", "plain", "panoptic-raw", "panoptic-raw-openpose", "human36m-raw"]
 WRITERS = {**PREPARED, **PLAIN, **RAW}
 assert set(WRITERS) == set(get_args(LayoutName))
-# Part of the cache's key: raise it when the same settings would make another capture.
-VERSION = 2
+# Part of the cache's key: raise it, or a layout's own, when the same settings would make another capture.
+VERSION, VERSIONS = 2, {"human36m": 3}
 NOTE = "sample.json"
 
 
@@ -32,7 +32,7 @@ class SampleSettings:
         subjects: people; the last one is never trained on. The layout human36m-raw has no more than seven.
         takes: motions of each of them, seven seconds long.
         frames: of each take.
-        views: cameras; the Human3.6M layout has no more than four.
+        views: cameras; the Human3.6M layouts have no more than four, plain files and OpenPose's no fewer than two.
         height: of the pictures, in pixels; the Human3.6M layout is square and has this width too.
         width: of the pictures, in pixels.
         seed: of bodies, clothes, motions and cameras.
@@ -59,8 +59,8 @@ class SampleSettings:
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: got {getattr(self, name)}, wanted at least {least}")
-        if self.views > 31:
-            raise ValueError(f"views: got {self.views}, wanted at most 31")
+        if self.views > MOST_VIEWS:
+            raise ValueError(f"views: got {self.views}, wanted at most {MOST_VIEWS}")
 
 
 def make_sample(
@@ -74,16 +74,20 @@ def make_sample(
         layout: which data set, and whether prepared as readers want it or raw as it is downloaded.
 
     Raises:
-        ValueError: an unknown layout, or `root` holds something else.
-        ModuleNotFoundError: the body model is not installed; says how to.
+        ValueError: an unknown layout or one that cannot have these settings, or `root` holds something else.
+        ModuleNotFoundError: a package is not installed; says how to.
     """
     settings = settings or SampleSettings()
     if layout not in WRITERS:
         raise ValueError(f"layout: got {layout!r}, wanted one of {', '.join(WRITERS)}")
-    most = WRITERS[layout].subjects
-    if most is not None and settings.subjects > most:
-        raise ValueError(f"subjects: got {settings.subjects}, wanted at most {most} in the layout {layout}")
-    note = json.dumps({"version": VERSION, "layout": layout, **asdict(settings)})
+    writer = WRITERS[layout]
+    if writer.subjects is not None and settings.subjects > writer.subjects:
+        raise ValueError(f"subjects: got {settings.subjects}, wanted at most {writer.subjects} in the layout {layout}")
+    least, most = writer.views
+    if not least <= settings.views <= most:
+        wanted = f"least {least}" if settings.views < least else f"most {most}"
+        raise ValueError(f"views: got {settings.views}, wanted at {wanted} in the layout {layout}")
+    note = json.dumps({"version": VERSIONS.get(layout, VERSION), "layout": layout, **asdict(settings)})
     if root is None:
         root = cache_folder() / f"sample-{hashlib.sha256(note.encode()).hexdigest()[:16]}"
     root = make_once(Path(root), lambda folder: _make(folder, settings, layout, note))
@@ -98,9 +102,11 @@ def _make(root: Path, settings: SampleSettings, layout: LayoutName, note: str) -
     from .people import film, make_person
     from .stage import make_rigs, ring
 
-    # Before the progress bar starts: it takes a while the first time, and fails where the package is missing.
+    # Before the progress bar starts: it takes a while the first time, and fails where a package is missing.
     body_model()
     writer = WRITERS[layout]
+    if writer.needs:
+        writer.needs()
     views, sizes = _views(settings, writer.dataset)
     cameras = ring(sizes, np.random.default_rng([settings.seed, 0]))
     rigs = make_rigs(cameras)

@@ -4,17 +4,21 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hvs.data.layouts import IMAGES, LAYOUTS, MASKS
 from hvs.data.preparation.databases import camera_entry, labels, with_confidence
+from hvs.data.preparation.human36m_raw import VIEWS as HUMAN36M_VIEWS
 from hvs.data.stores import write_store
 from hvs.geometry import Camera
 
 from .stage import to_world
 
+# As many as Panoptic has.
+MOST_VIEWS = 31
 # Rows are the written world's axes in the package's own (x left, y back, z up): Panoptic's y points down.
 AXES = {"panoptic": ((1, 0, 0), (0, 0, -1), (0, 1, 0)), "human36m": ((1, 0, 0), (0, 1, 0), (0, 0, 1))}
 
@@ -55,12 +59,16 @@ class Writer:
         name: (subject, take), both from 0 -> the sequence's name once it is prepared, as splits have it.
         write: (root, name, take) -> None.
         subjects: at most so many.
+        views: at least so many, for poses to be triangulated from, and at most so many.
+        needs: fails where a package is missing that it is written with.
     """
 
     dataset: str
     name: Callable[[int, int], str]
     write: Callable[[Path, str, Take], None]
     subjects: int | None = None
+    views: tuple[int, int] = (1, MOST_VIEWS)
+    needs: Callable[[], Any] | None = None
 
 
 def see(camera: Camera, points: Tensor, confident: bool) -> Tensor:
@@ -97,11 +105,11 @@ def panoptic_name(subject: int, take: int) -> str:
 
 
 def human36m_name(subject: int, take: int) -> str:
-    # As the real data set counts the repetitions of an action.
-    return f"S{subject + 1}/Sequences/Walking" + (f" {take}" if take else "")
+    # As the published splits count the repetitions of an action.
+    return f"S{subject + 1}/Sequences/Walking" + (f"_{take}" if take else "")
 
 
 PREPARED = {
     "panoptic": Writer("panoptic", panoptic_name, write_prepared),
-    "human36m": Writer("human36m", human36m_name, write_prepared),
+    "human36m": Writer("human36m", human36m_name, write_prepared, views=(1, len(HUMAN36M_VIEWS))),
 }

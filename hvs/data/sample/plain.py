@@ -13,7 +13,7 @@ from torch import Tensor
 from hvs.data.decoding import Picture
 from hvs.geometry import Camera, quaternion_from_rotation
 
-from .layouts import Take, Writer
+from .layouts import MOST_VIEWS, Take, Writer
 
 CameraKind = Literal["json", "colmap", "opencv"]
 KeypointKind = Literal["openpose", "body_25", "mmpose", "coco", "rows"]
@@ -188,4 +188,5 @@ def write_plain(root: Path, name: str, take: Take) -> None:
     write(root / name, take.cameras, take.seen, take.shots)
 
 
-PLAIN = {"plain": Writer("panoptic", plain_name, write_plain)}
+# Its 3D poses are triangulated when they are read.
+PLAIN = {"plain": Writer("panoptic", plain_name, write_plain, views=(2, MOST_VIEWS))}

@@ -15,7 +15,7 @@ from hvs.data.ffmpeg import write_frames
 from hvs.data.preparation import human36m_raw, panoptic_raw
 from hvs.geometry import Camera
 
-from .layouts import Take, Writer
+from .layouts import MOST_VIEWS, Take, Writer, human36m_name
 
 MASK_FOLDER = "masks"
 PANOPTIC_FPS, HUMAN36M_FPS = "30000/1001", "50"
@@ -154,11 +154,21 @@ def _panoptic_name(subject: int, take: int) -> str:
 
 
 def _human36m_name(subject: int, take: int) -> str:
-    return f"S{HUMAN36M_SUBJECTS[subject]}/Sequences/Walking" + (f"_{take}" if take else "")
+    return human36m_name(HUMAN36M_SUBJECTS[subject] - 1, take)
 
 
 RAW = {
     "panoptic-raw": Writer("panoptic", _panoptic_name, partial(write_panoptic, openpose=False)),
-    "panoptic-raw-openpose": Writer("panoptic", _panoptic_name, partial(write_panoptic, openpose=True)),
-    "human36m-raw": Writer("human36m", _human36m_name, write_human36m, subjects=len(HUMAN36M_SUBJECTS)),
+    # Its 3D poses are triangulated by the preparation.
+    "panoptic-raw-openpose": Writer(
+        "panoptic", _panoptic_name, partial(write_panoptic, openpose=True), views=(2, MOST_VIEWS)
+    ),
+    "human36m-raw": Writer(
+        "human36m",
+        _human36m_name,
+        write_human36m,
+        subjects=len(HUMAN36M_SUBJECTS),
+        views=(1, len(human36m_raw.VIEWS)),
+        needs=human36m_raw.load_cdflib,
+    ),
 }

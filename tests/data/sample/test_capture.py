@@ -134,11 +134,29 @@ def test_an_unknown_layout_is_refused(tmp_path):
         make_sample(tmp_path, layout="coco")
 
 
+@pytest.mark.parametrize(
+    ("layout", "views", "wanted"),
+    [
+        ("plain", 1, "least 2"),
+        ("panoptic-raw-openpose", 1, "least 2"),
+        ("human36m", 5, "most 4"),
+        ("human36m-raw", 8, "most 4"),
+    ],
+)
+def test_views_that_a_layout_cannot_have_are_refused(tmp_path, layout, views, wanted):
+    """One view gives no 3D poses where they are triangulated, and Human3.6M has four cameras."""
+    with pytest.raises(ValueError, match=f"^views: got {views}, wanted at {wanted} in the layout {layout}$"):
+        make_sample(tmp_path / "sample", SampleSettings(subjects=2, views=views), layout)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("layout", ["panoptic", "human36m"])
 def test_takes_are_different_motions_of_the_same_person(model, layout, tmp_path):
     root = make_sample(tmp_path / layout, SampleSettings(2, takes=2, frames=6, views=2, height=48, width=80), layout)
     one, other = find_sequences(root, "known")
-    assert one.name != other.name
+    first = {"panoptic": "subject1/Subsequences/0", "human36m": "S1/Sequences/Walking"}[layout]
+    second = {"panoptic": "subject1/Subsequences/1", "human36m": "S1/Sequences/Walking_1"}[layout]
+    assert (one.name, other.name) == (first, second)
     edges = torch.tensor(one.layout.skeleton.edges)
     (a, _), (b, _) = (sequence.points(3) for sequence in (one, other))
     bones_a, bones_b = (points[edges[:, 0]].sub(points[edges[:, 1]]).norm(dim=-1) for points in (a, b))

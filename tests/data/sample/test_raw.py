@@ -1,6 +1,7 @@
 """The sample's raw layouts, as the public downloads are."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -65,6 +66,15 @@ def test_human36m(raw):
 def test_the_real_data_set_has_seven_subjects(tmp_path):
     with pytest.raises(ValueError, match="^subjects: got 8, wanted at most 7 in the layout human36m-raw"):
         make_sample(tmp_path / "raw", SampleSettings(subjects=8), "human36m-raw")
+
+
+def test_what_it_is_written_with_is_wanted_before_anything_is_filmed(model, monkeypatch, tmp_path):
+    from hvs.data.sample import people
+
+    monkeypatch.setitem(sys.modules, "cdflib", None)
+    monkeypatch.setattr(people, "film", None)
+    with pytest.raises(ModuleNotFoundError, match=r"cdflib: pip install -e '.\[prepare\]'"):
+        make_sample(tmp_path / "raw", SampleSettings(subjects=2, views=4), "human36m-raw")
 
 
 def test_every_layout_names_a_data_set():
