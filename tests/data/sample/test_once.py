@@ -1,4 +1,5 @@
 import contextlib
+import fcntl
 import subprocess
 import sys
 import threading
@@ -115,6 +116,25 @@ def test_only_one_makes_it_at_a_time(tmp_path, first_fails):
     assert max(most) == 1
     assert len(made) == 1
     assert everything(tmp_path) == ["a", "file"]
+
+
+def test_whoever_waits_says_for_what(tmp_path, monkeypatch, capsys):
+    """A lock that is free is not spoken of; behind one that is held, somebody has made the folder."""
+    calls, flock = [], fcntl.flock
+
+    def held(handle, how):
+        calls.append(how)
+        if how & fcntl.LOCK_NB:
+            raise BlockingIOError
+        (tmp_path / "a").mkdir()
+        fill(tmp_path / "a")
+        flock(handle, how)
+
+    assert make_once(tmp_path / "b", fill) and capsys.readouterr().err == ""
+    monkeypatch.setattr(fcntl, "flock", held)
+    make_once(tmp_path / "a", lambda folder: pytest.fail("made twice"))
+    assert calls == [fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_EX]
+    assert capsys.readouterr().err == f"waiting for another process, which makes {tmp_path / 'a'} ...\n"
 
 
 def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
