@@ -38,8 +38,10 @@ def write_animation(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> 
 
     Raises:
         UserError: there are no frames, no ffmpeg for .mp4, another ending, or a folder of something else in the way.
+        ValueError: a rate that is not positive, or frames of several sizes.
     """
     kind = path.suffix.removeprefix(".")
+    _check_rate(fps)
     if kind == "mp4":
         write_video(path, frames, fps)
     elif kind in TICKS:
@@ -59,11 +61,13 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> None
     Raises:
         UserError: there are no frames, or no ffmpeg.
         DataError: ffmpeg failed, on a full disk for one.
+        ValueError: a rate that is not positive, or frames of several sizes.
     """
     import imageio_ffmpeg
 
     from .data.ffmpeg import FOR_PLAYERS, write_frames
 
+    _check_rate(fps)
     try:
         imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
@@ -119,9 +123,18 @@ def _is_frame(path: Path) -> bool:
     return path.suffix == ".png" and path.stem.isdecimal()
 
 
+def _check_rate(fps: int) -> None:
+    if not fps > 0:
+        raise ValueError(f"fps: got {fps}, wanted more than 0")
+
+
 def _some(frames: Iterable[np.ndarray], path: Path) -> Iterator[np.ndarray]:
-    count = 0
-    for count, frame in enumerate(frames, 1):  # noqa: B007
+    shape = None
+    for frame in frames:
+        # ffmpeg would take the rows of another size for those of its own.
+        if shape not in (None, frame.shape):
+            raise ValueError(f"frames: got one of shape {list(frame.shape)} after {list(shape)}, wanted one size")
+        shape = frame.shape
         yield frame
-    if not count:
+    if shape is None:
         raise UserError(f"{path}: a video needs frames, got none")

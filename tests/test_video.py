@@ -117,6 +117,18 @@ def test_a_file_that_cannot_grow_is_an_error_that_names_it(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["mp4", "gif", "webp", "png"])
+def test_rates_and_sizes_that_cannot_be_are_refused(tmp_path, kind):
+    for fps in (0, -1):
+        with pytest.raises(ValueError, match=f"^fps: got {fps}, wanted more than 0$"):
+            write_animation(tmp_path / f"out.{kind}", [frame(1)], fps)
+    with pytest.raises(
+        ValueError, match=r"^frames: got one of shape \[20, 48, 3\] after \[34, 48, 3\], wanted one size"
+    ):
+        write_animation(tmp_path / f"out.{kind}", iter([frame(1), frame(1), frame(2, 20)]))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["mp4", "gif", "webp", "png"])
 def test_what_fails_half_way_leaves_what_was_there(tmp_path, kind):
     def frames():
         yield frame(1)
