@@ -93,13 +93,14 @@ class Prepare:
 def print_table(reports: list[ViewReport]) -> None:
     """A row per view, the faults below."""
     width = max(len("sequence"), *(len(report.sequence) for report in reports))
+    views = max(len("view"), *(len(report.view) for report in reports))
     titles = "".join(f"{modality:>9s}" for modality in MODALITIES)
-    print(f"{'sequence':{width}s}  {'view':>10s}{titles}{'usable':>9s}{'2D-3D px':>10s}{'faults':>9s}")
+    print(f"{'sequence':{width}s}  {'view':>{views}s}{titles}{'usable':>9s}{'2D-3D px':>10s}{'faults':>9s}")
     for report in reports:
         counts = "".join(f"{'-' if (n := report.counts.get(m)) is None else n:>9}" for m in MODALITIES)
         distance = "-" if report.distance != report.distance else f"{report.distance:.2f}"
         print(
-            f"{report.sequence:{width}s}  {report.view or '-':>10s}{counts}{report.usable:9d}{distance:>10s}"
+            f"{report.sequence:{width}s}  {report.view or '-':>{views}s}{counts}{report.usable:9d}{distance:>10s}"
             f"{len(report.faults) or '-':>9}"
         )
     for report in reports:

@@ -80,9 +80,10 @@ def _parse(
 ) -> tuple[list[str] | None, int, list[tuple[str, Intervals]]]:
     """Views, stride, and names and intervals of the sequences, of a table of splits."""
     try:
+        _only(splits, "views", "stride", *GROUPS["all"])
         # Plain files say themselves which views there are.
         views = None if kind == PLAIN and "views" not in splits else [inner_name(v, file) for v in splits["views"]]
-        stride = int(splits.get("stride", 1 if kind == PLAIN else LAYOUTS[kind].held_out_stride))
+        stride = _whole_number(splits.get("stride", 1 if kind == PLAIN else LAYOUTS[kind].held_out_stride))
         if stride < 1:
             raise ValueError(f"stride is {stride}")
         listed = [
@@ -91,7 +92,7 @@ def _parse(
                 {split: [_interval(*ends) for ends in entry[split]] for split in SPLITS},
             )
             for group in GROUPS[subjects]
-            for entry in splits[group]
+            for entry in (_only(entry, "sequence", *SPLITS) for entry in splits[group])
         ]
     except DataError:
         raise
@@ -100,8 +101,21 @@ def _parse(
     return views, stride, listed
 
 
+def _only(table: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The table, if it has no others than these names: a misspelt one would be passed over."""
+    if unknown := sorted(set(table) - set(names)):
+        raise ValueError(f"{unknown[0]!r:.40} is no known name, wanted {', '.join(names)}")
+    return table
+
+
+def _whole_number(value: Any) -> int:
+    if int(value) != value or isinstance(value, bool):
+        raise ValueError(f"got {value!r:.40}, wanted a whole number")
+    return int(value)
+
+
 def _interval(first: Any, last: Any) -> tuple[int, int]:
-    first, last = int(first), int(last)
+    first, last = _whole_number(first), _whole_number(last)
     if last - first >= MOST_FRAMES or max(abs(first), abs(last)) >= 2**53:
         raise ValueError(f"interval from {first:.4g} to {last:.4g}, wanted fewer than {MOST_FRAMES} frames")
     return first, last

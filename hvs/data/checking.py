@@ -23,10 +23,13 @@ from .stores import DataError
 # camera or another person; and parts of the keypoints, in the median, that have to have a place in 3D, as far as two
 # views see them, in about so many frames that are looked at, and to be inside the mask.
 FAR, PLACED, LOOKED_AT, INSIDE = 0.02, 0.3, 100, 0.5
+# Part of the picture, in the median, beyond which a mask is none of a person.
+COVERED = 0.9
 # Part of the frames that may be missing beside the modality that has the most.
 MISSING = 0.1
 # Of people from end to end, in metres.
 SMALLEST, LARGEST = 0.3, 3.5
+OTHERS = "other cameras, or another unit of length?"
 
 
 @dataclass
@@ -59,7 +62,10 @@ def check(root: str | Path, layout: str | None = None, workers: int | None = Non
 
     Raises:
         DataError: there is no capture here.
+        ValueError: fewer workers than none.
     """
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers: got {workers}, wanted at least 0")
     jobs: list[tuple[Sequence, str] | ViewReport] = []
     for name, open_sequence in list_sequences(root, "all", layout):
         try:
@@ -137,6 +143,8 @@ def _faults_of_view(findings: "_Findings", distance: float, camera: Camera) -> I
         yield f"3D poses are seen {distance:.1f} px beside the 2D ones, wanted at most {most:.1f}"
     if (part := _median(findings.inside)) < INSIDE:
         yield f"{part:.0%} of the 2D joints are inside the mask, wanted {INSIDE:.0%}: black, inverted or another's?"
+    elif (part := _median(findings.covered)) > COVERED:
+        yield f"masks are white in {part:.0%} of the picture, wanted at most {COVERED:.0%}: no masks of a person?"
 
 
 def _faults_of_poses(sequence: Sequence, extents: list[Tensor]) -> Iterator[str]:
@@ -145,7 +153,7 @@ def _faults_of_poses(sequence: Sequence, extents: list[Tensor]) -> Iterator[str]
     if extent < SMALLEST or extent > LARGEST:
         yield f"people are {extent:.3g} m across, wanted {SMALLEST} to {LARGEST} m: another unit of length?"
     if (part := _median(_placed(sequence))) < PLACED:
-        yield f"{part:.0%} of the joints that two views see have a 3D place, wanted {PLACED:.0%}: other cameras?"
+        yield f"{part:.0%} of the joints that two views see have a 3D place, wanted {PLACED:.0%}: {OTHERS}"
 
 
 def _placed(sequence: Sequence) -> list[Tensor]:
@@ -169,11 +177,13 @@ def _placed(sequence: Sequence) -> list[Tensor]:
 
 @dataclass
 class _Findings:
-    """Of all frames of a view: distances in pixels between 2D and 3D joints [n] each, parts of the 2D joints that are
-    inside the mask, and extents of the 3D poses in metres, a frame each; and the frames with a person to train on."""
+    """Of all frames of a view: distances in pixels between 2D and 3D joints [n] each; a frame each, parts of the 2D
+    joints that are inside the mask and of the picture that it covers, and extents of the 3D poses in metres; and the
+    frames with a person to train on."""
 
     distances: list[Tensor] = field(default_factory=list)
     inside: list[Tensor] = field(default_factory=list)
+    covered: list[Tensor] = field(default_factory=list)
     extents: list[Tensor] = field(default_factory=list)
     complete: set[int] = field(default_factory=set)
 
@@ -192,6 +202,7 @@ def _look_at(
     try:
         if "masks" in there:
             mask = sequence.mask(view, frame)[0]
+            found.covered.append(mask.float().mean()[None])
     except DataError as error:
         report.faults.append(str(error))
     try:

@@ -135,9 +135,10 @@ class Sequence(ABC):
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise DataError(f"{self.where(view)}: {name} is missing or not a table of numbers") from error
         size = values.numel() if None in shape else math.prod(shape)
-        if values.numel() != size or not values.isfinite().all():
-            got = f"{name} has shape {list(values.shape)}"
-            raise DataError(f"{self.where(view)}: {got}, wanted {list(shape)} finite numbers")
+        if values.numel() != size:
+            raise DataError(f"{self.where(view)}: {name} has shape {list(values.shape)}, wanted {list(shape)} numbers")
+        if not values.isfinite().all():
+            raise DataError(f"{self.where(view)}: {name} holds a number that is not finite")
         return values.reshape(-1) if None in shape else values.reshape(shape)
 
     def _joints(self, coordinates: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,6 +28,13 @@ def test_check_prints_a_row_per_view(capture, run):
     assert [row[:2] for row in rows[1:7]] == [[name, view] for name in capture.names for view in capture.views]
 
 
+def test_columns_are_as_wide_as_the_longest_name(capsys):
+    views = ["00", "a camera with a long name"]
+    command.print_table([command.ViewReport("ann", view, dict.fromkeys(command.MODALITIES, 8)) for view in views])
+    lines = capsys.readouterr().out.splitlines()
+    assert len({len(line) for line in lines}) == 1 and lines[2].startswith(f"ann       {views[1]}        8")
+
+
 def test_check_lists_faults_and_ends_with_2(capture, run):
     write_store(capture.databases() / "Images/01.lmdb", [(frame, b"text") for frame in range(20)])
     code, out, err = run("check", capture.root, "--workers", "0")

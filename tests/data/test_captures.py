@@ -100,6 +100,31 @@ def test_broken_splits(capture, text):
     fails("splits.json: not a ", capture.root)
 
 
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"strides": 2}, "'strides' is no known name, wanted views, stride, known, unknown"),
+        ({"stride": 1.5}, "got 1.5, wanted a whole number"),
+        ({"stride": True}, "got True, wanted a whole number"),
+        ({"stride": "2"}, "got '2', wanted a whole number"),
+    ],
+)
+def test_misspelt_names_and_parts_of_numbers_in_splits(capture, change, fault):
+    capture.entry |= change
+    capture.write_splits()
+    fails(f"splits.json: not a table of splits .*{fault}", capture.root)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [({"tset": []}, "'tset' is no known name"), ({"train": [[0, 2.5]]}, "got 2.5, wanted a whole number")],
+)
+def test_misspelt_names_and_parts_of_frames_of_a_sequence(capture, change, fault):
+    capture.entry["known"][0] |= change
+    capture.write_splits()
+    fails(f"splits.json: not a table of splits .*{fault}", capture.root)
+
+
 def test_a_listed_sequence_must_be_there(capture):
     (capture.root / capture.names[0]).rename(capture.root / "elsewhere")
     fails(f"{capture.names[0]}.*: no database of any of the views 00, 01, 02", capture.root)

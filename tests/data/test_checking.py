@@ -137,6 +137,20 @@ def test_masks_of_something_else_than_the_person(capture, change):
     assert all(re.search("view 0.: [0-9]+% of the 2D joints are inside the mask, wanted 50%", fault) for fault in found)
 
 
+def test_masks_that_are_white_throughout(capture):
+    for view in capture.views:
+        white = jpeg(np.full((64, 96, 3), 255))
+        rewrite(capture.databases() / f"Masks/SOLO/{view}.lmdb", lambda frame, data, white=white: white)
+    found = faults(capture)
+    wanted = "masks are white in 100% of the picture, wanted at most 90%: no masks of a person?"
+    assert len(found) == 3 and all(fault.endswith(wanted) for fault in found)
+
+
+def test_fewer_workers_than_none(capture):
+    with pytest.raises(ValueError, match="^workers: got -1, wanted at least 0$"):
+        check(capture.root, workers=-1)
+
+
 def test_another_unit_of_length(tmp_path):
     """Everything a thousand times as large looks the same from everywhere."""
     plain = PlainCapture(tmp_path / "plain").write()
@@ -155,7 +169,10 @@ def test_cameras_by_which_nothing_fits_together(tmp_path):
     change_cameras(plain, from_camera_to_world)
     (plain.folder / "capture.json").write_text('{"up": [0, -1, 0]}')
     (fault,) = plain_faults(plain)
-    assert "0% of the joints that two views see have a 3D place, wanted 30%: other cameras?" in fault
+    assert (
+        "0% of the joints that two views see have a 3D place, wanted 30%: other cameras, or another unit of length?"
+        in fault
+    )
 
 
 def test_a_camera_that_sees_little_of_somebody_is_no_fault(tmp_path):

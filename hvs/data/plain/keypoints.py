@@ -43,7 +43,9 @@ def read_frame(value: Any, where: str, image: str | None = None) -> np.ndarray |
         value = _of_image(value, image, where)
     people = list(_people(value, where))
     sums = [np.nansum(person[:, 2]) for person in people]
-    return people[int(np.argmax(sums))].astype(np.float32) if people else None
+    # What is too large for a float becomes infinite, and so does not count.
+    with np.errstate(over="ignore"):
+        return people[int(np.argmax(sums))].astype(np.float32) if people else None
 
 
 def read_frames(value: Any, where: str) -> dict[int, np.ndarray | None]:

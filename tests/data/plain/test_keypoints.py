@@ -231,3 +231,9 @@ def test_a_file_of_many_pictures_gives_the_keypoints_of_one(value, image, place)
 def test_a_file_of_other_pictures_is_refused():
     with pytest.raises(DataError, match="file: keypoints of 2 pictures, and none of them is me.jpg"):
         read_frame([of(3, 30.0), of(4, 40.0)], "file", "me.jpg")
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_too_large_for_a_float_do_not_count_and_warn_nobody():
+    found = read_frame([[1e300, 2.0, 1.0]] + [[1.0, 2.0, 1.0]] * 134, "file")
+    assert np.isinf(found[0, 0]) and np.isfinite(found[1:]).all()
