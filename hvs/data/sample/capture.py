@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from hvs.data.preparation.human36m_raw import VIEWS as HUMAN36M_VIEWS
 
-from .layouts import MOST_VIEWS, PREPARED, Take
+from .layouts import PREPARED, Take
 from .once import cache_folder, make_once
 from .plain import PLAIN
 from .raw import RAW
@@ -32,7 +32,7 @@ class SampleSettings:
         subjects: people; the last one is never trained on. The layout human36m-raw has no more than seven.
         takes: motions of each of them, seven seconds long.
         frames: of each take.
-        views: cameras; the Human3.6M layouts have no more than four, plain files and OpenPose's no fewer than two.
+        views: cameras; the Human3.6M layouts take the first four, plain files and OpenPose's want at least two.
         height: of the pictures, in pixels; the Human3.6M layout is square and has this width too.
         width: of the pictures, in pixels.
         seed: of bodies, clothes, motions and cameras.
@@ -59,8 +59,8 @@ class SampleSettings:
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: got {getattr(self, name)}, wanted at least {least}")
-        if self.views > MOST_VIEWS:
-            raise ValueError(f"views: got {self.views}, wanted at most {MOST_VIEWS}")
+        if self.views > 31:
+            raise ValueError(f"views: got {self.views}, wanted at most 31")
 
 
 def make_sample(
@@ -83,10 +83,8 @@ def make_sample(
     writer = WRITERS[layout]
     if writer.subjects is not None and settings.subjects > writer.subjects:
         raise ValueError(f"subjects: got {settings.subjects}, wanted at most {writer.subjects} in the layout {layout}")
-    least, most = writer.views
-    if not least <= settings.views <= most:
-        wanted = f"least {least}" if settings.views < least else f"most {most}"
-        raise ValueError(f"views: got {settings.views}, wanted at {wanted} in the layout {layout}")
+    if settings.views < writer.views:
+        raise ValueError(f"views: got {settings.views}, wanted at least {writer.views} in the layout {layout}")
     note = json.dumps({"version": VERSIONS.get(layout, VERSION), "layout": layout, **asdict(settings)})
     if root is None:
         root = cache_folder() / f"sample-{hashlib.sha256(note.encode()).hexdigest()[:16]}"

@@ -11,14 +11,11 @@ from torch import Tensor
 
 from hvs.data.layouts import IMAGES, LAYOUTS, MASKS
 from hvs.data.preparation.databases import camera_entry, labels, with_confidence
-from hvs.data.preparation.human36m_raw import VIEWS as HUMAN36M_VIEWS
 from hvs.data.stores import write_store
 from hvs.geometry import Camera
 
 from .stage import to_world
 
-# As many as Panoptic has.
-MOST_VIEWS = 31
 # Rows are the written world's axes in the package's own (x left, y back, z up): Panoptic's y points down.
 AXES = {"panoptic": ((1, 0, 0), (0, 0, -1), (0, 1, 0)), "human36m": ((1, 0, 0), (0, 1, 0), (0, 0, 1))}
 
@@ -59,7 +56,7 @@ class Writer:
         name: (subject, take), both from 0 -> the sequence's name once it is prepared, as splits have it.
         write: (root, name, take) -> None.
         subjects: at most so many.
-        views: at least so many, for poses to be triangulated from, and at most so many.
+        views: at least so many, for poses to be triangulated from.
         needs: fails where a package is missing that it is written with.
     """
 
@@ -67,7 +64,7 @@ class Writer:
     name: Callable[[int, int], str]
     write: Callable[[Path, str, Take], None]
     subjects: int | None = None
-    views: tuple[int, int] = (1, MOST_VIEWS)
+    views: int = 1
     needs: Callable[[], Any] | None = None
 
 
@@ -111,5 +108,5 @@ def human36m_name(subject: int, take: int) -> str:
 
 PREPARED = {
     "panoptic": Writer("panoptic", panoptic_name, write_prepared),
-    "human36m": Writer("human36m", human36m_name, write_prepared, views=(1, len(HUMAN36M_VIEWS))),
+    "human36m": Writer("human36m", human36m_name, write_prepared),
 }

@@ -13,7 +13,7 @@ from torch import Tensor
 from hvs.data.decoding import Picture
 from hvs.geometry import Camera, quaternion_from_rotation
 
-from .layouts import MOST_VIEWS, Take, Writer
+from .layouts import Take, Writer
 
 CameraKind = Literal["json", "colmap", "opencv"]
 KeypointKind = Literal["openpose", "body_25", "mmpose", "coco", "rows"]
@@ -189,4 +189,4 @@ def write_plain(root: Path, name: str, take: Take) -> None:
 
 
 # Its 3D poses are triangulated when they are read.
-PLAIN = {"plain": Writer("panoptic", plain_name, write_plain, views=(2, MOST_VIEWS))}
+PLAIN = {"plain": Writer("panoptic", plain_name, write_plain, views=2)}

@@ -15,7 +15,7 @@ from hvs.data.ffmpeg import write_frames
 from hvs.data.preparation import human36m_raw, panoptic_raw
 from hvs.geometry import Camera
 
-from .layouts import MOST_VIEWS, Take, Writer, human36m_name
+from .layouts import Take, Writer, human36m_name
 
 MASK_FOLDER = "masks"
 PANOPTIC_FPS, HUMAN36M_FPS = "30000/1001", "50"
@@ -160,15 +160,12 @@ def _human36m_name(subject: int, take: int) -> str:
 RAW = {
     "panoptic-raw": Writer("panoptic", _panoptic_name, partial(write_panoptic, openpose=False)),
     # Its 3D poses are triangulated by the preparation.
-    "panoptic-raw-openpose": Writer(
-        "panoptic", _panoptic_name, partial(write_panoptic, openpose=True), views=(2, MOST_VIEWS)
-    ),
+    "panoptic-raw-openpose": Writer("panoptic", _panoptic_name, partial(write_panoptic, openpose=True), views=2),
     "human36m-raw": Writer(
         "human36m",
         _human36m_name,
         write_human36m,
         subjects=len(HUMAN36M_SUBJECTS),
-        views=(1, len(human36m_raw.VIEWS)),
         needs=human36m_raw.load_cdflib,
     ),
 }

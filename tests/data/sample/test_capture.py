@@ -134,19 +134,10 @@ def test_an_unknown_layout_is_refused(tmp_path):
         make_sample(tmp_path, layout="coco")
 
 
-@pytest.mark.parametrize(
-    ("layout", "views", "wanted"),
-    [
-        ("plain", 1, "least 2"),
-        ("panoptic-raw-openpose", 1, "least 2"),
-        ("human36m", 5, "most 4"),
-        ("human36m-raw", 8, "most 4"),
-    ],
-)
-def test_views_that_a_layout_cannot_have_are_refused(tmp_path, layout, views, wanted):
-    """One view gives no 3D poses where they are triangulated, and Human3.6M has four cameras."""
-    with pytest.raises(ValueError, match=f"^views: got {views}, wanted at {wanted} in the layout {layout}$"):
-        make_sample(tmp_path / "sample", SampleSettings(subjects=2, views=views), layout)
+@pytest.mark.parametrize("layout", ["plain", "panoptic-raw-openpose"])
+def test_one_view_is_refused_where_poses_are_triangulated(tmp_path, layout):
+    with pytest.raises(ValueError, match=f"^views: got 1, wanted at least 2 in the layout {layout}$"):
+        make_sample(tmp_path / "sample", SampleSettings(subjects=2, views=1), layout)
     assert list(tmp_path.iterdir()) == []
 
 
