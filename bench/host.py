@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
@@ -23,10 +22,9 @@ from hvs.kernels import backends
 from hvs.kernels.fused import launch
 
 from .rasterize import Scene
-from .timing import WARM_UP
+from .timing import ROUNDS, WARM_UP, Timing
 
 SECONDS = 1.0
-ROUNDS = 5
 
 
 class SilentDriver:
@@ -80,8 +78,8 @@ def calls(device: str) -> dict[str, Callable[[], object]]:
     }
 
 
-def measure(functions: dict[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
-    """Microseconds of every call, in turns; quartiles."""
+def measure(functions: dict[str, Callable[[], object]], seconds: float) -> dict[str, Timing]:
+    """Milliseconds of every call, in turns; the wait for a GPU that lies between them is none of it."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(ROUNDS):
         for name, function in functions.items():
@@ -93,8 +91,8 @@ def measure(functions: dict[str, Callable[[], object]], seconds: float) -> dict[
                     torch.cuda.synchronize()
                 start = time.perf_counter()
                 function()
-                times[name].append(1e6 * (time.perf_counter() - start))
-    return {name: np.quantile(found, (0.25, 0.5, 0.75)).tolist() for name, found in times.items()}
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: Timing.of(found) for name, found in times.items()}
 
 
 def main() -> None:
@@ -104,8 +102,8 @@ def main() -> None:
         with pretended_gpu():
             found = measure(calls("cpu"), SECONDS)
     print(f"{'':24s}{'quartile':>10s}{'median':>10s}{'quartile':>10s}")
-    for name, quartiles in found.items():
-        print(f"{name:24s}" + "".join(f"{value:10.0f}" for value in quartiles))
+    for name, timing in found.items():
+        print(f"{name:24s}" + "".join(f"{1e3 * value:10.0f}" for value in (timing.low, timing.median, timing.high)))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 # of a training step and of inference. Needs torch, torchvision, triton, numpy, pillow, pytest, pytest-benchmark, hypothesis
 # and matplotlib, nothing else; pytest-xdist, where it is there, shortens the tests.
 #
-#     bench/on_gpu.sh                      all of it, about half an hour
+#     bench/on_gpu.sh                      all of it
 #     bench/on_gpu.sh tests kernels        some of: tests sanitizer kernels host rasterize train_step train_step_saving
 #                                          inference
 #     RESULTS=/tmp/found bench/on_gpu.sh   not into bench/results

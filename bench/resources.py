@@ -29,7 +29,7 @@ from triton.compiler import ASTSource
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from hvs.kernels.fused import blend, chain, extents, gradient, launch, lists, prepare, search, survey
+from hvs.kernels.fused import blend, chain, extents, gradient, launch, lists, prepare, ray_gradient, search, survey
 
 KERNELS = [
     (prepare, "prepare"),
@@ -42,7 +42,7 @@ KERNELS = [
     (blend, "blend"),
     (gradient, "background_gradient"),
     (gradient, "gradient"),
-    (gradient, "ray_gradient"),
+    (ray_gradient, "ray_gradient"),
     (chain, "chain"),
 ]
 

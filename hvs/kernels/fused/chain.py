@@ -15,13 +15,14 @@ from .geometry import (
     LARGEST_COMPONENT,
     SMALLEST_SCALE,
     across,
+    clamped,
     depth_of,
     load_ray,
     load_rotation_column,
     load_scale,
     multiply,
 )
-from .gradient import MOMENTS, clamped
+from .gradient import MOMENTS
 from .prepare import GAUSSIAN_VALUES, load_gaussian
 
 SMALLEST_VOLUME = tl.constexpr(limits.SMALLEST_VOLUME)

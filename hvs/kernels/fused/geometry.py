@@ -42,6 +42,12 @@ def load_ray(rays, y, x, width, mask):
 
 
 @triton.jit
+def clamped(r):
+    """Where a component of a loaded ray has no gradient."""
+    return tl.abs(r) >= LARGEST_COMPONENT
+
+
+@triton.jit
 def tile_pixels(tile, first, height, width, PIXELS: tl.constexpr):
     """Rows and columns of PIXELS pixels of a tile from its ``first`` on, and which of them are in the image."""
     columns = tl.cdiv(width, TILE)

@@ -6,18 +6,16 @@ With ``e = m - z u``, ``g = dL/dO`` and ``h = w dL/dw``:
     k = 4 z³ / (1 + z⁴)
     dL/dB = M B⁻ᵀ      M = -Σ h [2/α e eᵀ + k/q (e uᵀ + u eᵀ) + u uᵀ / q]
     dL/dμ = Bᵀ v       v = -Σ h [2/α e + k/q u]
-    dL/dr = Bᵀ h [(2z/α - k/q) e + (k z - 1)/q u]
 
 so a Gaussian's geometry needs nine sums over its pixels, and its features C. A program has one Gaussian and adds up in
-registers what its share of the tiles gives: no atomics, and the same bits in every run. The gradient of a ray is a sum
-over Gaussians, and has programs of its own.
+registers what its share of the tiles gives: no atomics, and the same bits in every run.
 """
 
 import triton
 import triton.language as tl
 
 from .extents import IMAGE_VALUES
-from .geometry import LARGEST_COMPONENT, TILE, across, load_ray, multiply, respond, tile_pixels, weight_of
+from .geometry import TILE, across, load_ray, multiply, tile_pixels, weight_of
 from .lists import load_extent, meets
 from .prepare import GAUSSIAN_VALUES, load_gaussian
 from .survey import TILE_VALUES, load_boxes
@@ -26,11 +24,6 @@ from .survey import TILE_VALUES, load_boxes
 MOMENTS = tl.constexpr(9)
 # Channels that are read together where all are not kept.
 CHANNEL_BLOCK = tl.constexpr(16)
-
-
-@triton.jit
-def clamped(r):
-    return tl.abs(r) >= LARGEST_COMPONENT
 
 
 @triton.jit
@@ -242,71 +235,3 @@ def gradient(
         tl.store(at + 6, -tl.sum(V0))
         tl.store(at + 7, -tl.sum(V1))
         tl.store(at + 8, -tl.sum(V2))
-
-
-@triton.jit
-def ray_gradient(
-    d_rays,
-    d_latent,
-    projection,
-    denominator,
-    starts,
-    counts,
-    members,
-    gaussians,
-    features,
-    rays,
-    features_stride,
-    rays_stride,
-    count,
-    channels,
-    height,
-    width,
-    alpha,
-    eps,
-    GROUP: tl.constexpr,
-    PAIRED: tl.constexpr,
-):
-    """One program per tile and image. Writes d_rays [B, H, W, 3]."""
-    tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
-    here = b * tile_count + tile
-    met = tl.load(counts + here)
-    members += tl.load(starts + here) if PAIRED else here * count
-    size = height * width
-    gaussians += b * GAUSSIAN_VALUES * count
-    features += b * features_stride
-    d_latent += b * channels * size
-    y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
-    pixel = tl.max_contiguous(tl.multiple_of(y * width + x, 1), 2)
-    busy = inside & (met > 0)
-    rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, busy)
-    share = 1 / tl.maximum(tl.load(denominator + b * size + pixel, busy, 1.0), eps)
-    gO = tl.load(projection + b * size + pixel, busy, 0.0)
-    dx, dy, dz = tl.zeros_like(rx), tl.zeros_like(rx), tl.zeros_like(rx)
-    for first in range(0, met, GROUP):
-        i = first + tl.arange(0, GROUP)
-        listed = i < met
-        n = tl.load(members + i, listed, 0)
-        b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, listed)
-        u0, u1, u2, w, z, q, falloff, e0, e1, e2 = respond(
-            b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha
-        )
-        e0, e1, e2 = across(u0, u1, u2, e0, e1, e2, q)
-        dw = tl.zeros((GROUP, TILE * TILE), tl.float32) - gO[None, :]
-        for first_channel in range(0, channels, CHANNEL_BLOCK):
-            c = first_channel + tl.arange(0, CHANNEL_BLOCK)
-            g = load_gradient(d_latent, c, pixel, channels, size, inside)
-            there = listed[:, None] & (c < channels)[None, :]
-            f = tl.load(features + n.to(tl.int64)[:, None] * channels + c[None, :], there, 0.0).to(tl.float32)
-            dw += tl.sum(f[:, :, None] * g[None, :, :], 1)
-        h = tl.where(listed[:, None], w * share[None, :], 0.0) * dw
-        k_by_q = 4 * z * z * z * falloff * h / q
-        of_e, of_u = 2 / alpha * z * h - k_by_q, z * k_by_q - h / q
-        d0, d1, d2 = of_e * e0 + of_u * u0, of_e * e1 + of_u * u1, of_e * e2 + of_u * u2
-        dx += tl.sum(b00[:, None] * d0 + b10[:, None] * d1 + b20[:, None] * d2, 0)
-        dy += tl.sum(b01[:, None] * d0 + b11[:, None] * d1 + b21[:, None] * d2, 0)
-        dz += tl.sum(b02[:, None] * d0 + b12[:, None] * d1 + b22[:, None] * d2, 0)
-    at = d_rays + 3 * (b * size + pixel)
-    tl.store(at, tl.where(clamped(rx), 0.0, dx), inside)
-    tl.store(at + 1, tl.where(clamped(ry), 0.0, dy), inside)
-    tl.store(at + 2, tl.where(clamped(rz), 0.0, dz), inside)

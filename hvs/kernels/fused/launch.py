@@ -7,7 +7,7 @@ import torch
 import triton
 from torch import Tensor
 
-from . import blend, chain, extents, gradient, lists, prepare, search, survey
+from . import blend, chain, extents, gradient, lists, prepare, ray_gradient, search, survey
 from .geometry import TILE
 
 # Gaussians that a program looks at together.
@@ -208,7 +208,7 @@ def backward(
                 PAIRED=paired,
             )
         if with_rays:
-            gradient.ray_gradient[tile_count, batch](
+            ray_gradient.ray_gradient[tile_count, batch](
                 *(d_rays, d_latent, projection, saved.denominator, saved.starts, saved.counts, saved.members, *scene),
                 **RAY_GRADIENT_SIZES,
                 PAIRED=paired,

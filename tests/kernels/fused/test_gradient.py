@@ -21,9 +21,3 @@ def test_blocks_of_channels_and_pixels_do_not_show(scene, compare, device, monke
     inputs = scene(9, 20, 33, 40, (2,), dtype=torch.float32)
     monkeypatch.setattr(launch, "gradient_sizes", lambda channels: sizes | dict(num_warps=4))
     compare(inputs, "triton", 5e-5, 1e-3, device)
-
-
-@pytest.mark.parametrize("group", [1, 4])
-def test_rays_by_any_number_of_gaussians(scene, compare, device, monkeypatch, group):
-    monkeypatch.setattr(launch, "RAY_GRADIENT_SIZES", dict(GROUP=group, num_warps=4))
-    compare(scene(5, 20, 20, 5, dtype=torch.float32), "triton", 5e-5, 1e-3, device)
