@@ -62,8 +62,9 @@ def calls(device: str) -> dict[str, Callable[[], object]]:
     """What is timed, by name."""
     inputs = Scene().inputs(device)
     leaves = [value for value in inputs.values() if value.requires_grad]
-    values = {name: value.detach() for name, value in inputs.items()} | dict(alpha=0.025, eps=1e-8, tolerance=1e-6)
-    saved = launch.forward(**values, beta=2.0, near=1e-2)
+    values = {name: value.detach() for name, value in inputs.items()} | dict(alpha=0.025, eps=1e-8)
+    rest = dict(beta=2.0, near=1e-2, tolerance=1e-6)
+    saved = launch.forward(**values, **rest)
     gradient = torch.ones_like(saved.latent)
 
     def forward() -> torch.Tensor:
@@ -73,7 +74,7 @@ def calls(device: str) -> dict[str, Callable[[], object]]:
         "forward": forward,
         "forward, no gradient": torch.no_grad()(forward),
         "forward and backward": lambda: torch.autograd.grad(forward(), leaves, gradient),
-        "launches of forward": lambda: launch.forward(**values, beta=2.0, near=1e-2),
+        "launches of forward": lambda: launch.forward(**values, **rest),
         "launches of backward": lambda: launch.backward(gradient, saved, **values, with_rays=False),
     }
 

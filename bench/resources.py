@@ -110,9 +110,7 @@ def record(channels: int, dtype: torch.dtype, large: bool, with_rays: bool, on_a
         for (module, name), kernel in kernels.items():
             setattr(module, name, Recorder(kernel, launches))
         found = launch.forward(*inputs, alpha=0.025, beta=2.0, eps=1e-8, near=1e-2, tolerance=1e-6)
-        launch.backward(
-            torch.zeros_like(found.latent), found, *inputs, alpha=0.025, eps=1e-8, tolerance=1e-6, with_rays=with_rays
-        )
+        launch.backward(torch.zeros_like(found.latent), found, *inputs, alpha=0.025, eps=1e-8, with_rays=with_rays)
     finally:
         launch.SMALL_PAIRS, launch.WARP = before
         for (module, name), kernel in kernels.items():

@@ -4,8 +4,10 @@ import triton
 import triton.language as tl
 
 from .extents import IMAGE_VALUES
-from .geometry import TILE, load_ray, respond, tile_pixels
+from .geometry import PATCHES, TILE, load_ray, patch_pixels, respond
+from .lists import load_extent, meets
 from .prepare import GAUSSIAN_VALUES, load_gaussian
+from .survey import load_patch_boxes
 
 # Keeps sums of weights times features from overflowing, whatever the features are, and weights that count from
 # vanishing; a power of two, so that it rounds nothing.
@@ -19,6 +21,7 @@ def blend(
     starts,
     counts,
     members,
+    patches,
     gaussians,
     image_values,
     features,
@@ -35,12 +38,14 @@ def blend(
     eps,
     PIXELS: tl.constexpr,
     GROUP: tl.constexpr,
+    LOOKED: tl.constexpr,
     CHANNELS: tl.constexpr,
     PAIRED: tl.constexpr,
 ):
     """One program per tile, PIXELS of its pixels and CHANNELS of its channels, and image.
 
-    Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W], where a tile meets a Gaussian.
+    Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W], where a tile meets a Gaussian. Of the
+    tile's Gaussians it looks at LOOKED at a time, and takes those that its own pixels meet, GROUP at a time.
     """
     tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(2).to(tl.int64)
     parts: tl.constexpr = TILE * TILE // PIXELS
@@ -51,28 +56,38 @@ def blend(
         return
     c = channel_block * CHANNELS + tl.arange(0, CHANNELS)
     size = height * width
-    y, x, inside = tile_pixels(tile, part * PIXELS, height, width, PIXELS)
+    y, x, inside = patch_pixels(tile, part * PIXELS + tl.arange(0, PIXELS), height, width)
     pixel = y * width + x
     gaussians += b * GAUSSIAN_VALUES * count
     features += b * features_stride
     members += tl.load(starts + here) if PAIRED else here * count
     rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, inside)
+    patches += 4 * PATCHES * b * tile_count
+    own = part + tl.arange(0, 1)
+    left, top, right, bottom = load_patch_boxes(patches, tile, own, tile_count, PIXELS)
     weights = tl.zeros((PIXELS,), tl.float32)
     sums = tl.zeros((CHANNELS, PIXELS), tl.float32)
-    i = tl.arange(0, GROUP)
-    following = tl.load(members + i, i < met, 0)
-    for first in range(0, met, GROUP):
-        listed, n = first + i < met, following
-        following = tl.load(members + first + GROUP + i, first + GROUP + i < met, 0)
-        b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, listed)
-        there = listed[:, None] & (c < channels)[None, :]
-        f = tl.load(features + n.to(tl.int64)[:, None] * channels + c[None, :], there, 0.0).to(tl.float32)
-        u0, u1, u2, w, z, q, falloff, e0, e1, e2 = respond(
-            b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha
-        )
-        w = tl.where(listed[:, None], w * WEIGHT_UNIT, 0.0)
-        weights += tl.sum(w, 0)
-        sums += tl.sum(f[:, :, None] * w[:, None, :], 0)
+    lane, i = tl.arange(0, LOOKED), tl.arange(0, GROUP)
+    for first in range(0, met, LOOKED):
+        listed = first + lane < met
+        member = tl.load(members + first + lane, listed, 0)
+        low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, member, count, listed)
+        near = meets(low_x, low_y, high_x, high_y, nx, ny, nz, left, top, right, bottom)
+        near = (near & listed).to(tl.int32)
+        rank = tl.where(near > 0, tl.cumsum(near, 0) - 1, -1)
+        found = tl.sum(near)
+        for start in range(0, found, GROUP):
+            taken = start + i < found
+            n = tl.sum(tl.where(rank[None, :] == (start + i)[:, None], member[None, :], 0), 1)
+            b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, taken)
+            there = taken[:, None] & (c < channels)[None, :]
+            f = tl.load(features + n.to(tl.int64)[:, None] * channels + c[None, :], there, 0.0).to(tl.float32)
+            u0, u1, u2, w, z, q, falloff, e0, e1, e2 = respond(
+                b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha
+            )
+            w = tl.where(taken[:, None], w * WEIGHT_UNIT, 0.0)
+            weights += tl.sum(w, 0)
+            sums += tl.sum(f[:, :, None] * w[:, None, :], 0)
     weights *= 1 / WEIGHT_UNIT
     total = weights + tl.load(image_values + b * IMAGE_VALUES)
     share = 1 / tl.maximum(total, eps)

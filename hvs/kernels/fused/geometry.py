@@ -20,6 +20,10 @@ PI = tl.constexpr(math.pi)
 TINY = tl.constexpr(torch.finfo(torch.float32).tiny)
 # Sides of the tiles, in pixels, that Gaussians are culled by.
 TILE = tl.constexpr(16)
+# Pixels of a patch, the least part of a tile that Gaussians are culled by: 4 rows of 8. A tile's patches follow one
+# another down its left half and then down its right one, so that two are a square, and four a half.
+PATCH, PATCH_WIDTH = tl.constexpr(32), tl.constexpr(8)
+PATCHES = tl.constexpr(TILE * TILE // PATCH)
 
 
 @triton.jit
@@ -54,6 +58,15 @@ def tile_pixels(tile, first, height, width, PIXELS: tl.constexpr):
     pixel = first + tl.arange(0, PIXELS)
     y = tile // columns * TILE + pixel // TILE
     x = tile % columns * TILE + pixel % TILE
+    return y, x, (y < height) & (x < width)
+
+
+@triton.jit
+def patch_pixels(tile, pixel, height, width):
+    """As `tile_pixels`, of pixels of a tile that are numbered patch by patch."""
+    columns = tl.cdiv(width, TILE)
+    y = tile // columns * TILE + pixel // PATCH_WIDTH % TILE
+    x = tile % columns * TILE + pixel // (PATCH_WIDTH * TILE) * PATCH_WIDTH + pixel % PATCH_WIDTH
     return y, x, (y < height) & (x < width)
 
 

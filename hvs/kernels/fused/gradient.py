@@ -15,10 +15,10 @@ import triton
 import triton.language as tl
 
 from .extents import IMAGE_VALUES
-from .geometry import TILE, across, load_ray, multiply, tile_pixels, weight_of
+from .geometry import PATCHES, TILE, across, load_ray, multiply, patch_pixels, tile_pixels, weight_of
 from .lists import load_extent, meets
 from .prepare import GAUSSIAN_VALUES, load_gaussian
-from .survey import TILE_VALUES, load_boxes
+from .survey import TILE_VALUES, load_boxes, load_patch_boxes
 
 # Sums of a Gaussian's geometry: M's upper half, row by row, then v.
 MOMENTS = tl.constexpr(9)
@@ -106,8 +106,10 @@ def gradient(
     denominator,
     counts,
     tiles,
+    patches,
     pair_tiles,
     ends,
+    order,
     gaussians,
     features,
     rays,
@@ -119,7 +121,6 @@ def gradient(
     width,
     alpha,
     eps,
-    tolerance,
     LOOKED: tl.constexpr,
     PIXELS: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -130,15 +131,19 @@ def gradient(
 
     Writes its share of the sums over pixels, moments [B, shares, N, 9] and d_features [B, shares, N, C]. The Gaussian's
     tiles are those that it meets, or if they are PAIRED, pair_tiles [P] before its ``ends`` [B, N]; it looks at LOOKED
-    at a time. PIXELS on none of which its share of the latent exceeds the tolerance's square are skipped.
+    at a time, and in each at those PIXELS that it meets. PAIRED programs take the Gaussians in the given order [B, N],
+    since those that run at the same time should read the same pixels.
     """
     channel_blocks = tl.cdiv(channels, CHANNELS)
     n, channel_block = tl.program_id(0) // channel_blocks, tl.program_id(0) % channel_blocks
     share, shares, b = tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)
+    if PAIRED:
+        n = tl.load(order + b * count + n)
     tile_count = tl.cdiv(height, TILE) * tl.cdiv(width, TILE)
     size = height * width
     gaussians += b * GAUSSIAN_VALUES * count
     tiles += b * TILE_VALUES * tile_count
+    patches += 4 * PATCHES * b * tile_count
     d_latent += b * channels * size
     projection += b * size
     denominator += b * size
@@ -152,7 +157,8 @@ def gradient(
     of_f = tl.zeros((CHANNELS, PIXELS), tl.float32)
     zero = tl.zeros((PIXELS,), tl.float32)
     M00, M01, M02, M11, M12, M22, V0, V1, V2 = zero, zero, zero, zero, zero, zero, zero, zero, zero
-    lane = tl.arange(0, LOOKED)
+    lane, part = tl.arange(0, LOOKED), tl.arange(0, TILE * TILE // PIXELS)
+    step = tl.arange(0, PIXELS)
     if PAIRED:
         last = tl.load(ends + b * count + n)
         first = tl.load(ends + b * count + n - 1, b * count + n > 0, 0)
@@ -166,8 +172,8 @@ def gradient(
         if PAIRED:
             met = (i < looked_at).to(tl.int32)
         else:
-            left_x, left_y, right_x, right_y = load_boxes(tiles, i, tile_count, i < tile_count)
-            met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, left_x, left_y, right_x, right_y)
+            x0, y0, x1, y1 = load_boxes(tiles, i, tile_count, i < tile_count)
+            met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
             # A tile that met nothing in the forward pass has no projection.
             met = (met & (tl.load(counts + b * tile_count + i, i < tile_count, 0) > 0)).to(tl.int32)
         rank = before + tl.cumsum(met, 0) - met
@@ -179,49 +185,48 @@ def gradient(
             tile = start + chosen
             if PAIRED:
                 tile = (tl.load(pair_tiles + first + tile) - b * tile_count).to(tl.int32)
-            for part in range(0, TILE * TILE, PIXELS):
-                y, x, inside = tile_pixels(tile, part, height, width, PIXELS)
+            left_x, left_y, right_x, right_y = load_patch_boxes(patches, tile, part, tile_count, PIXELS)
+            near = meets(low_x, low_y, high_x, high_y, nx, ny, nz, left_x, left_y, right_x, right_y).to(tl.int32)
+            place = tl.where(near > 0, tl.cumsum(near, 0) - 1, -1)
+            for k in range(0, tl.sum(near)):
+                own = tl.sum(tl.where(place == k, part, 0))
+                y, x, inside = patch_pixels(tile, own * PIXELS + step, height, width)
                 # Threads get neighbouring pixels, one each: wider loads would have to be moved between threads.
                 pixel = tl.max_contiguous(tl.multiple_of(y * width + x, 1), 2)
                 rx, ry, rz = load_ray(rays, y, x, width, inside)
                 S = tl.load(denominator + pixel, inside, 1.0)
+                g = load_gradient(d_latent, c, pixel, channels, size, inside)
+                dw = tl.sum(g * f[:, None], 0) - tl.load(projection + pixel, inside, 0.0)
+                if not ALL:
+                    for other in range(0, channel_blocks):
+                        if other != channel_block:
+                            d = other * CHANNELS + tl.arange(0, CHANNELS)
+                            f_d = tl.load(features + d, d < channels, 0.0).to(tl.float32)
+                            dw += tl.sum(load_gradient(d_latent, d, pixel, channels, size, inside) * f_d[:, None], 0)
                 u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
                 w, z, q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0, m1, m2, alpha)
                 w = tl.where(inside, w / tl.maximum(S, eps), 0.0)
-                # Where no pixel shows it there is nothing to read. At the edge of a thin Gaussian its gradient may be
-                # thousands of times as large as its share of the pixel, hence the square.
-                if tl.max(w) > tolerance * tolerance:
-                    g = load_gradient(d_latent, c, pixel, channels, size, inside)
-                    dw = tl.sum(g * f[:, None], 0) - tl.load(projection + pixel, inside, 0.0)
-                    if not ALL:
-                        for other in range(0, channel_blocks):
-                            if other != channel_block:
-                                d = other * CHANNELS + tl.arange(0, CHANNELS)
-                                f_d = tl.load(features + d, d < channels, 0.0).to(tl.float32)
-                                dw += tl.sum(
-                                    load_gradient(d_latent, d, pixel, channels, size, inside) * f_d[:, None], 0
-                                )
-                    of_f += g * w[None, :]
-                    h = w * dw
-                    by_q = h / q
-                    k_by_q = 4 * z * z * z * falloff * by_q
-                    by_alpha = h * (2 / alpha)
-                    e0, e1, e2 = across(u0, u1, u2, e0, e1, e2, q)
-                    v0 = by_alpha * e0 + k_by_q * u0
-                    v1 = by_alpha * e1 + k_by_q * u1
-                    v2 = by_alpha * e2 + k_by_q * u2
-                    r0 = k_by_q * e0 + by_q * u0
-                    r1 = k_by_q * e1 + by_q * u1
-                    r2 = k_by_q * e2 + by_q * u2
-                    M00 += v0 * e0 + r0 * u0
-                    M01 += v0 * e1 + r0 * u1
-                    M02 += v0 * e2 + r0 * u2
-                    M11 += v1 * e1 + r1 * u1
-                    M12 += v1 * e2 + r1 * u2
-                    M22 += v2 * e2 + r2 * u2
-                    V0 += v0
-                    V1 += v1
-                    V2 += v2
+                of_f += g * w[None, :]
+                h = w * dw
+                by_q = h / q
+                k_by_q = 4 * z * z * z * falloff * by_q
+                by_alpha = h * (2 / alpha)
+                e0, e1, e2 = across(u0, u1, u2, e0, e1, e2, q)
+                v0 = by_alpha * e0 + k_by_q * u0
+                v1 = by_alpha * e1 + k_by_q * u1
+                v2 = by_alpha * e2 + k_by_q * u2
+                r0 = k_by_q * e0 + by_q * u0
+                r1 = k_by_q * e1 + by_q * u1
+                r2 = k_by_q * e2 + by_q * u2
+                M00 += v0 * e0 + r0 * u0
+                M01 += v0 * e1 + r0 * u1
+                M02 += v0 * e2 + r0 * u2
+                M11 += v1 * e1 + r1 * u1
+                M12 += v1 * e2 + r1 * u2
+                M22 += v2 * e2 + r2 * u2
+                V0 += v0
+                V1 += v1
+                V2 += v2
     row = (b * shares + share) * count + n
     tl.store(d_features + row * channels + c, tl.sum(of_f, 1), c < channels)
     if channel_block == 0:

@@ -8,7 +8,7 @@ import triton
 from torch import Tensor
 
 from . import blend, chain, extents, gradient, lists, prepare, ray_gradient, search, survey
-from .geometry import TILE
+from .geometry import PATCHES, TILE
 
 # Gaussians that a program looks at together.
 BLOCK = 128
@@ -49,6 +49,7 @@ class Forward:
         pair_tiles: tiles b·T + tile of the pairs in the order of their Gaussians, [P] int32; empty in small scenes.
         ends: of the Gaussians' pairs in that order, [B, N] int64; empty in small scenes.
         tiles: [B, 7, T], see `survey`.
+        patches: boxes of the tiles' patches, [B, 4, 8·T].
         gaussians: [B, 24, N], see `prepare`.
         image_values: [B, 2], see `extents`.
         farthest: flat index pixel·N + Gaussian of the deepest response, [B] int64; -1 where nothing is visible.
@@ -62,6 +63,7 @@ class Forward:
     pair_tiles: Tensor
     ends: Tensor
     tiles: Tensor
+    patches: Tensor
     gaussians: Tensor
     image_values: Tensor
     farthest: Tensor
@@ -112,6 +114,7 @@ def forward(
     gaussians = empty(prepare.GAUSSIAN_VALUES.value, count)
     variances, first_depths = empty(blocks), empty(blocks)
     tiles = empty(survey.TILE_VALUES.value, tile_count)
+    patches = empty(4, PATCHES.value * tile_count)
     small = is_small(batch, count, height, width)
     cell_count = _divide(rows, SIDE) * _divide(columns, SIDE)
     shares = max(1, min(blocks, SEARCH_PROGRAMS // cell_count))
@@ -128,7 +131,7 @@ def forward(
             *(count, height, width, near),
             BLOCK=BLOCK,
         )
-        survey.survey[tile_count, batch](tiles, depths, places, *scene, **SURVEY_SIZES, SEARCH=small)
+        survey.survey[tile_count, batch](tiles, patches, depths, places, *scene, **SURVEY_SIZES, SEARCH=small)
         if not small:
             cells = empty(4, cell_count)
             search.search[cell_count, shares, batch](
@@ -150,12 +153,13 @@ def forward(
         sizes = blend_sizes(channels)
         pieces = (TILE.value**2 // sizes["PIXELS"]) * _divide(channels, sizes["CHANNELS"])
         blend.blend[tile_count, pieces, batch](
-            *(*shown, *found[:3], gaussians, image_values, features, background, rays),
+            *(*shown, *found[:3], patches, gaussians, image_values, features, background, rays),
             *(features.stride(0), background.stride(0), rays.stride(0), count, *size, alpha, eps),
             **sizes,
+            LOOKED=WARP,
             PAIRED=not small,
         )
-    return Forward(latent, denominator, *found, tiles, gaussians, image_values, farthest)
+    return Forward(latent, denominator, *found, tiles, patches, gaussians, image_values, farthest)
 
 
 def backward(
@@ -169,7 +173,6 @@ def backward(
     rays: Tensor,
     alpha: float,
     eps: float,
-    tolerance: float,
     with_rays: bool,
 ) -> tuple[Tensor, ...]:
     """Gradients of means, rotations, scales, features, background and rays; the last is empty unless ``with_rays``."""
@@ -193,6 +196,7 @@ def backward(
     d_latent = d_latent.contiguous()
     size = channels, height, width
     scene = saved.gaussians, features, rays, features.stride(0), rays.stride(0), count, *size, alpha, eps
+    order = _near_each_other(saved) if paired else saved.counts
     with _on(means):
         gradient.background_gradient[tile_count, batch](
             *(tile_backgrounds, tile_weights, projection, d_latent, saved.latent, saved.denominator, saved.counts),
@@ -201,7 +205,7 @@ def backward(
         if count:
             gradient.gradient[count * channel_blocks, shares, batch](
                 *(moments, feature_sums, d_latent, projection, saved.denominator),
-                *(saved.counts, saved.tiles, saved.pair_tiles, saved.ends, *scene, tolerance),
+                *(saved.counts, saved.tiles, saved.patches, saved.pair_tiles, saved.ends, order, *scene),
                 **sizes,
                 LOOKED=1 if paired else WARP,
                 ALL=channel_blocks == 1,
@@ -264,6 +268,14 @@ def _large_lists(cells: Tensor, tiles: Tensor, gaussians: Tensor, rows: int, col
     starts = torch.searchsorted(by_tile, borders)
     counts = starts.diff().to(torch.int32).view(batch, -1)
     return starts[:-1].view(batch, -1).contiguous(), counts, owners[order], pair_tiles, ends
+
+
+def _near_each_other(saved: Forward) -> Tensor:
+    """The Gaussians of each image in the order of their first tiles, [B, N] int32."""
+    first = torch.nn.functional.pad(saved.ends.flatten()[:-1], (1, 0))
+    # One that has no tile goes where the next one is; there is a tile more for those at the end.
+    tiles = torch.nn.functional.pad(saved.pair_tiles, (0, 1))[first]
+    return tiles.view_as(saved.ends).argsort(dim=1).to(torch.int32)
 
 
 def _divide(count: int, size: int) -> int:

@@ -19,7 +19,7 @@ def rasterize(
     eps: float,
     near: float,
     tolerance: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The latent, and what its gradient needs (`launch.Forward`).
 
     Args:
@@ -55,6 +55,7 @@ def _(means, rotations, scales, features, background, rays, alpha, beta, eps, ne
         new(pairs, dtype=torch.int32),
         new(*ends, dtype=torch.int64),
         new(batch, launch.survey.TILE_VALUES.value, tiles),
+        new(batch, 4, launch.PATCHES.value * tiles),
         new(batch, launch.prepare.GAUSSIAN_VALUES.value, count),
         new(batch, launch.extents.IMAGE_VALUES.value),
         new(batch, dtype=torch.int64),
@@ -73,16 +74,15 @@ def rasterize_backward(
     rays: Tensor,
     alpha: float,
     eps: float,
-    tolerance: float,
     with_rays: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of means, rotations, scales, features, background and rays; the last is empty unless ``with_rays``."""
     inputs = means, rotations, scales, features, background, rays
-    return launch.backward(d_latent, launch.Forward(*saved), *inputs, alpha, eps, tolerance, with_rays)
+    return launch.backward(d_latent, launch.Forward(*saved), *inputs, alpha, eps, with_rays)
 
 
 @rasterize_backward.register_fake
-def _(d_latent, saved, means, rotations, scales, features, background, rays, alpha, eps, tolerance, with_rays):
+def _(d_latent, saved, means, rotations, scales, features, background, rays, alpha, eps, with_rays):
     gradients = (v.new_empty(v.shape) for v in (means, rotations, scales, features, background))
     return *gradients, rays.new_empty(rays.shape if with_rays else (0,))
 
@@ -95,7 +95,7 @@ rasterize_backward.register_autograd(_refuse)
 
 
 def _save_for_backward(ctx, inputs, output):
-    *tensors, ctx.alpha, _, ctx.eps, _, ctx.tolerance = inputs
+    *tensors, ctx.alpha, _, ctx.eps, _, _ = inputs
     ctx.mark_non_differentiable(*output[1:])
     # PyTorch would fill gradients of all that with zeros, which nobody reads.
     ctx.set_materialize_grads(False)
@@ -107,9 +107,7 @@ def _backward(ctx, d_latent, *_):
         return (None,) * len(ctx.needs_input_grad)
     with_rays = ctx.needs_input_grad[5]
     saved, inputs = ctx.saved_tensors[:-6], ctx.saved_tensors[-6:]
-    *gradients, d_rays = rasterize_backward(
-        d_latent, list(saved), *inputs, ctx.alpha, ctx.eps, ctx.tolerance, with_rays
-    )
+    *gradients, d_rays = rasterize_backward(d_latent, list(saved), *inputs, ctx.alpha, ctx.eps, with_rays)
     return *gradients, d_rays if with_rays else None, None, None, None, None, None
 
 

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from .. import culling, pyramid
-from .geometry import TILE, depth_of, load_ray, multiply, tile_pixels
+from .geometry import PATCH, PATCH_WIDTH, PATCHES, TILE, depth_of, load_ray, multiply, patch_pixels, tile_pixels
 from .prepare import GAUSSIAN_VALUES, MEAN, NORM, REACH, load_gaussian
 
 FLATTEST_RAY = tl.constexpr(pyramid.FLATTEST_RAY)
@@ -27,6 +27,15 @@ def load_boxes(boxes, i, total, mask):
     high_x = tl.load(boxes + 2 * total + i, mask, -float("inf"))
     high_y = tl.load(boxes + 3 * total + i, mask, -float("inf"))
     return low_x, low_y, high_x, high_y
+
+
+@triton.jit
+def load_patch_boxes(patches, tile, part, tile_count, PIXELS: tl.constexpr):
+    """Boxes of (x/z, y/z) over parts [P] of a tile that have PIXELS pixels each, from those of its patches."""
+    several: tl.constexpr = PIXELS // PATCH
+    i = tile * PATCHES + part[:, None] * several + tl.arange(0, several)[None, :]
+    low_x, low_y, high_x, high_y = load_boxes(patches, i, tile_count * PATCHES, i >= 0)
+    return tl.min(low_x, 1), tl.min(low_y, 1), tl.max(high_x, 1), tl.max(high_y, 1)
 
 
 @triton.jit
@@ -101,8 +110,15 @@ def flat_index(tile, pixel, n, width, count):
 
 
 @triton.jit
+def least_of_patches(values, inside):
+    """Of each patch the least, values [rows, patches, columns] -> [patches]."""
+    return tl.min(tl.min(tl.where(inside, values, float("inf")), 0), 1)
+
+
+@triton.jit
 def survey(
     tiles,
+    patches,
     depths,
     places,
     first_depths,
@@ -119,9 +135,9 @@ def survey(
 ):
     """One program per tile and image.
 
-    Writes tiles [B, 7, T] (see TILE_VALUES). With SEARCH, writes also the deepest response of each tile that may be as
-    deep as first_depths [B, blocks], depths [B, T], and its flat index pixel·N + Gaussian, the lowest among equals,
-    places [B, T] (int64); otherwise -inf and NOWHERE.
+    Writes tiles [B, 7, T] (see TILE_VALUES), and of their patches the boxes alone, patches [B, 4, 8·T]. With SEARCH,
+    writes also the deepest response of each tile that may be as deep as first_depths [B, blocks], depths [B, T], and
+    its flat index pixel·N + Gaussian, the lowest among equals, places [B, T] (int64); otherwise -inf and NOWHERE.
     """
     tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
     gaussians += b * GAUSSIAN_VALUES * count
@@ -130,19 +146,28 @@ def survey(
     columns = tl.cdiv(width, TILE)
     middle_y = tl.minimum(tile // columns * TILE + TILE // 2, height - 1)
     middle_x = tl.minimum(tile % columns * TILE + TILE // 2, width - 1)
-    y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
+    # Rows first: a thread then has all of a column of a patch, and few values go from one to another.
+    patch, row = tl.arange(0, PATCHES), tl.arange(0, PATCH // PATCH_WIDTH)
+    step = row[:, None, None] * PATCH_WIDTH + tl.arange(0, PATCH_WIDTH)[None, None, :]
+    y, x, inside = patch_pixels(tile, patch[None, :, None] * PATCH + step, height, width)
     # All is asked for before the first is waited for.
     cx, cy, cz = load_ray(rays, middle_y, middle_x, width, middle_x >= 0)
     rx, ry, rz = load_ray(rays, y, x, width, inside)
     best = deepest_of(first_depths + b * blocks, blocks, BLOCK) if SEARCH else 0.0
     infinity = float("inf")
-    flat = tl.min(tl.where(inside, rz, infinity)) < FLATTEST_RAY
+    flat = least_of_patches(rz, inside) < FLATTEST_RAY
     steep = 1 / rz
     plane_x, plane_y = rx * steep, ry * steep
-    low_x = tl.where(flat, -infinity, tl.min(tl.where(inside, plane_x, infinity)))
-    low_y = tl.where(flat, -infinity, tl.min(tl.where(inside, plane_y, infinity)))
-    high_x = tl.where(flat, infinity, tl.max(tl.where(inside, plane_x, -infinity)))
-    high_y = tl.where(flat, infinity, tl.max(tl.where(inside, plane_y, -infinity)))
+    low_x = tl.where(flat, -infinity, least_of_patches(plane_x, inside))
+    low_y = tl.where(flat, -infinity, least_of_patches(plane_y, inside))
+    high_x = tl.where(flat, infinity, -least_of_patches(-plane_x, inside))
+    high_y = tl.where(flat, infinity, -least_of_patches(-plane_y, inside))
+    box = patches + 4 * PATCHES * b * tile_count + tile * PATCHES + patch
+    tl.store(box, low_x)
+    tl.store(box + PATCHES * tile_count, low_y)
+    tl.store(box + 2 * PATCHES * tile_count, high_x)
+    tl.store(box + 3 * PATCHES * tile_count, high_y)
+    low_x, low_y, high_x, high_y = tl.min(low_x), tl.min(low_y), tl.max(high_x), tl.max(high_y)
     out = tiles + b * TILE_VALUES * tile_count + tile
     tl.store(out, low_x)
     tl.store(out + tile_count, low_y)

@@ -14,6 +14,7 @@ from hvs.kernels.fused.geometry import (
     load_ray,
     load_whitening,
     multiply,
+    patch_pixels,
     tile_pixels,
     weight_of,
 )
@@ -47,6 +48,14 @@ def pixels_of(out, tile, first, height, width, PIXELS: tl.constexpr):
 
 
 @triton.jit
+def numbered(out, height, width):
+    """Writes which pixel of the first tile is which."""
+    i = tl.arange(0, 256)
+    y, x, inside = patch_pixels(0, i, height, width)
+    tl.store(out + y * width + x, i, inside)
+
+
+@triton.jit
 def clamp_all(out, values, SIZE: tl.constexpr):
     i = tl.arange(0, SIZE)
     tl.store(out + i, clamp(tl.load(values + i), -2.0, 2.0))
@@ -64,6 +73,17 @@ def test_weights_are_those_of_the_formula(scene, device):
     torch.testing.assert_close(out[:, 1].double(), z, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(out[:, 2].double(), q, rtol=1e-4, atol=1e-4)
     assert torch.equal(out[0, 3] > 0, inputs["means"][:, 2] >= 0.01)
+
+
+def test_patches_of_a_tile(device):
+    """Four rows of eight pixels, down the left half and then down the right one; what is outside is left out."""
+    out = torch.full((16, 16), -1, dtype=torch.int32, device=device)
+    numbered[(1,)](out, 16, 16)
+    halves = torch.arange(256, dtype=torch.int32).view(2, 16, 8)
+    assert torch.equal(out.cpu(), torch.cat(tuple(halves), 1))
+    cut = torch.full((7, 11), -1, dtype=torch.int32, device=device)
+    numbered[(1,)](cut, 7, 11)
+    assert torch.equal(cut, out[:7, :11])
 
 
 @pytest.mark.parametrize(("tile", "first"), [(0, 0), (1, 128), (2, 0), (3, 128)])

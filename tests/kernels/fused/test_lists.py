@@ -4,11 +4,27 @@ import math
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 
 from hvs.kernels import reference
 from hvs.kernels.fused import launch
+from hvs.kernels.fused.lists import load_extent, meets
+from hvs.kernels.fused.prepare import GAUSSIAN_VALUES
+from hvs.kernels.fused.survey import load_boxes
 
 TOLERANCE = 1e-6
+
+
+@triton.jit
+def meet(met, gaussians, patches, count, total, SIZE: tl.constexpr):
+    """Which Gaussians meet a patch, met [B, patches, N]."""
+    b, patch = tl.program_id(0), tl.program_id(1)
+    n = tl.arange(0, SIZE)
+    low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians + b * GAUSSIAN_VALUES * count, n, count, n < count)
+    x0, y0, x1, y1 = load_boxes(patches + b * 4 * total, patch, total, patch < total)
+    found = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
+    tl.store(met + (b * total + patch) * count + n, found.to(tl.int32), n < count)
 
 
 def listed(inputs, device):
@@ -28,18 +44,19 @@ def listed(inputs, device):
 
 
 def matters(inputs, weight):
-    """Which Gaussian has a weight that counts in which tile, in double precision, [B, T, N]."""
+    """Which Gaussian has a weight that counts in which pixel, in double precision, [B, H, W, N]."""
     means, rotations, scales, _, _, rays = (value.double() for value in inputs.values())
     batch, height, width, _ = rays.shape
     z, D, q = reference.response(means, rotations, scales, rays.flatten(1, 2))
     w = 1 / (1 + z**4) * 0.5 * (math.pi * 0.025 / q).sqrt() * (-D / 0.025).exp() * (means[:, None, :, 2] >= 1e-2)
-    reached = (w > TOLERANCE * weight.double().clamp(min=1e-8)[:, None, None]).unflatten(1, (height, width))
-    rows, columns = launch.tile_grid(height, width)
-    tiles = torch.zeros(batch, rows * columns, means.shape[1], dtype=torch.bool)
-    for tile in range(rows * columns):
-        y, x = 16 * (tile // columns), 16 * (tile % columns)
-        tiles[:, tile] = reached[:, y : y + 16, x : x + 16].flatten(1, 2).any(1)
-    return tiles
+    return (w > TOLERANCE * weight.double().clamp(min=1e-8)[:, None, None]).unflatten(1, (height, width))
+
+
+def in_blocks(reached, height, width):
+    """Which Gaussian matters in which block of pixels, [B, H/height, W/width, N]."""
+    rows, columns = reached.shape[1:3]
+    padded = torch.nn.functional.pad(reached, (0, 0, 0, -columns % width, 0, -rows % height))
+    return padded.unflatten(1, (-1, height)).unflatten(3, (-1, width)).any(4).any(2)
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
@@ -49,9 +66,21 @@ def test_everything_that_matters_is_listed(scene, device, monkeypatch, large, si
         monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
     inputs = scene(20, 140, 20, batch=(2,), dtype=torch.float32, smallest=sizes[0], largest=sizes[1])
     members, found = listed(inputs, device)
-    needed = matters(inputs, found.image_values[:, 0].cpu())
+    needed = in_blocks(matters(inputs, found.image_values[:, 0].cpu()), 16, 16).flatten(1, 2)
     assert not (needed & ~members).any()
     assert members.sum() < 2 * needed.sum()
+
+
+@pytest.mark.parametrize("sizes", [(0.005, 0.02), (0.01, 0.3)], ids=["specks", "limbs"])
+def test_patches_meet_what_matters_in_them(scene, device, sizes):
+    inputs = scene(20, 140, 20, batch=(2,), dtype=torch.float32, smallest=sizes[0], largest=sizes[1])
+    _, found = listed(inputs, device)
+    met = torch.zeros(2, 18 * 8, 20, dtype=torch.int32, device=device)
+    meet[2, 18 * 8](met, found.gaussians, found.patches, 20, 18 * 8, SIZE=32)
+    met = met.view(2, 9, 2, 2, 4, 20).transpose(3, 4).transpose(2, 3).reshape(2, 36, 4, 20).cpu() > 0
+    needed = in_blocks(matters(inputs, found.image_values[:, 0].cpu()), 4, 8)
+    assert not (needed & ~met[:, :35, :3]).any()
+    assert met.sum() < 2 * needed.sum()
 
 
 def test_both_kinds_of_scenes_have_the_same_lists(scene, device, monkeypatch):
