@@ -19,6 +19,10 @@ if importlib.util.find_spec("lmdb"):
 # On a GPU all of them share its memory.
 MOST_PROCESSES = 8
 
+# Files that take longest are begun first, or at the end one process would have such a one and the others nothing.
+LONGEST = ("test_fused", "test_progress", "test_distribute", "test_guides", "test_data_guide", "test_train")
+LONGEST += ("test_scoring", "test_hostile", "test_infer", "test_export", "test_killed", "test_checkpoint_commands")
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
@@ -31,9 +35,11 @@ def pytest_cmdline_main(config):
         options.numprocesses = min(max(2, os.cpu_count()), MOST_PROCESSES)
         # What the tests of a file share is made once.
         options.dist = "loadfile"
+        options.loadscopereorder = False
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     if not torch.cuda.is_available():
         for item in items:
             if "gpu" in item.keywords:

@@ -54,6 +54,7 @@ def cut_coarsely(request, monkeypatch):
     monkeypatch.setattr(launch, "blend_sizes", lambda channels: blend_sizes(channels) | dict(PIXELS=256, GROUP=16))
     monkeypatch.setattr(launch, "gradient_sizes", lambda channels: gradient_sizes(channels) | dict(PIXELS=256))
     monkeypatch.setattr(launch, "RAY_GRADIENT_SIZES", dict(GROUP=16))
+    monkeypatch.setattr(launch, "GRADIENT_PROGRAMS", 64)
 
 
 @pytest.fixture
