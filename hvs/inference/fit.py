@@ -4,6 +4,7 @@ Nothing of the networks is used. The person is a cloud of ellipsoids in the worl
 colour, and Adam moves them until their pictures are the images.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,7 +100,10 @@ def fit(settings: Fit) -> None:
     background = torch.tensor(sequence.layout.skeleton.background, device=device) / 255
     cloud = start(shots[seen], points, background, settings.count)
     corrections = Corrections(shots[seen].cameras) if settings.refine_cameras else None
-    optimise(cloud, shots[seen], settings.steps, corrections, settings.backend)
+    try:
+        optimise(cloud, shots[seen], settings.steps, corrections, settings.backend)
+    except KeyboardInterrupt:
+        print("note: stopped before the last step; what there is by now is written", file=sys.stderr)
     if corrections:
         shots = corrected(shots, seen, corrections)
 

@@ -125,6 +125,21 @@ def test_a_fit_of_a_capture_leaves_a_picture_and_the_gaussians(command, tmp_path
     assert command(*arguments)[1] == printed and all(np.isfinite(scores))
 
 
+def test_what_was_fitted_before_an_interrupt_is_kept(command, tmp_path, monkeypatch):
+    def interrupt(step, _):
+        if step == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("hvs.inference.fit.optimise", partial(optimise, watch=interrupt))
+    arguments = ("--count", "20", "--size", "32")
+    code, printed = command(*arguments, "--out", "stopped")
+    assert code == 0 and "held-out view 01" in printed
+    assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == ["fit.npz", "fit.ply", "fit.png"]
+    monkeypatch.setattr("hvs.inference.fit.optimise", lambda *_: None)
+    command(*arguments, "--out", "begun")
+    assert not np.array_equal(*(np.load(tmp_path / name / "fit.npz")["means"] for name in ("stopped", "begun")))
+
+
 def test_cameras_are_refined_on_request(command, tmp_path):
     code, printed = command("--count", "20", "--steps", "10", "--size", "32", "--refine-cameras", "--held-out", "00")
     assert code == 0 and "held-out view 00" in printed and "cameras turned by" in printed
