@@ -187,46 +187,48 @@ def gradient(
                 tile = (tl.load(pair_tiles + first + tile) - b * tile_count).to(tl.int32)
             left_x, left_y, right_x, right_y = load_patch_boxes(patches, tile, part, tile_count, PIXELS)
             near = meets(low_x, low_y, high_x, high_y, nx, ny, nz, left_x, left_y, right_x, right_y).to(tl.int32)
-            place = tl.where(near > 0, tl.cumsum(near, 0) - 1, -1)
-            for k in range(0, tl.sum(near)):
-                own = tl.sum(tl.where(place == k, part, 0))
-                y, x, inside = patch_pixels(tile, own * PIXELS + step, height, width)
-                # Threads get neighbouring pixels, one each: wider loads would have to be moved between threads.
-                pixel = tl.max_contiguous(tl.multiple_of(y * width + x, 1), 2)
-                rx, ry, rz = load_ray(rays, y, x, width, inside)
-                S = tl.load(denominator + pixel, inside, 1.0)
-                g = load_gradient(d_latent, c, pixel, channels, size, inside)
-                dw = tl.sum(g * f[:, None], 0) - tl.load(projection + pixel, inside, 0.0)
-                if not ALL:
-                    for other in range(0, channel_blocks):
-                        if other != channel_block:
-                            d = other * CHANNELS + tl.arange(0, CHANNELS)
-                            f_d = tl.load(features + d, d < channels, 0.0).to(tl.float32)
-                            dw += tl.sum(load_gradient(d_latent, d, pixel, channels, size, inside) * f_d[:, None], 0)
-                u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
-                w, z, q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0, m1, m2, alpha)
-                w = tl.where(inside, w / tl.maximum(S, eps), 0.0)
-                of_f += g * w[None, :]
-                h = w * dw
-                by_q = h / q
-                k_by_q = 4 * z * z * z * falloff * by_q
-                by_alpha = h * (2 / alpha)
-                e0, e1, e2 = across(u0, u1, u2, e0, e1, e2, q)
-                v0 = by_alpha * e0 + k_by_q * u0
-                v1 = by_alpha * e1 + k_by_q * u1
-                v2 = by_alpha * e2 + k_by_q * u2
-                r0 = k_by_q * e0 + by_q * u0
-                r1 = k_by_q * e1 + by_q * u1
-                r2 = k_by_q * e2 + by_q * u2
-                M00 += v0 * e0 + r0 * u0
-                M01 += v0 * e1 + r0 * u1
-                M02 += v0 * e2 + r0 * u2
-                M11 += v1 * e1 + r1 * u1
-                M12 += v1 * e2 + r1 * u2
-                M22 += v2 * e2 + r2 * u2
-                V0 += v0
-                V1 += v1
-                V2 += v2
+            shown = tl.sum(near << part)
+            for own in range(0, TILE * TILE // PIXELS):
+                if (shown >> own) & 1:
+                    y, x, inside = patch_pixels(tile, own * PIXELS + step, height, width)
+                    # Threads get neighbouring pixels, one each: wider loads would have to be moved between threads.
+                    pixel = tl.max_contiguous(tl.multiple_of(y * width + x, 1), 2)
+                    rx, ry, rz = load_ray(rays, y, x, width, inside)
+                    S = tl.load(denominator + pixel, inside, 1.0)
+                    g = load_gradient(d_latent, c, pixel, channels, size, inside)
+                    dw = tl.sum(g * f[:, None], 0) - tl.load(projection + pixel, inside, 0.0)
+                    if not ALL:
+                        for other in range(0, channel_blocks):
+                            if other != channel_block:
+                                d = other * CHANNELS + tl.arange(0, CHANNELS)
+                                f_d = tl.load(features + d, d < channels, 0.0).to(tl.float32)
+                                dw += tl.sum(
+                                    load_gradient(d_latent, d, pixel, channels, size, inside) * f_d[:, None], 0
+                                )
+                    u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
+                    w, z, q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0, m1, m2, alpha)
+                    w = tl.where(inside, w / tl.maximum(S, eps), 0.0)
+                    of_f += g * w[None, :]
+                    h = w * dw
+                    by_q = h / q
+                    k_by_q = 4 * z * z * z * falloff * by_q
+                    by_alpha = h * (2 / alpha)
+                    e0, e1, e2 = across(u0, u1, u2, e0, e1, e2, q)
+                    v0 = by_alpha * e0 + k_by_q * u0
+                    v1 = by_alpha * e1 + k_by_q * u1
+                    v2 = by_alpha * e2 + k_by_q * u2
+                    r0 = k_by_q * e0 + by_q * u0
+                    r1 = k_by_q * e1 + by_q * u1
+                    r2 = k_by_q * e2 + by_q * u2
+                    M00 += v0 * e0 + r0 * u0
+                    M01 += v0 * e1 + r0 * u1
+                    M02 += v0 * e2 + r0 * u2
+                    M11 += v1 * e1 + r1 * u1
+                    M12 += v1 * e2 + r1 * u2
+                    M22 += v2 * e2 + r2 * u2
+                    V0 += v0
+                    V1 += v1
+                    V2 += v2
     row = (b * shares + share) * count + n
     tl.store(d_features + row * channels + c, tl.sum(of_f, 1), c < channels)
     if channel_block == 0:
