@@ -19,7 +19,7 @@ from tests.hostile.reading import GIB
 from tests.originals import SETTINGS, hyper_parameters
 
 ROOT = Path(__file__).parents[1]
-FLIPS = 100
+FLIPS = 150
 
 
 def good_label(folder):

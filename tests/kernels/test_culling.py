@@ -14,7 +14,7 @@ def prepared(inputs):
     return rays, whiten, visible
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("size", [(0.002, 0.05), (0.01, 0.3), (0.3, 3.0)], ids=["specks", "limbs", "covering all"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_no_pair_that_matters_is_dropped_and_few_others_are_kept(scene, seed, size, dtype):

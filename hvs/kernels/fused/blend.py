@@ -72,10 +72,10 @@ def blend(
         listed = first + lane < met
         member = tl.load(members + first + lane, listed, 0)
         low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, member, count, listed)
-        near = meets(low_x, low_y, high_x, high_y, nx, ny, nz, left, top, right, bottom)
-        near = (near & listed).to(tl.int32)
-        rank = tl.where(near > 0, tl.cumsum(near, 0) - 1, -1)
-        found = tl.sum(near)
+        shows = meets(low_x, low_y, high_x, high_y, nx, ny, nz, left, top, right, bottom)
+        shows = (shows & listed).to(tl.int32)
+        rank = tl.where(shows > 0, tl.cumsum(shows, 0) - 1, -1)
+        found = tl.sum(shows)
         for start in range(0, found, GROUP):
             taken = start + i < found
             n = tl.sum(tl.where(rank[None, :] == (start + i)[:, None], member[None, :], 0), 1)

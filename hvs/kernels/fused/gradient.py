@@ -186,10 +186,10 @@ def gradient(
             if PAIRED:
                 tile = (tl.load(pair_tiles + first + tile) - b * tile_count).to(tl.int32)
             left_x, left_y, right_x, right_y = load_patch_boxes(patches, tile, part, tile_count, PIXELS)
-            near = meets(low_x, low_y, high_x, high_y, nx, ny, nz, left_x, left_y, right_x, right_y).to(tl.int32)
-            shown = tl.sum(near << part)
+            shows = meets(low_x, low_y, high_x, high_y, nx, ny, nz, left_x, left_y, right_x, right_y).to(tl.int32)
+            bits = tl.sum(shows << part)
             for own in range(0, TILE * TILE // PIXELS):
-                if (shown >> own) & 1:
+                if (bits >> own) & 1:
                     y, x, inside = patch_pixels(tile, own * PIXELS + step, height, width)
                     # Threads get neighbouring pixels, one each: wider loads would have to be moved between threads.
                     pixel = tl.max_contiguous(tl.multiple_of(y * width + x, 1), 2)

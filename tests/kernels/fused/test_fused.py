@@ -47,7 +47,7 @@ def test_sizes(scene, compare, device, size):
     compare(inputs, "triton", FORWARD, BACKWARD, device)
 
 
-def test_panoptic_pose(panoptic_pose, compare, device):
+def test_panoptic_pose(panoptic_pose, compare, device, cut_as_launched):
     compare(panoptic_pose, "triton", FORWARD, BACKWARD, device)
 
 
@@ -58,7 +58,7 @@ def test_rays_may_look_anywhere(fisheye, compare, device, monkeypatch, pairs):
 
 
 @settings(
-    max_examples=200 if torch.cuda.is_available() else 6,
+    max_examples=200 if torch.cuda.is_available() else 8,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # interpreted kernels are too slow to look for less
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -88,6 +88,14 @@ def test_large_scenes_have_lists_of_their_own(scene, compare, device, monkeypatc
     monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
     # Two by nine tiles are two cells.
     inputs = scene(130, 20, 140, 3, (2,), dtype=torch.float32, smallest=0.02, largest=0.05)
+    compare(inputs, "triton", FORWARD, BACKWARD, device)
+
+
+@pytest.mark.parametrize("pairs", [launch.SMALL_PAIRS, 0], ids=["small", "large"])
+def test_gaussians_that_show_in_a_part_of_a_tile(scene, compare, device, monkeypatch, cut_as_launched, pairs):
+    """Smaller than the groups of pixels that programs skip, at the groups' real sizes."""
+    monkeypatch.setattr(launch, "SMALL_PAIRS", pairs)
+    inputs = scene(12, 40, 40, 4, dtype=torch.float32, smallest=0.01, largest=0.06)
     compare(inputs, "triton", FORWARD, BACKWARD, device)
 
 
