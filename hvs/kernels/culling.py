@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .limits import SMALLEST_VOLUME
 from .pyramid import FAN_OUT, TILE, Cells, gather_tiles
 
 # The bounds are computed in the inputs' precision; this widens them by more than their own rounding.
@@ -50,19 +51,21 @@ def gaussian_extent(means: Tensor, whiten: Tensor, visible: Tensor, least_weight
     """
     rows = whiten.unbind(-2)
     crosses = torch.stack([torch.linalg.cross(rows[i], rows[(i + 1) % 3]) for i in (1, 2, 0)], -1)
-    unwhiten = crosses / (rows[0] * crosses[..., 0]).sum(-1)[..., None, None]  # B⁻¹ [B, N, 3, 3]
+    determinant = (rows[0] * crosses[..., 0]).sum(-1)
+    has_inverse = determinant.abs() > SMALLEST_VOLUME * whiten.norm(dim=-1).prod(-1)
+    unwhiten = crosses / determinant[..., None, None]  # B⁻¹ [B, N, 3, 3]
     size = unwhiten.square().sum((-2, -1)).sqrt()
     peak = 0.5 * math.sqrt(math.pi * alpha) * size / least_weight[:, None]
     threshold = (alpha * peak.log()).clamp(min=0)
     nearest = (means.norm(dim=-1) - threshold.sqrt() * size).clamp(min=0)
     threshold = alpha * (peak / (1 + nearest**4)).log() * (1 + SLACK)
-    reached = visible & ~(threshold <= 0)
+    reached = visible & ~(has_inverse & (threshold <= 0))
     threshold = threshold.clamp(min=0)
 
     depth = means[..., 2]
     deviation = unwhiten.square().sum(-1)  # of x, y and z
     front = depth.square() - threshold * deviation[..., 2]
-    in_front = (front > SLACK * depth.square()) & (depth > 0)
+    in_front = has_inverse & (front > SLACK * depth.square()) & (depth > 0)
     box = []
     for axis in (0, 1):
         offset = means[..., axis]
@@ -87,7 +90,7 @@ def gaussian_extent(means: Tensor, whiten: Tensor, visible: Tensor, least_weight
         * (closest / (thickness * (1 + SLACK) + SLACK * SLACK * means.norm(dim=-1) * normal.norm(dim=-1)))[..., None]
     )
 
-    # An ellipsoid around the camera, or numbers too large for the bounds, may be met anywhere.
+    # An ellipsoid around the camera, one without an end, or numbers too large for the bounds, may be met anywhere.
     bounded = (in_front & torch.cat((low, high, normal), -1).isfinite().all(-1))[..., None]
     low = torch.where(bounded, low, -math.inf).masked_fill(~reached[..., None], math.inf)
     high = torch.where(bounded, high, math.inf).masked_fill(~reached[..., None], -math.inf)

@@ -6,8 +6,9 @@ SMALLEST_SCALE = 1e-4
 LARGEST = 1e9
 # Components of a ray or a rotation, which are 1 at most where they are what they should be.
 LARGEST_COMPONENT = 2.0
-# Columns that span less than this are no axes, and have no gradient.
-SMALLEST_VOLUME = 1e-9
+# Columns that span less than this part of what they would at right angles are no axes, and have no gradient: float32
+# leaves a few 1e-7 where there is nothing.
+SMALLEST_VOLUME = 1e-6
 # exp(-60) is far below any tolerance. Without the limit denormal numbers appear, which CPUs multiply very slowly.
 LARGEST_EXPONENT = 60.0
 # κ never falls below this.

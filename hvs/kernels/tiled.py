@@ -270,8 +270,9 @@ def _inverse_transposed(rotations: Tensor) -> Tensor:
     """ρ⁻ᵀ, [..., 3, 3], zero where there is no inverse."""
     a, b, c = rotations.unbind(-1)
     crossed = torch.stack([torch.linalg.cross(*pair) for pair in ((b, c), (c, a), (a, b))], -1)
-    volume = (a * crossed[..., 0]).sum(-1)[..., None, None]
-    return torch.where(volume.abs() > SMALLEST_VOLUME, crossed / volume, 0)
+    volume = (a * crossed[..., 0]).sum(-1)
+    most = rotations.norm(dim=-2).prod(-1)
+    return torch.where(volume.abs() > most * SMALLEST_VOLUME, 1 / volume, 0)[..., None, None] * crossed
 
 
 def _ray_gradient(response: _Response, h: Tensor, B: Tensor, alpha: float) -> Tensor:

@@ -149,6 +149,18 @@ def fisheye():
 
 
 @pytest.fixture
+def singular(scene):
+    """Gaussians in float32, the first forty of which have rotations that are none: all their numbers are zero or
+    the same, or two columns are equal but for their sign, and rounding alone keeps them from spanning nothing."""
+    inputs = scene(44, 20, 20, dtype=torch.float32)
+    rotations = inputs["rotations"]
+    rotations[0, 0], rotations[0, 1:4] = 0, 0.7
+    for i in range(4, 40):
+        rotations[0, i, :, i % 3] = rotations[0, i, :, (i + 1) % 3] * (-1) ** i
+    return inputs
+
+
+@pytest.fixture
 def plates(scene):
     """Gaussians three hundred times as long and wide as they are thick, turned every way, in float32."""
     inputs = scene(10, 24, 40, 5, dtype=torch.float32)

@@ -66,14 +66,18 @@ def test_flat_gaussians(plates, compare):
     compare(plates, "torch", 1e-4, 1e-4)
 
 
-def test_rotations_without_an_inverse_have_no_gradient(scene):
-    inputs = {name: value.float().requires_grad_() for name, value in scene(4, 20, 20).items()}
-    with torch.no_grad():
-        inputs["rotations"][0, 1] = 0
-        inputs["rotations"][0, 2, :, 0] = inputs["rotations"][0, 2, :, 1]
+def test_rotations_without_an_inverse_have_no_gradient(singular):
+    inputs = {name: value.requires_grad_() for name, value in singular.items()}
     gradients = torch.autograd.grad(hvs.rasterize(**inputs, backend="torch").sum(), list(inputs.values()))
     assert all(gradient.isfinite().all() for gradient in gradients)
-    assert (gradients[1][0, 1:3] == 0).all() and gradients[1].abs().amax() > 0
+    pushed = gradients[1][0].abs().amax((-2, -1)) > 0
+    # One may be the deepest, which the background's weight depends on.
+    assert pushed[:40].sum() <= 1 and pushed[40:].any()
+
+
+def test_rotations_without_an_inverse_are_seen_everywhere(singular, relative):
+    wanted = hvs.rasterize(**{name: v.double() for name, v in singular.items()}, backend="reference")
+    assert relative(hvs.rasterize(**singular, backend="torch"), wanted) < 5e-5
 
 
 def test_background_alone_pushes_nothing_in_float32(scene):

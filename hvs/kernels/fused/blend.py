@@ -9,9 +9,9 @@ from .lists import load_extent, meets
 from .prepare import GAUSSIAN_VALUES, load_gaussian
 from .survey import load_patch_boxes
 
-# Keeps sums of weights times features from overflowing, whatever the features are, and weights that count from
-# vanishing; a power of two, so that it rounds nothing.
-WEIGHT_UNIT = tl.constexpr(2.0**-60)
+# Keeps sums of weights times features from overflowing, whatever the features and rays are, and weights that count
+# from vanishing; a power of two, so that it rounds nothing.
+WEIGHT_UNIT = tl.constexpr(2.0**-80)
 
 
 @triton.jit

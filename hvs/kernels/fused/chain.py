@@ -17,6 +17,7 @@ from .geometry import (
     across,
     clamped,
     depth_of,
+    length_of,
     load_ray,
     load_rotation_column,
     load_scale,
@@ -61,7 +62,8 @@ def inverse_transposed(rotations, n, mask):
     x2, y2, z2 = load_rotation_column(rotations, n, mask, 2)
     c0, c1, c2 = y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2
     volume = x0 * c0 + y0 * c1 + z0 * c2
-    inverse = tl.where(tl.abs(volume) > SMALLEST_VOLUME, 1 / volume, 0.0)
+    most = length_of(x0, y0, z0) * length_of(x1, y1, z1) * length_of(x2, y2, z2)
+    inverse = tl.where(tl.abs(volume) > most * SMALLEST_VOLUME, 1 / volume, 0.0)
     c0, c1, c2 = c0 * inverse, c1 * inverse, c2 * inverse
     c3, c4, c5 = (y2 * z0 - z2 * y0) * inverse, (z2 * x0 - x2 * z0) * inverse, (x2 * y0 - y2 * x0) * inverse
     c6, c7, c8 = (y0 * z1 - z0 * y1) * inverse, (z0 * x1 - x0 * z1) * inverse, (x0 * y1 - y0 * x1) * inverse

@@ -8,11 +8,12 @@ import triton
 import triton.language as tl
 
 from .. import limits
-from .geometry import LARGEST, PI, clamp
+from .geometry import LARGEST, PI, clamp, length_of
 from .prepare import BOX, GAUSSIAN_VALUES, NORMAL, load_gaussian, load_prepared_mean
 from .survey import NOWHERE, SLACK, deeper
 
 SMALLEST_VARIANCE = tl.constexpr(limits.SMALLEST_VARIANCE)
+SMALLEST_VOLUME = tl.constexpr(limits.SMALLEST_VOLUME)
 # A variance this little above a power of ten is taken for it.
 KAPPA_RATIO = tl.constexpr(10**limits.KAPPA_SLACK)
 # Powers of ten from the smallest variance to the largest.
@@ -111,6 +112,8 @@ def extents(
     c01, c11, c21 = b21 * b02 - b22 * b01, b22 * b00 - b20 * b02, b20 * b01 - b21 * b00
     c02, c12, c22 = b01 * b12 - b02 * b11, b02 * b10 - b00 * b12, b00 * b11 - b01 * b10
     determinant = b00 * c00 + b01 * c10 + b02 * c20
+    most = length_of(b00, b01, b02) * length_of(b10, b11, b12) * length_of(b20, b21, b22)
+    has_inverse = tl.abs(determinant) > most * SMALLEST_VOLUME
     i00, i01, i02 = c00 / determinant, c01 / determinant, c02 / determinant
     i10, i11, i12 = c10 / determinant, c11 / determinant, c12 / determinant
     i20, i21, i22 = c20 / determinant, c21 / determinant, c22 / determinant
@@ -125,7 +128,7 @@ def extents(
     threshold = tl.maximum(alpha * tl.log(peak), 0.0)
     nearest = tl.maximum(distance - tl.sqrt(threshold) * size, 0.0)
     threshold = alpha * tl.log(peak / (1 + nearest * nearest * nearest * nearest)) * (1 + SLACK)
-    reached = visible & ~(threshold <= 0)
+    reached = visible & ~(has_inverse & (threshold <= 0))
     threshold = tl.maximum(threshold, 0.0)
 
     deviation_z = i20 * i20 + i21 * i21 + i22 * i22
@@ -149,10 +152,10 @@ def extents(
     factor = closest / (thickness * (1 + SLACK) + distance * length * (SLACK * SLACK))
     nx, ny, nz = nx * factor, ny * factor, nz * factor
 
-    # An ellipsoid around the camera, or numbers too large for the bounds, may be met anywhere.
+    # An ellipsoid around the camera, one without an end, or numbers too large for the bounds, may be met anywhere.
     infinity = float("inf")
     largest = tl.abs(low_x) + tl.abs(low_y) + tl.abs(high_x) + tl.abs(high_y) + tl.abs(nx) + tl.abs(ny) + tl.abs(nz)
-    bounded = (front > mz * mz * SLACK) & (mz > 0) & (largest < infinity)
+    bounded = has_inverse & (front > mz * mz * SLACK) & (mz > 0) & (largest < infinity)
     out = gaussians + n
     # A Gaussian that matters nowhere has an empty box.
     tl.store(out + count * BOX, tl.where(reached, tl.where(bounded, low_x, -infinity), infinity), mask)

@@ -117,6 +117,11 @@ def multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, x, y, z):
 
 
 @triton.jit
+def length_of(x, y, z):
+    return tl.sqrt(x * x + y * y + z * z)
+
+
+@triton.jit
 def depth_of(u0, u1, u2, m0, m1, m2):
     """The depth z of the strongest response, and q."""
     q = tl.maximum(u0 * u0 + u1 * u1 + u2 * u2, TINY)

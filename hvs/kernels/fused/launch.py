@@ -30,6 +30,8 @@ CHAIN_SIZES = dict(BLOCK=16, CHANNELS=16)
 MOST_CHANNELS = 256
 # A grid's second and third axes are no longer.
 MOST_IMAGES = 65535
+# Values of the Gaussians of an image are numbered in 32 bits.
+MOST_GAUSSIANS = (2**31 - 1) // prepare.GAUSSIAN_VALUES.value
 # Threads of a warp, and channels that it has registers for.
 WARP = 64 if torch.version.hip is not None else 32
 WARP_CHANNELS = 32
@@ -98,11 +100,13 @@ def forward(
     tolerance: float,
 ) -> Forward:
     """Render one batch axis; shapes as in `ops.rasterize`."""
-    geometry = [_inner_contiguous(v) for v in (means, rotations, scales)]
-    features, background, rays = (_inner_contiguous(v) for v in (features, background, rays))
     batch, count, channels = features.shape
     if batch > MOST_IMAGES:
         raise ValueError(f"batch: got {batch} images, wanted at most {MOST_IMAGES} at once")
+    if count > MOST_GAUSSIANS:
+        raise ValueError(f"means: got {count} Gaussians, wanted at most {MOST_GAUSSIANS} an image")
+    geometry = [_inner_contiguous(v) for v in (means, rotations, scales)]
+    features, background, rays = (_inner_contiguous(v) for v in (features, background, rays))
     height, width = rays.shape[1:3]
     rows, columns = tile_grid(height, width)
     tile_count = rows * columns

@@ -205,6 +205,24 @@ def test_finite_input_never_gives_nan(single, extreme):
     assert not render(mixed).isnan().any()
 
 
+def test_huge_features_may_cancel(single, cut_as_launched):
+    inputs = single(count=4, height=4, width=4, channels=1)
+    inputs["means"] = torch.tensor([0.0, 0.0, 0.02]).to(inputs["means"]).expand(1, 4, 3)
+    inputs["scales"], inputs["rays"] = torch.ones_like(inputs["scales"]), torch.zeros_like(inputs["rays"])
+    inputs["features"] = 3e38 * torch.tensor([1.0, 1.0, -1.0, -1.0]).to(inputs["means"]).view(1, 4, 1)
+    assert not render(inputs).isnan().any()
+
+
+def test_rotations_without_an_inverse(singular, relative, device):
+    wanted = hvs.rasterize(**{name: v.double() for name, v in singular.items()}, backend="reference")
+    latent, *gradients = differentiate({name: v.to(device) for name, v in singular.items()})
+    assert relative(latent.cpu(), wanted) < 5e-5
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    pushed = gradients[NAMES.index("rotations")][0].abs().amax((-2, -1)) > 0
+    # One may be the deepest, which the background's weight depends on.
+    assert pushed[:40].sum() <= 1 and pushed[40:].any()
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_not_finite_stays_in_its_image(single, name, value):

@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import hvs
-from hvs.kernels.fused import ops
+from hvs.kernels.fused import launch, ops
 from tests.kernels.fused.rendering import NAMES, differentiate, render
 
 
@@ -86,6 +86,12 @@ def test_more_images_than_a_grid_has_are_refused(single):
     inputs = {name: v.expand(70_000, *v.shape[1:]) for name, v in single(1, 1, 1).items()}
     with pytest.raises(ValueError, match="batch: got 70000 images, wanted at most 65535 at once"):
         render(inputs)
+
+
+def test_more_gaussians_than_are_numbered_are_refused(single, monkeypatch):
+    monkeypatch.setattr(launch, "MOST_GAUSSIANS", 3)
+    with pytest.raises(ValueError, match="means: got 4 Gaussians, wanted at most 3 an image"):
+        render(single(4, 1, 1))
 
 
 @pytest.mark.gpu
