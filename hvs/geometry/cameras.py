@@ -70,10 +70,12 @@ class Camera:
 
     def to_camera(self, points: Tensor) -> Tensor:
         """World points [..., J, 3] in metres, in this camera's frame."""
+        _check_points(points)
         return rotate(self.R, points) + self.t.unsqueeze(-2)
 
     def to_world(self, points: Tensor) -> Tensor:
         """Points in this camera's frame [..., J, 3] in metres, in the world."""
+        _check_points(points)
         return rotate(self.R.mT, points - self.t.unsqueeze(-2))
 
     def project(self, points: Tensor) -> Tensor:
@@ -227,3 +229,8 @@ class Camera:
     def _map(self, function: Any) -> "Camera":
         tensors = (function(getattr(self, name)) for name in ("K", "R", "t", "distortion"))
         return Camera(*tensors, self.height, self.width)
+
+
+def _check_points(points: Tensor) -> None:
+    if points.ndim < 2 or points.shape[-1] != 3:
+        raise ValueError(f"points: got shape {tuple(points.shape)}, wanted [..., J, 3]")

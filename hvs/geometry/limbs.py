@@ -32,12 +32,17 @@ def limb_gaussians(points: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor, 
         in metres.
 
     Raises:
-        ValueError: points is not [..., J, 3].
+        ValueError: points is not [..., J, 3], or not of a floating dtype.
     """
+    if not points.is_floating_point():
+        raise ValueError(f"points: got dtype {points.dtype}, wanted a floating dtype")
     if points.ndim < 2 or points.shape[-2:] != (len(skeleton.joints), 3):
         raise ValueError(
             f"points: got shape {tuple(points.shape)}, wanted [..., {len(skeleton.joints)}, 3] for {skeleton.name}"
         )
+    dtype = points.dtype
+    # A half type has no number as small as a bone may be.
+    points = points.to(torch.promote_types(dtype, torch.float32))
     edges = _constant(skeleton.edges, torch.long, points.device)
     widths = _constant(skeleton.widths, points.dtype, points.device)
     start, end = points[..., edges[:, 0], :], points[..., edges[:, 1], :]  # [..., N, 3]
@@ -50,7 +55,8 @@ def limb_gaussians(points: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor, 
     rotations = frame_from_direction(safe / length)
     along = torch.where(degenerate, SHORTEST_BONE, length.clamp(min=SHORTEST_BONE))
     across = widths[:, None].expand_as(along)
-    return (start + end) / 2, rotations, torch.cat((along, across, across), -1)
+    gaussians = (start + end) / 2, rotations, torch.cat((along, across, across), -1)
+    return tuple(v.to(dtype) for v in gaussians)
 
 
 def _constant(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:

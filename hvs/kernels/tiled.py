@@ -194,6 +194,13 @@ def _(gradient, latent, total, tiles, gaussians, *inputs):
     return *gradients, rays.new_empty(rays.shape if with_rays else (0,))
 
 
+def _refuse(ctx, *_):
+    raise RuntimeError("hvs.rasterize: second derivatives are not implemented")
+
+
+blend_backward.register_autograd(_refuse)
+
+
 def _save_for_backward(ctx, inputs, output):
     *tensors, _, ctx.alpha, ctx.eps, _ = inputs
     ctx.mark_non_differentiable(*output[1:])

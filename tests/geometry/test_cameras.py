@@ -215,3 +215,10 @@ def test_cameras_expand_to_one_batch_axis():
         many = replace(one, K=K).expand(3)
         assert (many.K.shape, many.t.shape, many.distortion.shape) == ((3, 3, 3), (3, 3), (3, 5))
         assert many[1:].R.shape == (2, 3, 3) and (many.height, many.width) == (4, 6)
+
+
+@pytest.mark.parametrize("method", ["to_camera", "to_world", "project"])
+@pytest.mark.parametrize("shape", [(), (3,), (4, 1), (4, 2)], ids=str)
+def test_what_is_no_list_of_points_is_refused(method, shape):
+    with pytest.raises(ValueError, match=r"points: got shape .*, wanted \[..., J, 3\]"):
+        getattr(camera(), method)(torch.zeros(shape))

@@ -60,3 +60,16 @@ def test_inference_first_and_training_after():
     assert points.grad.abs().sum() > 0
     assert scales[0, 1:].tolist() == pytest.approx([0.0123] * 2)
     assert limb_gaussians(points.double(), skeleton)[2].dtype == torch.float64
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_types_know_bones_without_length(dtype):
+    points = torch.zeros(17, 3, dtype=dtype, requires_grad=True)
+    gaussians = limb_gaussians(points, HUMAN36M)
+    (gradient,) = torch.autograd.grad(sum(v.sum() for v in gaussians), points)
+    assert all(v.dtype == dtype and v.isfinite().all() for v in (*gaussians, gradient))
+
+
+def test_integers_are_refused():
+    with pytest.raises(ValueError, match="points: got dtype torch.int64, wanted a floating dtype"):
+        limb_gaussians(torch.zeros(17, 3, dtype=torch.long), HUMAN36M)
