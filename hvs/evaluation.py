@@ -69,7 +69,7 @@ def score(
 ) -> dict[str, Tensor]:
     """Scores of every pair of the batches, [P] each, on the CPU; see :mod:`hvs.metrics` for each.
 
-    ``psnr_foreground_background_baseline`` and ``psnr_foreground_copy_baseline`` are the scores of the constant
+    Scores of the picture whose names end in ``_background_baseline`` and ``_copy_baseline`` are those of the constant
     background and of the source image in place of the model's picture.
 
     Args:
@@ -92,24 +92,30 @@ def score(
         copied = nn.functional.interpolate(batch["image_a"], target.shape[-2:], mode="bilinear", antialias=True)
         joints = found["lifted"], found["relative"], batch["valid"]
         batch_scores = dict(
-            psnr=metrics.psnr(image, target),
-            ssim=metrics.ssim(image, target),
-            psnr_foreground=metrics.psnr_foreground(image, target, mask),
-            ssim_foreground=metrics.on_foreground(metrics.ssim, image, target, mask),
-            psnr_foreground_background_baseline=metrics.psnr_foreground(colour.expand_as(target), target, mask),
-            psnr_foreground_copy_baseline=metrics.psnr_foreground(copied, target, mask),
-            mpjpe_mm=metrics.mpjpe(*joints),
-            n_mpjpe_mm=metrics.n_mpjpe(*joints),
-            p_mpjpe_mm=metrics.p_mpjpe(*joints),
+            mpjpe_mm=metrics.mpjpe(*joints), n_mpjpe_mm=metrics.n_mpjpe(*joints), p_mpjpe_mm=metrics.p_mpjpe(*joints)
         )
-        if lpips:
-            batch_scores["lpips"] = lpips(image, target)
-            batch_scores["lpips_foreground"] = metrics.on_foreground(lpips, image, target, mask)
+        pictures = {"": image, "_background_baseline": colour.expand_as(target), "_copy_baseline": copied}
+        for whose, picture in pictures.items():
+            scored = _picture_scores(picture, target, mask, lpips)
+            batch_scores |= {f"{name}{whose}": values for name, values in scored.items()}
         for name, values in batch_scores.items():
             # A picture without any error has an infinite score, which would drown the mean.
             scores.setdefault(name, []).append(values.clamp(max=HIGHEST_PSNR) if name.startswith("psnr") else values)
     model.train(was_training)
     return {name: torch.cat(values).cpu() for name, values in scores.items()}
+
+
+def _picture_scores(picture: Tensor, target: Tensor, mask: Tensor, lpips: nn.Module | None) -> dict[str, Tensor]:
+    scores = dict(
+        psnr=metrics.psnr(picture, target),
+        ssim=metrics.ssim(picture, target),
+        psnr_foreground=metrics.psnr_foreground(picture, target, mask),
+        ssim_foreground=metrics.on_foreground(metrics.ssim, picture, target, mask),
+    )
+    if lpips:
+        scores["lpips"] = lpips(picture, target)
+        scores["lpips_foreground"] = metrics.on_foreground(lpips, picture, target, mask)
+    return scores
 
 
 @torch.no_grad()

@@ -48,12 +48,17 @@ def test_scores_are_the_means_over_all_pairs(model, batch, monkeypatch):
     scores = evaluate(model, parts)
     assert scores["psnr"] == scores["psnr_foreground"] == HIGHEST_PSNR
     assert scores["ssim"] == pytest.approx(1, abs=1e-6) and scores["mpjpe_mm"] == 0
-    copied = metrics.psnr_foreground(batch["image_a"], batch["image_b"], batch["mask_b"]).mean().item()
-    assert scores["psnr_foreground_copy_baseline"] == pytest.approx(copied, rel=1e-5)
     background = torch.tensor(model.skeleton.background)[:, None, None] / 255
-    constant = background.expand_as(batch["image_b"])
-    baseline = metrics.psnr_foreground(constant, batch["image_b"], batch["mask_b"]).mean().item()
-    assert scores["psnr_foreground_background_baseline"] == pytest.approx(baseline, rel=1e-5)
+    constant, target, mask = background.expand_as(batch["image_b"]), batch["image_b"], batch["mask_b"]
+    for picture, baseline in ((batch["image_a"], "copy"), (constant, "background")):
+        wanted = dict(
+            psnr=metrics.psnr(picture, target),
+            ssim=metrics.ssim(picture, target),
+            psnr_foreground=metrics.psnr_foreground(picture, target, mask),
+            ssim_foreground=metrics.on_foreground(metrics.ssim, picture, target, mask),
+        )
+        for name, values in wanted.items():
+            assert scores[f"{name}_{baseline}_baseline"] == pytest.approx(values.mean().item(), rel=1e-5)
     assert "lpips" not in scores
 
 

@@ -28,6 +28,8 @@ COLUMNS: dict[str, tuple[int, int, dict[str, str]]] = {
 }
 NAME, COUNT = 28, 7
 TITLES = {"known": "known subjects", "unknown": "held-out subjects *", "all": "all"}
+# Whose scores stand below those of the model's pictures, by the ends of their names.
+BASELINES = {"_background_baseline": "  constant background", "_copy_baseline": "  source image copied"}
 LEGEND = """\
 *        never trained on
 person   in the box around the person; there too: the constant background, and the source image copied over
@@ -95,13 +97,18 @@ class Scoresheet:
                 below += "".join(f"{column:>{width}}" for column in shown)
         groups = self.groups()
         unseen = set(groups.get("unknown", ()))
-        lines = [above, below]
-        lines += [self._line(f"{n} *" if unseen.issuperset(p) else n, p) for n, p in self.sequences().items()]
+        lines = [self._line(f"{n} *" if unseen.issuperset(p) else n, p) for n, p in self.sequences().items()]
         # A single group is all.
         titles = TITLES if len(groups) > 2 else {"all": "all"}
-        return "\n".join([*lines, "", *(self._line(title, groups[name]) for name, title in titles.items())])
+        for name, title in titles.items():
+            lines += ["", self._line(title, groups[name])]
+            for whose, of_whom in BASELINES.items():
+                if f"psnr{whose}" in self.scores:
+                    lines.append(self._line(of_whom, groups[name], whose))
+        return "\n".join([above, below, *lines])
 
-    def _line(self, title: str, pairs: list[int]) -> str:
+    def _line(self, title: str, pairs: list[int], whose: str = "") -> str:
+        """Mean scores of some pairs, of the model's pictures or of those of a baseline."""
         means = self.means(pairs)
         if len(title) > NAME:
             title = f"…{title[1 - NAME :]}"
@@ -109,9 +116,12 @@ class Scoresheet:
         for width, decimals, columns in COLUMNS.values():
             for name in columns:
                 if name in means:
-                    value = means[name]
-                    cells.append(f"{value:{width}.{decimals}f}" if math.isfinite(value) else f"{'–':>{width}}")
-        return "".join(cells)
+                    value = means.get(name + whose)
+                    if value is None:
+                        cells.append(" " * width)
+                    else:
+                        cells.append(f"{value:{width}.{decimals}f}" if math.isfinite(value) else f"{'–':>{width}}")
+        return "".join(cells).rstrip()
 
     def csv(self) -> str:
         """A line for every pair, empty where there is no score."""

@@ -69,9 +69,19 @@ def test_the_table_marks_who_was_never_trained_on():
         ["ann/0", "2", "21.00", "35.0"],
         ["bob/0", "*", "3", "9.50", "76.7"],
     ]
-    assert [line.split()[0] for line in lines[5:]] == ["known", "held-out", "all"]
+    assert [line.split()[0] for line in lines[5::2]] == ["known", "held-out", "all"] and not any(lines[4::2])
     alone = make_sheet(unseen=[False] * 5).table()
     assert "*" not in alone and [line.split()[0] for line in alone.splitlines()[5:]] == ["all"]
+
+
+def test_baselines_stand_below_what_they_are_held_to():
+    names = ["psnr", "psnr_foreground", "psnr_foreground_copy_baseline", "psnr_copy_baseline", "mpjpe_mm"]
+    scores = {name: torch.full((5,), float(i)) for i, name in enumerate(names)}
+    lines = [line.split() for line in make_sheet(scores=scores).table().splitlines()]
+    assert lines[-2:] == [
+        ["all", "5", "0.00", "1.00", "2.00", "4.0"],
+        ["source", "image", "copied", "5", "3.00", "2.00"],
+    ]
 
 
 def test_the_table_fits_a_console():
