@@ -178,7 +178,8 @@ def _check_tensors(tensors: dict[str, Tensor]) -> torch.Size:
         if tensor.device != means.device:
             raise ValueError(f"{name}: is on {tensor.device}, wanted {means.device}, where means is")
     try:
-        batch = torch.broadcast_shapes(*batches)
+        # Mostly all are alike, and then there is nothing to look up.
+        batch = batches[0] if batches.count(batches[0]) == len(batches) else torch.broadcast_shapes(*batches)
     except RuntimeError:
         shapes = ", ".join(f"{name} {tuple(v.shape)}" for name, v in tensors.items())
         raise ValueError(f"batch axes do not broadcast: got {shapes}") from None

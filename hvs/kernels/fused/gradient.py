@@ -131,14 +131,14 @@ def gradient(
 
     Writes its share of the sums over pixels, moments [B, shares, N, 9] and d_features [B, shares, N, C]. The Gaussian's
     tiles are those that it meets, or if they are PAIRED, pair_tiles [P] before its ``ends`` [B, N]; it looks at LOOKED
-    at a time, and in each at those PIXELS that it meets. PAIRED programs take the Gaussians in the given order [B, N],
-    since those that run at the same time should read the same pixels.
+    at a time, and in each at those PIXELS that it meets. PAIRED programs take the Gaussians in the given order [B, N]
+    (int64).
     """
     channel_blocks = tl.cdiv(channels, CHANNELS)
     n, channel_block = tl.program_id(0) // channel_blocks, tl.program_id(0) % channel_blocks
     share, shares, b = tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)
     if PAIRED:
-        n = tl.load(order + b * count + n)
+        n = tl.load(order + b * count + n).to(tl.int32)
     tile_count = tl.cdiv(height, TILE) * tl.cdiv(width, TILE)
     size = height * width
     gaussians += b * GAUSSIAN_VALUES * count

@@ -50,6 +50,7 @@ class Forward:
             there are, [P].
         pair_tiles: tiles b·T + tile of the pairs in the order of their Gaussians, [P] int32; empty in small scenes.
         ends: of the Gaussians' pairs in that order, [B, N] int64; empty in small scenes.
+        firsts: the first tile that each Gaussian meets, [B, N] int32; empty in small scenes.
         tiles: [B, 7, T], see `survey`.
         patches: boxes of the tiles' patches, [B, 4, 8·T].
         gaussians: [B, 24, N], see `prepare`.
@@ -64,6 +65,7 @@ class Forward:
     members: Tensor
     pair_tiles: Tensor
     ends: Tensor
+    firsts: Tensor
     tiles: Tensor
     patches: Tensor
     gaussians: Tensor
@@ -152,8 +154,7 @@ def forward(
         if small:
             found = _small_lists(shown, tiles, gaussians, behind)
         else:
-            found = _large_lists(cells, tiles, gaussians, rows, columns)
-            lists.fill_large[tile_count, batch](found[1], *shown, *behind, num_warps=1)
+            found = _large_lists(shown, tiles, gaussians, behind, cells, rows, columns)
         sizes = blend_sizes(channels)
         pieces = (TILE.value**2 // sizes["PIXELS"]) * _divide(channels, sizes["CHANNELS"])
         blend.blend[tile_count, pieces, batch](
@@ -200,13 +201,14 @@ def backward(
     d_latent = d_latent.contiguous()
     size = channels, height, width
     scene = saved.gaussians, features, rays, features.stride(0), rays.stride(0), count, *size, alpha, eps
-    order = _near_each_other(saved) if paired else saved.counts
     with _on(means):
         gradient.background_gradient[tile_count, batch](
             *(tile_backgrounds, tile_weights, projection, d_latent, saved.latent, saved.denominator, saved.counts),
             *(saved.image_values, background, background.stride(0), *size, eps),
         )
         if count:
+            # Programs that run at the same time should read the same pixels.
+            order = saved.firsts.argsort(1) if paired else saved.firsts
             gradient.gradient[count * channel_blocks, shares, batch](
                 *(moments, feature_sums, d_latent, projection, saved.denominator),
                 *(saved.counts, saved.tiles, saved.patches, saved.pair_tiles, saved.ends, order, *scene),
@@ -251,35 +253,33 @@ def _small_lists(shown: tuple, tiles: Tensor, gaussians: Tensor, behind: tuple) 
     lists.list_small[tile_count, batch](
         counts, members, *shown, tiles, gaussians, count, *behind, BLOCK=BLOCK, num_warps=1
     )
-    starts, ends = (tiles.new_empty(0, dtype=torch.int64) for _ in range(2))
-    return starts, counts, members, members.new_empty(0), ends
+    # What an operator returns must not share memory.
+    starts, pair_tiles, ends, firsts = (
+        tiles.new_empty(0, dtype=dtype) for dtype in (torch.int64, torch.int32, torch.int64, torch.int32)
+    )
+    return starts, counts, members, pair_tiles, ends, firsts
 
 
-def _large_lists(cells: Tensor, tiles: Tensor, gaussians: Tensor, rows: int, columns: int) -> tuple[Tensor, ...]:
-    batch, count = gaussians.shape[0], gaussians.shape[2]
-    totals = tiles.new_empty(batch, count, dtype=torch.int32)
+def _large_lists(
+    shown: tuple, tiles: Tensor, gaussians: Tensor, behind: tuple, cells: Tensor, rows: int, columns: int
+) -> tuple[Tensor, ...]:
+    batch, count, tile_count = gaussians.shape[0], gaussians.shape[2], rows * columns
+    totals, firsts = (tiles.new_empty(batch, count, dtype=torch.int32) for _ in range(2))
+    counts = tiles.new_zeros(batch, tile_count, dtype=torch.int32)
     pairs = lists.pair_large
     grid, options = (count, batch), dict(SIDE=SIDE, num_warps=2)
-    arguments = cells, tiles, gaussians, count, rows, columns
-    pairs[grid](totals, totals, totals, totals, *arguments, FILL=False, **options)
-    ends = totals.flatten().cumsum(0, dtype=torch.int64).view_as(totals)
+    arguments = totals, firsts, counts
+    scene = cells, tiles, gaussians, count, rows, columns
+    pairs[grid](totals, totals, *arguments, totals, *scene, FILL=False, **options)
+    ends, stops = (v.flatten().cumsum(0, dtype=torch.int64).view_as(v) for v in (totals, counts))
+    starts = stops - counts
+    # Before the wait for the number of pairs, so that the GPU has something to do meanwhile.
+    lists.fill_large[tile_count, batch](counts, *shown, *behind, num_warps=1)
     found = int(ends[-1, -1])
     pair_tiles, owners = (tiles.new_empty(found, dtype=torch.int32) for _ in range(2))
-    pairs[grid](pair_tiles, owners, totals, ends, *arguments, FILL=True, **options)
-
-    by_tile, order = pair_tiles.sort(stable=True)
-    borders = torch.arange(batch * rows * columns + 1, device=tiles.device, dtype=torch.int32)
-    starts = torch.searchsorted(by_tile, borders)
-    counts = starts.diff().to(torch.int32).view(batch, -1)
-    return starts[:-1].view(batch, -1).contiguous(), counts, owners[order], pair_tiles, ends
-
-
-def _near_each_other(saved: Forward) -> Tensor:
-    """The Gaussians of each image in the order of their first tiles, [B, N] int32."""
-    first = torch.nn.functional.pad(saved.ends.flatten()[:-1], (1, 0))
-    # One that has no tile goes where the next one is; there is a tile more for those at the end.
-    tiles = torch.nn.functional.pad(saved.pair_tiles, (0, 1))[first]
-    return tiles.view_as(saved.ends).argsort(dim=1).to(torch.int32)
+    pairs[grid](pair_tiles, owners, *arguments, ends, *scene, FILL=True, **options)
+    members = owners[pair_tiles.sort(stable=True).indices]
+    return starts, counts, members, pair_tiles, ends, firsts
 
 
 def _divide(count: int, size: int) -> int:

@@ -114,6 +114,8 @@ def pair_large(
     pair_tiles,
     owners,
     totals,
+    firsts,
+    counts,
     ends,
     cells,
     tiles,
@@ -126,9 +128,10 @@ def pair_large(
 ):
     """One program per Gaussian and image; first to count its tiles, then to write them.
 
-    Given the boxes of cells of SIDE×SIDE tiles, cells [B, 4, K], writes totals [B, N] (int32), or with FILL, given
-    their cumulative sum ends [B, N] (int64), tile b·T + tile and Gaussian of every pair in the Gaussians' order,
-    pair_tiles [P] and owners [P] (int32).
+    Given the boxes of cells of SIDE×SIDE tiles, cells [B, 4, K], writes how many tiles each Gaussian meets, totals
+    [B, N], and the first of them, firsts [B, N], and adds to counts [B, T] how many Gaussians each tile meets; or with
+    FILL, given the cumulative sum of totals, ends [B, N] (int64), tile b·T + tile and Gaussian of every pair in the
+    Gaussians' order, pair_tiles [P] and owners [P]. All are int32 but ends.
     """
     n, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     cell_columns = tl.cdiv(columns, SIDE)
@@ -140,6 +143,7 @@ def pair_large(
     # An empty box meets nothing, and most of what is off-screen has one.
     last = tl.where(low_x <= high_x, cell_count, 0)
     found = 0
+    lowest = rows * columns
     first = tl.load(ends + b * count + n) - tl.load(totals + b * count + n) if FILL else 0
     lane = tl.arange(0, SIDE * SIDE)
     for start in range(0, last, SIDE * SIDE):
@@ -161,6 +165,11 @@ def pair_large(
                 place = first + found + tl.cumsum(met, 0) - met
                 tl.store(pair_tiles + place, (b * rows * columns + tile).to(tl.int32), met > 0)
                 tl.store(owners + place, tl.full((SIDE * SIDE,), 0, tl.int32) + n, met > 0)
+            else:
+                # Whole numbers add up to the same in any order.
+                tl.atomic_add(counts + b * rows * columns + tile, met, met > 0, sem="relaxed")
+                lowest = tl.minimum(lowest, tl.min(tl.where(met > 0, tile, rows * columns)))
             found += tl.sum(met)
     if not FILL:
         tl.store(totals + b * count + n, found)
+        tl.store(firsts + b * count + n, lowest)

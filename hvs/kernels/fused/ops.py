@@ -1,13 +1,44 @@
-"""PyTorch operators of the Triton backend."""
+"""PyTorch operators of the Triton backend.
+
+They are what `torch.library.custom_op` makes of such functions, without its wrappers around every call: these took a
+third of the host's time (`python -m bench.host`).
+"""
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from . import launch
 
+_library = torch.library.Library("hvs", "FRAGMENT")
 
-@torch.library.custom_op("hvs::rasterize_fused", mutates_args=())
-def rasterize(
+
+def _define(name: str, function: Callable, fake: Callable, gradient: type[torch.autograd.Function]):
+    """An operator ``hvs::name`` of a function of tensors and numbers, whose annotations are its schema.
+
+    Args:
+        function: computes it, on any device.
+        fake: makes outputs of the same shapes, for the compiler.
+        gradient: applied where gradients may be wanted; calls the operator itself.
+    """
+
+    def differentiable(*inputs):
+        if torch.is_grad_enabled():
+            return gradient.apply(*inputs)
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator(*inputs)
+
+    schema = torch.library.infer_schema(function, mutates_args=())
+    _library.define(name + schema, tags=torch.Tag.pt2_compliant_tag)
+    operator = getattr(torch.ops.hvs, name).default
+    _library.impl(name, function, "CompositeExplicitAutograd")
+    _library.impl(name, differentiable, "Autograd")
+    torch.library.register_fake(operator, fake, lib=_library)
+    return operator
+
+
+def _rasterize(
     means: Tensor,
     rotations: Tensor,
     scales: Tensor,
@@ -19,20 +50,18 @@ def rasterize(
     eps: float,
     near: float,
     tolerance: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[(Tensor,) * 13]:
     """The latent, and what its gradient needs (`launch.Forward`).
 
     Args:
         means [B, N, 3], rotations [B, N, 3, 3], scales [B, N, 3], features [B, N, C], background [B, C],
         rays [B, H, W, 3], each of float32 or a half type; everything is computed in float32.
     """
-    return launch.forward(
-        means, rotations, scales, features, background, rays, alpha, beta, eps, near, tolerance
-    ).tensors()
+    inputs = means, rotations, scales, features, background, rays
+    return launch.forward(*inputs, alpha, beta, eps, near, tolerance).tensors()
 
 
-@rasterize.register_fake
-def _(means, rotations, scales, features, background, rays, alpha, beta, eps, near, tolerance):
+def _rasterize_fake(means, rotations, scales, features, background, rays, alpha, beta, eps, near, tolerance):
     batch, count, channels = features.shape
     height, width = rays.shape[1:3]
     rows, columns = launch.tile_grid(height, width)
@@ -42,10 +71,10 @@ def _(means, rotations, scales, features, background, rays, alpha, beta, eps, ne
         return features.new_empty(shape, dtype=dtype)
 
     if launch.is_small(batch, count, height, width):
-        starts, members, pairs, ends = (0,), batch * tiles * count, 0, (0,)
+        starts, members, pairs, each = (0,), batch * tiles * count, 0, (0,)
     else:
         members = pairs = torch.library.get_ctx().new_dynamic_size()
-        starts, ends = (batch, tiles), (batch, count)
+        starts, each = (batch, tiles), (batch, count)
     return (
         new(batch, channels, height, width, dtype=features.dtype),
         new(batch, height, width),
@@ -53,7 +82,8 @@ def _(means, rotations, scales, features, background, rays, alpha, beta, eps, ne
         new(batch, tiles, dtype=torch.int32),
         new(members, dtype=torch.int32),
         new(pairs, dtype=torch.int32),
-        new(*ends, dtype=torch.int64),
+        new(*each, dtype=torch.int64),
+        new(*each, dtype=torch.int32),
         new(batch, launch.survey.TILE_VALUES.value, tiles),
         new(batch, 4, launch.PATCHES.value * tiles),
         new(batch, launch.prepare.GAUSSIAN_VALUES.value, count),
@@ -62,10 +92,34 @@ def _(means, rotations, scales, features, background, rays, alpha, beta, eps, ne
     )
 
 
-@torch.library.custom_op("hvs::rasterize_fused_backward", mutates_args=())
-def rasterize_backward(
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, *inputs):
+        with torch._C._AutoDispatchBelowAutograd():
+            outputs = rasterize(*inputs)
+        *tensors, ctx.alpha, _, ctx.eps, _, _ = inputs
+        ctx.mark_non_differentiable(*outputs[1:])
+        # PyTorch would fill gradients of all that with zeros, which nobody reads.
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*outputs, *tensors)
+        return outputs
+
+    @staticmethod
+    def backward(ctx, d_latent, *_):
+        if d_latent is None:
+            return (None,) * len(ctx.needs_input_grad)
+        with_rays = ctx.needs_input_grad[5]
+        saved, inputs = ctx.saved_tensors[:-6], ctx.saved_tensors[-6:]
+        *gradients, d_rays = rasterize_backward(d_latent, saved, *inputs, ctx.alpha, ctx.eps, with_rays)
+        return *gradients, d_rays if with_rays else None, None, None, None, None, None
+
+
+rasterize = _define("rasterize_fused", _rasterize, _rasterize_fake, _Rasterize)
+
+
+def _rasterize_backward(
     d_latent: Tensor,
-    saved: list[Tensor],
+    saved: Sequence[Tensor],
     means: Tensor,
     rotations: Tensor,
     scales: Tensor,
@@ -81,34 +135,24 @@ def rasterize_backward(
     return launch.backward(d_latent, launch.Forward(*saved), *inputs, alpha, eps, with_rays)
 
 
-@rasterize_backward.register_fake
-def _(d_latent, saved, means, rotations, scales, features, background, rays, alpha, eps, with_rays):
+def _rasterize_backward_fake(
+    d_latent, saved, means, rotations, scales, features, background, rays, alpha, eps, with_rays
+):
     gradients = (v.new_empty(v.shape) for v in (means, rotations, scales, features, background))
     return *gradients, rays.new_empty(rays.shape if with_rays else (0,))
 
 
-def _refuse(ctx, *_):
-    raise RuntimeError("hvs.rasterize: second derivatives are not implemented")
+class _RasterizeBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, *inputs):
+        with torch._C._AutoDispatchBelowAutograd():
+            return rasterize_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise RuntimeError("hvs.rasterize: second derivatives are not implemented")
 
 
-rasterize_backward.register_autograd(_refuse)
-
-
-def _save_for_backward(ctx, inputs, output):
-    *tensors, ctx.alpha, _, ctx.eps, _, _ = inputs
-    ctx.mark_non_differentiable(*output[1:])
-    # PyTorch would fill gradients of all that with zeros, which nobody reads.
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*output, *tensors)
-
-
-def _backward(ctx, d_latent, *_):
-    if d_latent is None:
-        return (None,) * len(ctx.needs_input_grad)
-    with_rays = ctx.needs_input_grad[5]
-    saved, inputs = ctx.saved_tensors[:-6], ctx.saved_tensors[-6:]
-    *gradients, d_rays = rasterize_backward(d_latent, list(saved), *inputs, ctx.alpha, ctx.eps, with_rays)
-    return *gradients, d_rays if with_rays else None, None, None, None, None, None
-
-
-rasterize.register_autograd(_backward, setup_context=_save_for_backward)
+rasterize_backward = _define(
+    "rasterize_fused_backward", _rasterize_backward, _rasterize_backward_fake, _RasterizeBackward
+)

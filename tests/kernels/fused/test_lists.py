@@ -96,6 +96,18 @@ def test_both_kinds_of_scenes_have_the_same_lists(scene, device, monkeypatch):
     assert torch.equal(found.ends.flatten().cpu(), small.sum(1).flatten().cumsum(0))
 
 
+def test_the_first_tile_of_each_gaussian_of_a_large_scene(scene, device, monkeypatch):
+    """Gaussians whose gradients are taken at the same time are near each other by it."""
+    monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
+    inputs = scene(20, 140, 20, batch=(2,), dtype=torch.float32)
+    inputs["means"][:, 3, 2] = inputs["means"][:, -1, 2] = -1.0  # of which no tile shows anything
+    members, found = listed(inputs, device)
+    tiles = members.shape[1]
+    wanted = torch.where(members, torch.arange(tiles)[:, None], tiles).amin(1)
+    assert (wanted == tiles).sum() >= 4 and len(wanted.unique()) > 4
+    assert torch.equal(found.firsts.cpu().long(), wanted)
+
+
 def test_around_the_camera_and_behind_it(scene, device):
     inputs = scene(3, 40, 40, dtype=torch.float32)
     inputs["means"] = torch.tensor([[[0.0, 0.0, 0.1], [0.0, 0.0, -3.0], [50.0, 0.0, 1.0]]])
