@@ -1,8 +1,8 @@
-"""See people from anywhere.
+"""Render people from any viewpoint.
 
 python infer.py orbit               a turn around a person, from one image of the sample
 
-python infer.py MODE --help         every setting of a mode
+python infer.py MODE --help         all settings of a mode
 """
 
 import sys
@@ -52,7 +52,7 @@ def view(settings: View) -> None:
 
 
 def orbit(settings: Orbit) -> None:
-    """Cameras that never were, around a person who stands still or moves."""
+    """Virtual cameras around a person who stands still or moves."""
     studio = Studio(settings)
     sequence = find_sequence(studio.root(settings.root), studio.model.skeleton, settings.sequence)
     footage = choose_frames(sequence, studio.model.settings, settings.view, interval=settings.interval)
@@ -60,7 +60,7 @@ def orbit(settings: Orbit) -> None:
     moving = settings.moving or settings.eye is not None
     if not moving:
         footage = footage.spread(1)
-    # The cameras stand around all places that the person will be in.
+    # The cameras surround all positions that the person takes.
     lifted, sources, panels = [], [], []
     for batch in footage.progress(settings.batch_size, studio.device, "lift"):
         lifted.append(studio.lift(batch))
@@ -80,7 +80,7 @@ def orbit(settings: Orbit) -> None:
             yield Shot(points[part], cameras[part], {name: shown[: part.stop - i] for name, shown in before.items()})
 
     written = write_film(studio, film(studio, shots(), appearance, settings.panels), "orbit", settings)
-    say(footage, "seen by cameras that never were", written)
+    say(footage, "seen by virtual cameras", written)
 
 
 def transfer(settings: Transfer) -> None:
@@ -107,7 +107,7 @@ def transfer(settings: Transfer) -> None:
 
 
 def photo(settings: Photo) -> None:
-    """Cameras around a person in one picture from anywhere."""
+    """Virtual cameras around the person in a single picture of your own."""
     studio = Studio(settings)
     person = read_portrait(settings, studio.model)
     appearance = studio.encode(person.image, person.points, person.camera)
@@ -131,7 +131,7 @@ def photo(settings: Photo) -> None:
 
 
 def inputs(studio: Studio, footage: Footage, batch: dict[str, Any]) -> dict[str, Tensor]:
-    """Panels of what the networks are given."""
+    """Panels that show the input of the networks."""
     full = footage.sequence.camera(footage.view).to(studio.device)
     keypoints = to_crop(batch["keypoints_a"], full, batch["camera_a"])
     pose = with_poses(batch["image_a"], keypoints, batch["confidence_a"], studio.model.skeleton)
@@ -139,7 +139,7 @@ def inputs(studio: Studio, footage: Footage, batch: dict[str, Any]) -> dict[str,
 
 
 def virtual_cameras(settings: Orbit, points: Tensor, source: Camera, up: Tensor, studio: Studio) -> Camera:
-    """The cameras of an orbit around poses [F, J, 3] in the world, one for each frame."""
+    """The cameras of an orbit around poses [F, J, 3] in the world, one per frame."""
     size = studio.model.settings.target_resolution
     if settings.path:
         return paths.read_path(settings.path, points, up, size, settings.focal)
@@ -174,7 +174,7 @@ MODES: dict[str, tuple[type, Callable[[Any], None]]] = {
 
 
 def parse_settings(arguments: list[str]) -> Any:
-    """The settings of a mode, by its name and those that change its defaults."""
+    """The settings of the mode that the arguments name, with the options they give."""
     kinds = {name: kind for name, (kind, _) in MODES.items()}
     return tyro.extras.subcommand_cli_from_dict(kinds, description=__doc__, args=arguments)
 

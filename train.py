@@ -2,7 +2,7 @@
 
 python train.py                       the sample capture, on any machine, in minutes
 
-python train.py sample-adaptive       goes on from that, against a discriminator
+python train.py sample-adaptive       continues from that, against a discriminator
 
 python train.py sample-512            the same at 512×512, for a GPU
 
@@ -50,12 +50,12 @@ from hvs.transfer import load_imagenet, load_lifter
 
 CLIP_NORM = 1.0
 LIFTER_LOG_EVERY = 50
-# Images that an untrained encoder learns to tell apart before the training.
+# Training images that an untrained encoder is initialised to tell apart.
 START_IMAGES = 64
 
 
 class Trainer:
-    """One run: a model, its data and its folder, and the clock that ends up in the metrics."""
+    """One run: a model, its data and its folder, and the clock whose time is reported in the metrics."""
 
     def __init__(self, settings: TrainSettings) -> None:
         started = time.monotonic()
@@ -69,14 +69,14 @@ class Trainer:
         self.precision = choose_precision(settings.precision, self.device)
         model = load(settings.start_from) if settings.start_from else HumanViewSynthesis(settings.model)
         if not self.first:
-            # The model is the same in all processes, what the steps draw at random is not.
+            # The model is the same in all processes; what the steps draw at random is not.
             seed_everything(settings.seed + distribute.rank())
-        # A checkpoint brings its own settings of the model.
+        # A checkpoint brings its own model settings.
         self.settings = settings = replace(settings, model=model.settings)
         self.model = model.to(self.device)
-        # The decoder's convolutions are faster with the channels last, on tensor cores and on CPUs.
+        # The decoder's convolutions are faster in the channels-last layout, on tensor cores and on CPUs.
         self.model.decoder.to(memory_format=torch.channels_last)
-        # Pictures are all of one size: the search for the fastest convolution is soon done.
+        # All pictures have the same size, so the search for the fastest convolution is short.
         torch.backends.cudnn.benchmark = True
         self.average: AveragedModel | None = None
         self.critic: Critic | None = None
@@ -91,7 +91,7 @@ class Trainer:
                 self.train()
                 finish(self.settings, self.capture, self.progress, *self.result(), self.lpips)
             except (SystemExit, Exception):
-                # What there is to see of a run that was stopped, if the disk holds it.
+                # A report on what a stopped run has done so far, if there is room on the disk.
                 with suppress(OSError):
                     if self.first:
                         write_report(self.settings.run, self.settings, self.device, self.progress.seconds)
@@ -102,7 +102,7 @@ class Trainer:
         if self.settings.synthesis.lifter_weights:
             stages = tuple(stage for stage in stages if stage != "lifter")
             if not stages:
-                raise UserError("stages: only the lifter, and that comes with --synthesis.lifter-weights")
+                raise UserError("stages: got only the lifter, which already comes from --synthesis.lifter-weights")
         reached = stages.index(self.progress.stage) if self.progress.stage in stages else 0
         for stage in stages[reached:]:
             if stage == "lifter":
@@ -111,7 +111,7 @@ class Trainer:
                 self.train_synthesis()
 
     def train_lifter(self) -> None:
-        """2D keypoints to 3D pose; all poses fit into memory."""
+        """Train the lifter from 2D keypoints to 3D poses; all poses fit into memory."""
         settings, model, faults = self.settings.lifter, self.model, self.capture.faults
         dataset, poses = self.capture.poses()
         count = len(poses["valid"])
@@ -147,7 +147,7 @@ class Trainer:
                 self.save_now_and_then(watch, step + 1, parts)
 
     def train_synthesis(self) -> None:
-        """The whole model, end to end, on pairs of views; against a discriminator, if the loss is adversarial."""
+        """Train the whole model end to end on pairs of views, against a discriminator if the loss is adversarial."""
         settings, model, faults = self.settings.synthesis, self.model, self.capture.faults
         dataset = self.capture.pairs("train", "known")
         distribute.agree(pairs=len(dataset))
@@ -158,7 +158,7 @@ class Trainer:
         if settings.save_memory:
             model.decoder.save_memory()
         if self.settings.compile:
-            # As a whole, with the rasteriser and the losses; what evaluates the model stays as it is.
+            # Compiled as a whole, with the rasteriser and the losses; evaluation uses the model as it is.
             for part in filter(None, (objective, critic)):
                 part.compile(dynamic=False)
         scaled = self.precision is torch.float16
@@ -178,7 +178,7 @@ class Trainer:
 
         draws = self.capture.draws(dataset, steps)
         batches = self.capture.batches(dataset, draws, self.device)
-        # Always the same ones, to see them become better.
+        # Always the same pairs, to see them improve.
         examples = collate(list(self.capture.examples(dataset, ROWS))) if self.first else None
         augmentation = critic and critic.augmentation
         followed = {"augmentation": augmentation.probability} if augmentation else {}
@@ -200,7 +200,7 @@ class Trainer:
                         with autocast(self.device, self.precision):
                             losses, found = objective(batch)
                         steppers["synthesis"].backward(total(losses) / draws.passes)
-                    # Pairs without a person in them, for which others were taken.
+                    # Pairs without a person, which were replaced by others.
                     watch.add(losses, skipped=batch["skipped"].float().mean())
                     shown.append((found["image"].detach().float(), batch["image_b"]))
                     samples += batch["name"]
@@ -226,11 +226,11 @@ class Trainer:
                 self.save_now_and_then(watch, step + 1, parts)
 
     def start_synthesis(self, dataset: PairDataset) -> None:
-        """What the synthesis begins with, where no checkpoint of a whole model is gone on from."""
+        """Initialise the synthesis where training does not continue from a checkpoint of a whole model."""
         settings = self.settings.synthesis
         if settings.lifter_weights:
             load_lifter(self.model, settings.lifter_weights)
-        # From ImageNet's weights where there are some, else from random features of the training images.
+        # From ImageNet weights if they are given, else from random features that tell training images apart.
         if settings.encoder_weights:
             load_imagenet(self.model.encoder, settings.encoder_weights)
         else:
@@ -239,7 +239,7 @@ class Trainer:
         self.model.decoder.start_quiet()
 
     def result(self) -> tuple[HumanViewSynthesis, Discriminator | None]:
-        """What is evaluated and saved."""
+        """The model to evaluate and save, and the discriminator if there is one."""
         model = self.average.module if self.average else self.model
         return model, self.critic and self.critic.discriminator
 
@@ -264,10 +264,10 @@ class Trainer:
 
 
 def parse_settings(arguments: list[str]) -> TrainSettings:
-    """A preset's name, "sample" if none is given, and settings that change it."""
+    """Parse a preset's name ("sample" if none is given) and the settings that change it."""
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["sample", *arguments]
-    # --resume alone is --resume auto.
+    # --resume alone means --resume auto.
     for i, argument in enumerate(arguments):
         if argument == "--resume" and (arguments[i + 1 :] or ["-"])[0].startswith("-"):
             arguments = [*arguments[: i + 1], "auto", *arguments[i + 1 :]]
@@ -284,7 +284,7 @@ def show_warning(message: Warning | str, *_: Any) -> None:
 def main() -> None:
     settings = parse_settings(sys.argv[1:])
     warnings.showwarning = show_warning
-    # A log that cannot be written is told of by whoever writes to it next.
+    # If a log's writer thread fails to write, whoever writes to the log next reports it.
     threading.excepthook = lambda args: issubclass(args.exc_type, OSError) or threading.__excepthook__(args)
     with distribute.one_voice():
         Trainer(settings).run()

@@ -1,1 +1,1 @@
-"""Benches. They need torch, triton and numpy, and report ratios of things timed in the same run."""
+"""Benches. Ratios are of times taken in the same run; those of the rasteriser need only torch, triton and numpy."""

@@ -2,11 +2,11 @@
 
     python -m bench                            the scenes that fit this machine
     python -m bench --json FILE --plots FILE   for the record
-    python -m bench --only b32/256x256         scenes whose name begins so
-    python -m bench --profile trace.json       what the main scene does, for Perfetto or chrome://tracing
+    python -m bench --only b32/256x256         scenes whose names begin like this
+    python -m bench --profile trace.json       a trace of the main scene, for Perfetto or chrome://tracing
 
-Times are medians in milliseconds, memory is what a call has at its peak beyond its result. Ratios are of times that
-were taken in turns, in this run.
+Times are medians in milliseconds. Memory is the peak of a call beyond its result. Ratios are of times that were taken
+in turns, in the same run.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from .rasterize import Calls, Scene, WrongResultsError, measure_scene
 
 
 def scenes(device: str) -> list[Scene]:
-    """The main scene first, then what changes one thing at a time."""
+    """The main scene first, then series of scenes that differ in one thing."""
     if torch.device(device).type == "cuda":
         base = Scene(batch=32)
         found = [base, Scene(batch=32, dtype=torch.bfloat16)]
@@ -45,7 +45,7 @@ def scenes(device: str) -> list[Scene]:
 
 
 def describe(device: str) -> dict[str, str]:
-    """What a result depends on."""
+    """What the results depend on: versions, commit, date and device."""
 
     def output(*command: str) -> str:
         try:
@@ -89,17 +89,21 @@ def profile(scene: Scene, device: str, file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--only", default="", metavar="PREFIX", help="scenes whose name begins so, e.g. b32/256x256")
-    parser.add_argument("--seconds", type=float, default=1.0, help="to spend on each timing")
-    parser.add_argument("--no-compile", action="store_true", help="leave the compiled dense formulation out")
+    parser.add_argument(
+        "--only", default="", metavar="PREFIX", help="scenes whose names begin like this, e.g. b32/256x256"
+    )
+    parser.add_argument("--seconds", type=float, default=1.0, help="time to spend on each measurement")
+    parser.add_argument("--no-compile", action="store_true", help="leave out the compiled dense formulation")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows, with device and versions")
     parser.add_argument("--plots", type=Path, metavar="FILE", help="write plots as PNG (needs matplotlib)")
-    parser.add_argument("--profile", type=Path, metavar="FILE", help="write a torch.profiler trace of the main scene")
+    parser.add_argument(
+        "--profile", type=Path, metavar="FILE", help="only write a torch.profiler trace of the first scene"
+    )
     options = parser.parse_args()
     every = scenes(options.device)
     chosen = [scene for scene in every if str(scene).startswith(options.only)]
     if not chosen:
-        raise SystemExit(f"--only: got {options.only!r}, wanted how one of {', '.join(map(str, every))} begins")
+        raise SystemExit(f"--only: got {options.only!r}, wanted one of {', '.join(map(str, every))}, or its beginning")
     if options.profile:
         profile(chosen[0], options.device, options.profile)
         return
@@ -114,7 +118,7 @@ def main() -> None:
         else:
             print(report.lines(found), flush=True)
             results["rows"] += found
-        # A run that is cut short has measured something.
+        # Written after every scene, so that a run that is cut short keeps its results.
         if options.json:
             options.json.write_text(json.dumps(results, indent=1))
     if options.plots and results["rows"]:

@@ -1,8 +1,8 @@
-"""`python -m bench.accuracy`: how exact the rasteriser is, and how little of the work its bounds leave, on any machine.
+"""`python -m bench.accuracy`: how accurate the rasteriser is, and how little work its bounds leave, on any machine.
 
-    python -m bench.accuracy --plot FILE    also over the distance of a body, as a picture
+    python -m bench.accuracy --plot FILE    also plot the error over the distance of the body
 
-Poses of the sample capture with 16 channels; what is right is the dense reference in float64.
+Measured on poses of the sample capture with 16 channels, against the dense reference in float64.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def body(pose: int, side: int = SIDE) -> Inputs:
 
 
 def body_at(distance: float, side: int = SIDE) -> Inputs:
-    """The first pose so far away, through a lens so long that it fills the image as always."""
+    """The first pose at a distance, seen through a lens that keeps its size in the image constant."""
     shift = torch.tensor([0.0, 0.0, distance - DISTANCE])
     means, rotations, scales = hvs.limb_gaussians(bodies(1) + shift, hvs.skeletons.PANOPTIC)
     zoom = torch.tensor([[distance / DISTANCE], [distance / DISTANCE], [1.0]])
@@ -62,7 +62,7 @@ def relative(found: Tensor, right: Tensor) -> float:
 
 
 def errors(inputs: Inputs, backward: bool = True) -> dict[str, tuple[float, float, float]]:
-    """Of each way in float32: relative L2 and largest error of the latent, and the worst gradient's relative L2."""
+    """Relative L2 and largest error of the latent, and relative L2 error of the worst gradient, each way in float32."""
     double = as_double(inputs)
     right = WAYS["reference"](**double)
     gradient = torch.randn(right.shape, generator=torch.Generator().manual_seed(2))
@@ -78,7 +78,7 @@ def errors(inputs: Inputs, backward: bool = True) -> dict[str, tuple[float, floa
 
 
 def skipping(inputs: Inputs, tolerance: float) -> tuple[float, float]:
-    """How much the latent changes by skipping pairs, and by how much it might at most."""
+    """How much skipping pairs changes the latent, and the bound on this change."""
     double = {name: value.detach() for name, value in as_double(inputs).items()}
     exact, found = (
         hvs.rasterize(**double, backend=way, tolerance=tolerance).squeeze(0) for way in ("reference", "torch")
@@ -88,7 +88,7 @@ def skipping(inputs: Inputs, tolerance: float) -> tuple[float, float]:
 
 
 def work(inputs: Inputs) -> dict[str, float]:
-    """What the bounds leave to compute, and what of it matters."""
+    """How many pairs the bounds leave to compute, and how many matter."""
     means, rotations, scales, rays = (inputs[name].detach() for name in ("means", "rotations", "scales", "rays"))
     whiten, visible = culling.whitening(rotations, scales), means[..., 2] >= NEAR
     levels = build_pyramid(pad_to_tiles(rays.movedim(-1, 1)).contiguous())
@@ -101,7 +101,7 @@ def work(inputs: Inputs) -> dict[str, float]:
     z, D, q = reference.response(means, rotations, scales, rays.flatten(1, 2))
     peak = 1 / (1 + z**4) * 0.5 * torch.sqrt(torch.pi * ALPHA / q)
     matter = peak * torch.exp(-D / ALPHA) > least
-    # Of the pixel that sees a Gaussian's middle best.
+    # In the pixel nearest to the Gaussian's middle.
     nearest = D.min(1, keepdim=True).indices
     contrast = peak.gather(1, nearest) / weight
     return dict(
@@ -144,7 +144,7 @@ def report(poses: int = POSES, side: int = SIDE) -> Iterator[str]:
 
 
 def plot(file: Path, side: int = SIDE) -> None:
-    """The error of the latent over the distance of a body."""
+    """Plot the error of the latent over the distance of the body."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -166,7 +166,7 @@ def plot(file: Path, side: int = SIDE) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--poses", type=int, default=POSES)
-    parser.add_argument("--side", type=int, default=SIDE, help="of the image, in pixels")
+    parser.add_argument("--side", type=int, default=SIDE, help="side of the image, in pixels")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a PNG (needs matplotlib)")
     options = parser.parse_args()
     for line in report(options.poses, options.side):

@@ -1,4 +1,4 @@
-"""The same model computed the way the original's is built: the same numbers from the same weights, at its price."""
+"""The same model computed as the original computes it: the same numbers from the same weights, at its cost."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,10 +16,10 @@ from .dense import dense_rasterize
 
 @contextmanager
 def as_the_original_is_built() -> Iterator[None]:
-    """Every model and loss that is called in this context takes the original's way.
+    """Within this context, every model and loss computes as the original does.
 
-    The rasteriser is dense, in textbook form; every sample has convolution weights of its own; a perceptual loss
-    computes the target's features twice, ready for a backward pass that never comes.
+    The rasteriser is dense, in textbook form; every sample has its own convolution weights; a perceptual loss computes
+    the target's features twice, with a graph for a backward pass that never comes.
     """
     with ExitStack() as stack:
         stack.enter_context(patch.object(synthesis, "rasterize", dense_rasterize))
@@ -40,7 +40,7 @@ def per_sample_conv2d(
     rescale: Tensor | None = None,
     gain: float = 1.0,
 ) -> Tensor:
-    """As :func:`hvs.models.layers.modulated_conv2d`, by one grouped convolution with B weights, as in StyleGAN2."""
+    """As :func:`hvs.models.layers.modulated_conv2d`, by one convolution with a group per sample, as in StyleGAN2."""
     if rescale is not None:
         x = x * rescale[:, None, None]
     batch, padding = len(x), weight.shape[-1] // 2

@@ -1,8 +1,8 @@
-"""`python -m bench.decoding`: how many pictures one worker of a loader decodes, beside a whole decode with Pillow.
+"""`python -m bench.decoding`: pictures per second that a loader's worker decodes, against a full decode with Pillow.
 
-Both read the same JPEGs, crop the same window of them and bring it to the size that training asks for; they take turns,
-picture by picture, in one thread. Frames are those of the sample at 1920×1080, as they are and with a sensor's noise,
-which is what most of a real JPEG's bytes are; or those of a capture of your own.
+Both read the same JPEGs, crop the same window and resize it to the size that training asks for. They take turns,
+picture by picture, in one thread. The frames are those of the sample at 1920×1080, as they are and with sensor noise,
+which makes up most of the bytes of a real JPEG; or those of a capture of your own.
 """
 
 import io
@@ -28,9 +28,9 @@ from hvs.data.layouts import IMAGES
 from hvs.data.transforms import Box, align, crop_box, crop_image, reduction_for
 
 HEIGHT = 1080
-# Standard deviation of the noise, of 255, and the quality of the JPEGs that have it.
+# Standard deviation of the noise, in values of 0 to 255, and the quality of the noisy JPEGs.
 NOISE, QUALITY = 6.0, 90
-# Below this the two do not show the same picture, and their times are worth nothing.
+# Below this the two have not decoded the same picture, and their times mean nothing.
 LEAST_PSNR = 35.0
 
 
@@ -38,10 +38,10 @@ LEAST_PSNR = 35.0
 class Settings:
     """
     Attributes:
-        root: folder of a capture; the sample, made at full HD if needed, by default.
+        root: folder of a capture; by default the sample, made at full HD if needed.
         resolutions: sides of the cropped picture, in pixels.
-        pictures: how many are timed.
-        json: file to write the rows to as well.
+        pictures: number of pictures to time.
+        json: also write the rows to this file.
     """
 
     root: Path | None = None
@@ -59,12 +59,12 @@ def with_pillow(data: bytes, box: Box, resolution: int) -> Tensor:
 
 
 def decode(data: bytes, box: Box, resolution: int) -> Tensor:
-    """As training does it."""
+    """Decode, crop and resize as training does."""
     return crop_image(Picture(data, ""), box, resolution)
 
 
 def add_noise(data: bytes, seed: int) -> bytes:
-    """A JPEG with noise as of a camera's sensor."""
+    """The JPEG with noise like that of a camera's sensor."""
     pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(np.float32)
     pixels += NOISE * np.random.default_rng(seed).standard_normal(pixels.shape, dtype=np.float32)
     file = io.BytesIO()
@@ -73,7 +73,7 @@ def add_noise(data: bytes, seed: int) -> bytes:
 
 
 def measure(dataset: PairDataset, resolution: int, pictures: int, noisy: bool) -> dict[str, float]:
-    """One row: pictures per second of each way, medians over pictures."""
+    """One row: pictures per second with each decoder, from medians over the pictures."""
     pillows: list[float] = []
     ours: list[float] = []
     views: list[float] = []
@@ -117,7 +117,7 @@ def _timed(work: Callable[[], Any], seconds: list[float]) -> Any:
 
 
 def main(settings: tyro.conf.OmitArgPrefixes[Settings]) -> None:
-    """Print a table of pictures per second of one worker."""
+    """Print a table of the pictures per second of one worker."""
     torch.set_num_threads(1)
     root = settings.root
     if root is None:
@@ -127,7 +127,7 @@ def main(settings: tyro.conf.OmitArgPrefixes[Settings]) -> None:
         root = make_sample(settings=SampleSettings(subjects=2, takes=1, frames=6, views=4, **size))
     rows = []
     print(f"{'side':>6s}{'JPEG':>10s}{'Pillow':>12s}{'hvs':>12s}{'ratio':>8s}{'with mask and labels':>24s}")
-    # A capture of one's own has the noise that it has.
+    # A capture of your own has its own noise.
     for noisy, resolution in product((False,) if settings.root else (False, True), settings.resolutions):
         dataset = PairDataset(root, "train", "all", resolution, resolution)
         measure(dataset, resolution, 3, noisy)

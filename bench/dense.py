@@ -1,7 +1,7 @@
-"""The textbook formulation that the backends are measured against: every pixel meets every Gaussian, in plain torch.
+"""The textbook formulation that the backends are compared with: every pixel against every Gaussian, in plain PyTorch.
 
-``D = μᵀAμ - (rᵀAμ)²/(rᵀAr)`` with ``A = ρ diag(1/s²) ρᵀ``, as the formula is usually written down; autograd keeps
-every intermediate. In float32 it cancels badly, so it is a baseline of speed and not of accuracy.
+``D = μᵀAμ - (rᵀAμ)²/(rᵀAr)`` with ``A = ρ diag(1/s²) ρᵀ``, as the formula is usually written; autograd keeps every
+intermediate. In float32 it cancels badly, so it is a baseline for speed and not for accuracy.
 """
 
 import math
@@ -21,7 +21,7 @@ def dense_rasterize(
     beta: float = 2.0,
     eps: float = 1e-8,
 ) -> Tensor:
-    """Arguments and result as :func:`hvs.rasterize`, with one batch axis."""
+    """Arguments and result as in :func:`hvs.rasterize`, with one batch axis."""
     variances = scales.square()
     A = rotations @ torch.diag_embed(1 / variances) @ rotations.mT  # [B, N, 3, 3]
     Amu = (A @ means[..., None])[..., 0]

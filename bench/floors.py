@@ -1,4 +1,4 @@
-"""The least that there is to do: the result must be written once, and its gradient read with it."""
+"""The least work there is: the latent must be written once, and read once together with its gradient."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,7 @@
-"""gsplat's rasteriser (github.com/nerfstudio-project/gsplat) on the same Gaussians and channels, where it is installed.
+"""gsplat's rasteriser (github.com/nerfstudio-project/gsplat) on the same Gaussians and channels, if it is installed.
 
-It composites instead of averaging, so the pictures differ; what is alike is the work: the same ellipsoids with the same
-number of channels. It ends them at 3.3 standard deviations, ours where the tolerance lets them go, at five or six.
+It composites instead of averaging, so the pictures differ, but the work is comparable: the same ellipsoids with the
+same number of channels. It cuts them off at 3.3 standard deviations, ours where the tolerance allows, at five or six.
 """
 
 import importlib.util
@@ -16,13 +16,13 @@ ALPHA = 0.025
 
 
 def fits(scene, device: str) -> bool:
-    """Whether gsplat is there, and takes such a scene: one image, float32."""
+    """Whether gsplat is installed, and can render the scene: on a GPU, one image, float32."""
     there = importlib.util.find_spec("gsplat") is not None
     return there and torch.device(device).type == "cuda" and scene.batch == 1 and scene.dtype == torch.float32
 
 
 def prepare(inputs: dict[str, Tensor]) -> tuple[Callable[..., Tensor], dict[str, Tensor]]:
-    """A rasteriser with images as it makes them, [1, H, W, C], and its arguments."""
+    """gsplat as a rasteriser, whose images are [1, H, W, C], and its arguments."""
     from gsplat import rasterization
 
     with torch.no_grad():

@@ -1,10 +1,11 @@
-"""How long a call of the Triton backend keeps the host: what Python, PyTorch and Triton do around the kernels.
+"""Host time of a call of the Triton backend: what Python, PyTorch and Triton take around the kernels.
 
     python -m bench.host
 
-Microseconds of the main scene with one image, from the call to its return; the GPU is waited for only where a large
-scene does. Without a GPU Triton gets a driver whose launches do nothing, and all but these is timed. A call that takes
-the GPU less than the host is as fast as the host: then a CUDA graph, or more images at a time, pays.
+Microseconds for the main scene with one image, from the call to its return; only a large scene waits for the GPU in
+between. Without a GPU, Triton gets a driver whose launches do nothing, and everything but the launches is timed. Where
+the GPU needs less time than the host, a call takes as long as the host: then a CUDA graph, or more images per call,
+pays off.
 """
 
 import contextlib
@@ -51,7 +52,7 @@ class SilentDriver:
 
 
 def _count_nothing(*arguments: Any) -> None:
-    """The host reads how many pairs a large scene has, and makes room for them."""
+    """Zero the counts: the host reads the number of pairs of a large scene, and allocates memory for them."""
     for argument in arguments:
         if isinstance(argument, torch.Tensor) and argument.dtype == torch.int32:
             argument.zero_()
@@ -59,14 +60,14 @@ def _count_nothing(*arguments: Any) -> None:
 
 @contextlib.contextmanager
 def pretended_gpu() -> Iterator[None]:
-    """The Triton backend takes tensors on the CPU and computes nothing."""
+    """Within this context, the Triton backend takes tensors on the CPU and computes nothing."""
     driver = mock.patch.object(triton.runtime.driver, "_active", SilentDriver())
     with driver, mock.patch.object(backends, "_find_obstacle", return_value=""):
         yield
 
 
 def calls(device: str) -> dict[str, Callable[[], object]]:
-    """What is timed, by name."""
+    """The calls to time, by name."""
     inputs = Scene().inputs(device)
     leaves = [value for value in inputs.values() if value.requires_grad]
     values = {name: value.detach() for name, value in inputs.items()} | dict(alpha=0.025, eps=1e-8)
@@ -99,7 +100,7 @@ def calls(device: str) -> dict[str, Callable[[], object]]:
 
 
 def measure(functions: dict[str, Callable[[], object]], seconds: float) -> dict[str, Timing]:
-    """Milliseconds of every call, in turns; the wait for a GPU that lies between them is none of it."""
+    """Milliseconds of every call, taken in turns; the wait for the GPU between two calls is not included."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(ROUNDS):
         for name, function in functions.items():

@@ -1,14 +1,14 @@
-"""`python -m bench.inference`: frames per second of a trained model's pictures, drawn and written.
+"""`python -m bench.inference`: frames per second at which a model's pictures are drawn, and written as a film.
 
     python -m bench.inference                  the full-size model at 512×512, on a CPU the sample's at 64 and 128
     python -m bench.inference --json FILE      for the record
 
-Needs torch, torchvision, triton, numpy and pillow; without imageio-ffmpeg nothing is written. Weights are random: a
+Needs torch, torchvision, triton, numpy and pillow; without imageio-ffmpeg there is no film. Weights are random: a
 picture costs the same whatever they are. Poses are the sample's.
 
-`draw` is the time of one call, poses and cameras in, picture out, on a GPU with Python's part of it. `film` makes a
-video as infer.py does: draws, fetches, encodes. Beside it stands the time to encode the same frames from memory, which
-no film can be faster than.
+`draw` is the time of one call, from poses and cameras to pictures, on a GPU including Python's part. `film` makes a
+video as infer.py does: it draws, fetches and encodes. It is compared with encoding the same frames from memory, which
+no film can beat.
 """
 
 import argparse
@@ -34,12 +34,12 @@ from .__main__ import describe
 from .timing import measure
 
 BATCHES = (1, 8)
-# How often a film and its encoding alone take turns.
+# How often the film and the encoder alone take turns.
 ROUNDS = 3
 
 
 class Scene:
-    """A model and a person to draw, who moves from frame to frame before a ring of cameras."""
+    """A model and a person to draw, who moves from frame to frame in front of a ring of cameras."""
 
     def __init__(self, settings: ModelSettings, device: str, batch_size: int, compiled: bool, frames: int) -> None:
         torch.manual_seed(0)
@@ -84,7 +84,7 @@ def measure_drawing(settings: ModelSettings, device: str, compiled: bool, second
 
 
 def measure_film(settings: ModelSettings, device: str, compiled: bool, count: int) -> dict[str, Any]:
-    """One row: a film of so many frames, beside writing them from memory."""
+    """One row: a film of ``count`` frames, compared with encoding them from memory."""
     from hvs.video import write_video
 
     scene = Scene(settings, device, max(BATCHES), compiled, count)
@@ -134,8 +134,10 @@ def show(row: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seconds", type=float, default=6.0, help="to spend on each row")
-    parser.add_argument("--frames", type=int, default=None, help="of the film; 480 on a GPU, 48 on a CPU by default")
+    parser.add_argument("--seconds", type=float, default=6.0, help="time to spend on each row")
+    parser.add_argument(
+        "--frames", type=int, default=None, help="frames of the film; by default 480 on a GPU, 48 on a CPU"
+    )
     parser.add_argument("--json", type=Path, help="file to write the rows to")
     arguments = parser.parse_args()
     device = arguments.device
@@ -148,7 +150,7 @@ def main() -> None:
         for row in found:
             print(show(row), flush=True)
         results["rows"] += found
-        # A run that is cut short has measured something.
+        # Written after every setup, so that a run that is cut short keeps its results.
         if arguments.json:
             arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -1,7 +1,7 @@
-"""`python -m bench.kept`: what the full-size networks keep for their backward pass, on no GPU at all.
+"""`python -m bench.kept`: memory that the full-size networks keep for their backward pass. Needs no GPU.
 
-Counted on tensors that have shapes and no data, so any size runs anywhere. Not compiled; what a compiled step keeps
-depends on the compiler.
+Counted on tensors that have shapes but no data, so any size runs anywhere. Nothing is compiled; what a compiled step
+keeps depends on the compiler.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,8 +22,8 @@ WAYS = ("baseline, fp32", "fp32", "bf16", "bf16, sparing")
 
 
 def kept_mib(call: Callable[[], Tensor], module: nn.Module) -> float:
-    """MiB of all that a call keeps for its backward pass, but for the module's own weights and buffers."""
-    # Storages are held while they are counted, or another one could take the place of one that is gone.
+    """MiB that a call keeps for its backward pass, except for the module's own weights and buffers."""
+    # Storages are kept alive while they are counted, or a new one could take the id of one that is gone.
     own = [tensor.untyped_storage() for tensor in (*module.parameters(), *module.buffers())]
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -40,7 +40,7 @@ def kept_mib(call: Callable[[], Tensor], module: nn.Module) -> float:
 
 
 def count(resolution: int, way: str) -> tuple[float, float]:
-    """Of the encoder and the decoder."""
+    """MiB that the encoder and the decoder keep."""
     with FakeTensorMode():
         settings = model_settings(resolution)
         model = HumanViewSynthesis(settings)

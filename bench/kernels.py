@@ -1,11 +1,11 @@
-"""Time of every kernel in a forward and a backward pass: where it goes, and what other sizes would gain. Needs a GPU.
+"""Time of every kernel in a forward and a backward pass, and what other sizes would gain. Needs a GPU.
 
-    python -m bench.kernels                                  of the main scene
-    python -m bench.kernels --scene b1/1024x1024/n100000     of the first scene whose name begins so
-    python -m bench.kernels --sweep                          with other sizes of programs than the package chooses
+    python -m bench.kernels                                  the main scene
+    python -m bench.kernels --scene b1/1024x1024/n100000     the first scene whose name begins like this
+    python -m bench.kernels --sweep                          also with program sizes that the package does not choose
 
-Medians of microseconds as the GPU's own clock has them, with a cold L2 cache. What is not a kernel of the package is
-left out, and so is the time between kernels: `python -m bench` has the whole.
+Medians in microseconds by the GPU's own clock, with a cold L2 cache. Kernels of other packages are left out, and so is
+the time between kernels: `python -m bench` times the whole call.
 """
 
 import argparse
@@ -30,7 +30,7 @@ RUNS = 10
 
 
 def kernel_times(scene: Scene) -> dict[str, float]:
-    """Microseconds of each kernel of one forward and backward pass, together if it is launched more than once."""
+    """Microseconds of each kernel in one forward and backward pass; several launches of a kernel are added up."""
     inputs = scene.inputs("cuda")
     gradient = torch.randn(scene.batch, scene.channels, scene.height, scene.width).to("cuda", scene.dtype)
     calls = Calls.of(hvs.rasterize, inputs, gradient)
@@ -51,7 +51,7 @@ def kernel_times(scene: Scene) -> dict[str, float]:
 
 
 def variants(channels: int) -> dict[str, dict[str, Any]]:
-    """Names of other sizes, and what they put in the place of `launch`'s."""
+    """Other program sizes by name, and what each replaces in `launch`."""
     size = 1 << (channels - 1).bit_length()
     found: dict[str, dict[str, Any]] = {}
     for block, warps in ((64, 1), (128, 1), (128, 2), (128, 4)):
@@ -83,15 +83,17 @@ def line(title: str, times: dict[str, float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scene", default="", metavar="PREFIX", help="how its name begins, e.g. b32/256x256")
-    parser.add_argument("--sweep", action="store_true", help="other sizes of programs too")
+    parser.add_argument("--scene", default="", metavar="PREFIX", help="beginning of its name, e.g. b32/256x256")
+    parser.add_argument("--sweep", action="store_true", help="also try other program sizes")
     options = parser.parse_args()
     if not torch.cuda.is_available():
-        raise SystemExit("python -m bench.kernels needs a GPU; bench/resources.py tells of the kernels without one")
+        raise SystemExit("python -m bench.kernels needs a GPU; bench/resources.py inspects the kernels without one")
     every = scenes("cuda")
     chosen = [scene for scene in every if str(scene).startswith(options.scene)]
     if not chosen:
-        raise SystemExit(f"--scene: got {options.scene!r}, wanted how one of {', '.join(map(str, every))} begins")
+        raise SystemExit(
+            f"--scene: got {options.scene!r}, wanted one of {', '.join(map(str, every))}, or its beginning"
+        )
     scene = chosen[0]
     print(f"{'':48s}" + "".join(f"{name[-11:]:>12s}" for name in KERNELS))
     print(line(str(scene), kernel_times(scene)), flush=True)

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What needs a GPU, step by step: tests and memory checks of the rasteriser, the time of its kernels, its benches, and those
-# of a training step and of inference. Needs torch, torchvision, triton, numpy, pillow, pytest, pytest-benchmark, hypothesis
-# and matplotlib, nothing else; pytest-xdist, where it is there, shortens the tests.
+# Everything that needs a GPU, step by step: tests and memory checks of the rasteriser, times of its kernels, its
+# benches, and those of a training step and of inference. Needs only torch, torchvision, triton, numpy, pillow, pytest,
+# pytest-benchmark, hypothesis and matplotlib; the tests take less time if pytest-xdist is installed.
 #
-#     bench/on_gpu.sh                      all of it
+#     bench/on_gpu.sh                      all steps
 #     bench/on_gpu.sh tests kernels        some of: tests sanitizer kernels host rasterize train_step train_step_saving
 #                                          inference
-#     RESULTS=/tmp/found bench/on_gpu.sh   not into bench/results
-#     COMMIT=0123abc bench/on_gpu.sh       in a copy that git knows nothing of
+#     RESULTS=/tmp/found bench/on_gpu.sh   writes there instead of into bench/results
+#     COMMIT=0123abc bench/on_gpu.sh       names the commit, in a copy without git history
 set -uo pipefail
 cd "$(dirname "$0")/.."
 results=${RESULTS:-bench/results}
@@ -22,10 +22,10 @@ tests() {
 }
 
 sanitizer() {
-    # Every tensor in memory of its own: what lies beyond one, within what PyTorch keeps for later, is no fault to the tool.
+    # Every tensor gets its own allocation: within memory that PyTorch caches, the tool sees no access beyond a tensor.
     local tool
     for tool in memcheck racecheck; do
-        # Libraries ask the driver for what it may not have: that is no fault.
+        # Libraries ask the driver for features that it may lack, which is no error.
         PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" --report-api-errors no --error-exitcode 1 \
             python -m pytest -q -m gpu tests/kernels/fused/test_fused.py \
             -k "(latent_and_all_gradients and 64-48) or large_scenes" || return 1

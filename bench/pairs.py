@@ -1,4 +1,4 @@
-"""Made-up batches of pairs, as the training reads them: poses of the sample seen by two cameras, pictures of noise."""
+"""Made-up batches of pairs, as training reads them: poses of the sample seen by two cameras, with noise as pictures."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ import hvs
 
 from . import scenes
 
-# Degrees between the two cameras of a pair, about the body.
+# Angle between the two cameras of a pair around the body, in degrees.
 APART = 60.0
-# Of the frame that the first camera's picture is cropped from.
+# Size of the frame from which the first camera's picture is cropped.
 FRAME = (1920.0, 1080.0)
 
 
@@ -34,7 +34,7 @@ def make_pairs(batch: int, input_resolution: int, target_resolution: int, device
 
 
 def _camera(batch: int, side: int, degrees: float) -> hvs.Camera:
-    """Cameras with a lens of their own that turn about the middle of the bodies."""
+    """Cameras with lens distortion, turned about the middle of the bodies."""
     middle = torch.tensor([0.0, 0.0, scenes.DISTANCE])
     angle = torch.deg2rad(torch.tensor(degrees))
     eye = middle - scenes.DISTANCE * torch.stack((angle.sin(), torch.zeros(()), angle.cos()))

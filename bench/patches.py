@@ -1,10 +1,10 @@
-"""How many groups of pixels the Triton kernels look at, counted on a CPU in float64. Needs no GPU.
+"""How many groups of pixels the Triton kernels visit, counted on a CPU in float64. Needs no GPU.
 
     python -m bench.patches
 
-For the limbs of the main scene and for a cloud: how many groups of 32 or 64 pixels Gaussians would be evaluated on if
-they were culled by tiles of 16×16 pixels alone, how many of the groups they meet themselves, and how many hold a weight
-that counts. The bounds are those of `hvs.kernels.culling`.
+For the limbs of the main scene and for a cloud: the number of groups of 32 or 64 pixels on which Gaussians would be
+evaluated if they were culled by tiles of 16×16 pixels alone, the number that they meet themselves, and the number in
+which a weight counts. The bounds are those of `hvs.kernels.culling`.
 """
 
 import argparse
@@ -20,14 +20,14 @@ from . import scenes
 
 ALPHA, BETA, TOLERANCE = 0.025, 2.0, 1e-6
 TILE = 16
-# Rows and columns of what `gradient` and `blend` look at together.
+# Rows and columns of the groups that `gradient` and `blend` visit.
 GROUPS = {"gradient": (4, 8), "blend": (8, 8)}
-# Bodies and Gaussians of a cloud that are counted, and those that are evaluated at a time.
+# Bodies and Gaussians of a cloud that are counted, and Gaussians that are evaluated at a time.
 BODIES, SAMPLED, AT_ONCE = 8, 128, 16
 
 
 def count(geometry: dict[str, Tensor], image: int, chosen: Tensor) -> dict[str, tuple[int, int, int]]:
-    """Of the chosen Gaussians of one image: groups of the tiles met, groups met, groups with a weight that counts."""
+    """For the chosen Gaussians of one image: groups in tiles that are met, groups met, groups where a weight counts."""
     means, rotations, scales, rays = (geometry[name][image].double() for name in geometry)
     whiten = culling.whitening(rotations, scales)
     least = TOLERANCE * background_weight(means, scales)
@@ -49,20 +49,20 @@ def count(geometry: dict[str, Tensor], image: int, chosen: Tensor) -> dict[str, 
 
 
 def background_weight(means: Tensor, scales: Tensor) -> Tensor:
-    """Nearly: the deepest response is taken to be as deep as the deepest mean."""
+    """An approximation: the deepest response is taken to be as deep as the deepest mean."""
     kappa = 10 ** math.ceil(2 * math.log10(scales.min()))
     return 0.5 * math.sqrt(math.pi * ALPHA * kappa) / (1 + (BETA * means[:, 2].max()) ** 4)
 
 
 def weights(means: Tensor, rotations: Tensor, scales: Tensor, rays: Tensor) -> Tensor:
-    """Of Gaussians [N] and all rays [H, W], [N, H, W]."""
+    """Weights of Gaussians [N] on rays [H, W]: [N, H, W]."""
     z, D, q = reference.response(means, rotations, scales, rays.flatten(0, 1))
     w = 0.5 * (math.pi * ALPHA / q).sqrt() / (1 + z**4) * (-D / ALPHA).exp()
     return w.mT.unflatten(1, rays.shape[:2])
 
 
 def meets(extent: culling.Extent, plane: Tensor, rows: int, columns: int) -> Tensor:
-    """Whether Gaussians meet blocks of the image plane [H, W, 2], [N, H/rows, W/columns]."""
+    """Whether each Gaussian meets each block of the image plane [H, W, 2]: [N, H/rows, W/columns]."""
     blocks = plane.unflatten(0, (-1, rows)).unflatten(2, (-1, columns))
     low, high = blocks.amin((1, 3)), blocks.amax((1, 3))
     own_low, own_high, normal = (v[0][:, None, None] for v in (extent.low, extent.high, extent.normal))
@@ -90,7 +90,7 @@ def table(bodies: int, sampled: int, gaussians: int, side: int) -> Iterator[str]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gaussians", type=int, default=100_000, help="of the cloud")
+    parser.add_argument("--gaussians", type=int, default=100_000, help="size of the cloud")
     options = parser.parse_args()
     if options.gaussians < 1:
         raise SystemExit(f"--gaussians: got {options.gaussians}, wanted at least 1")

@@ -1,8 +1,8 @@
-"""The rasteriser beside what it is measured against: one row per operation and scene.
+"""The rasteriser and what it is compared with: one row per operation and scene.
 
-Every timing of a row is taken in the same run: the floor (writing the latent, or reading it with its gradient, once),
-the dense textbook formulation in eager PyTorch and compiled, and gsplat where it is installed. Wrong results are not
-timed.
+All timings of a row are taken in the same run: ours, the floor (writing the latent once, or reading it and its gradient
+once), the dense textbook formulation in eager PyTorch and compiled, and gsplat if it is installed. Wrong results are
+not timed.
 """
 
 import sys
@@ -22,22 +22,22 @@ from .floors import read_once, write_once
 from .scenes import LIMBS, cloud, limbs, with_features
 from .timing import MIB, measure, own_stream, peak_mib
 
-# Relative errors that are right, by what is asked for: latent, gradients.
+# Largest relative errors of the latent and of a gradient that count as right, by the dtype of the features.
 PRECISION = {torch.float32: (5e-5, 1e-3), torch.bfloat16: (1e-2, 5e-2), torch.float16: (2e-3, 1e-2)}
-# Arrays of pixels × Gaussians that there are room for, counted: a graph of the dense formulation that is kept for the
-# backward pass has 10 and its compiled one 3, and a pass of theirs 13 and 10 at its peak.
+# Arrays of pixels × Gaussians for which there must be memory. Counted: the dense formulation keeps 10 for its backward
+# pass and the compiled one 3, and at their peak, passes of the two have 13 and 10.
 DENSE_ARRAYS = 40
-# Of a machine without a GPU, for those.
+# Memory for these arrays on a machine without a GPU.
 MOST_MIB_ON_CPU = 10 * 1024
 
 
 class WrongResultsError(Exception):
-    """What is wrong is not timed."""
+    """A result is wrong, and so is not timed."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What to render; limbs of real poses if there are as many Gaussians as a body has, else a cloud."""
+    """What to render: limbs of real poses if there are as many Gaussians as a body has limbs, else a cloud."""
 
     batch: int = 1
     height: int = 256
@@ -98,7 +98,7 @@ def _measure_scene(scene: Scene, device: str, seconds: float, compiled: bool) ->
             calls = prepare()
             calls.both()
         except Exception as fault:
-            # Whatever it is that others cannot, ours is timed.
+            # Ours is timed even if others fail.
             print(f"{scene}: {name} is left out: {fault}", file=sys.stderr, flush=True)
         else:
             others[name] = calls
@@ -113,7 +113,7 @@ def _measure_scene(scene: Scene, device: str, seconds: float, compiled: bool) ->
         calls |= {f"{other}_ms": getattr(passes, name) for other, passes in others.items()}
         captured = set(calls) - {"gsplat_ms"} if _can_be_captured(scene, device) else set()
         if captured:
-            # As gsplat's, which waits for the GPU: with what Python does before a launch.
+            # To compare with gsplat, which waits for the GPU: includes the time Python takes before a launch.
             calls["eager_ms"] = getattr(ours, name)
         times = measure(calls, device, seconds, captured)
         row: dict[str, Any] = dict(name=f"{name}/{scene}", error=error)
@@ -131,10 +131,10 @@ def _measure_scene(scene: Scene, device: str, seconds: float, compiled: bool) ->
 def _others(
     scene: Scene, device: str, compiled: bool, inputs: dict[str, Tensor], gradient: Tensor
 ) -> dict[str, Callable[[], Calls]]:
-    """What the scene can be rendered by as well."""
+    """The other ways to render the scene."""
 
     def compile_dense() -> Calls:
-        # For these sizes alone, and with a backward pass that can be repeated.
+        # Compiled for these sizes alone, and with a backward pass that can be repeated.
         torch.compiler.reset()
         with torch._functorch.config.patch(donated_buffer=False):
             return Calls.of(torch.compile(dense_rasterize), inputs, gradient)
@@ -150,30 +150,30 @@ def _others(
 
 
 def check(calls: Calls, inputs: dict[str, Tensor], gradient: Tensor, dtype: torch.dtype) -> float:
-    """Relative error of the latent; a WrongResultsError where it or a gradient's is too large."""
+    """Relative error of the latent; raises a WrongResultsError if it or that of a gradient is too large."""
     double = {name: value.detach().double().requires_grad_(value.requires_grad) for name, value in inputs.items()}
     right = Calls.of(lambda **v: hvs.rasterize(**v, backend="torch"), double, gradient.double())
     found = [calls.forward(), *calls.backward()]
     wanted = [right.forward(), *right.backward()]
     errors = [((a.double() - b).norm() / b.norm()).item() for a, b in zip(found, wanted, strict=True)]
     forward, backward = PRECISION[dtype]
-    # One by one: max() passes over what is no number.
+    # One by one, because max() may pass over a NaN.
     if not (errors[0] <= forward and all(error <= backward for error in errors[1:])):
         raise WrongResultsError(f"wrong results are not timed: relative errors {errors}")
     return errors[0]
 
 
 def _fits(scene: Scene, device: str) -> bool:
-    """Whether the dense formulation has the memory that it needs."""
+    """Whether there is enough memory for the dense formulation."""
     if torch.device(device).type == "cuda":
-        # What is merely kept for later counts as taken.
+        # Memory that PyTorch caches would count as used.
         torch.cuda.empty_cache()
         return scene.dense_mib() < torch.cuda.mem_get_info()[0] / MIB
     return scene.dense_mib() < MOST_MIB_ON_CPU
 
 
 def _can_be_captured(scene: Scene, device: str) -> bool:
-    """Whether it is rendered without a wait for the GPU."""
+    """Whether the scene is rendered without waiting for the GPU, so that a CUDA graph can capture it."""
     if torch.device(device).type != "cuda":
         return False
     from hvs.kernels.fused.launch import is_small

@@ -16,7 +16,7 @@ def read_both_kernel(out, a, b, count, BLOCK: tl.constexpr):
 
 
 def read_both(a: Tensor, b: Tensor) -> Tensor:
-    """Read two contiguous tensors of a size; what is made of them is of no use."""
+    """Read two contiguous tensors of the same size; the result has no use."""
     programs = triton.cdiv(a.numel(), BLOCK)
     out = torch.empty(programs, device=a.device)
     read_both_kernel[(programs,)](out, a, b, a.numel(), BLOCK=BLOCK, num_warps=8)

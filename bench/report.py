@@ -41,7 +41,7 @@ def _format(value: float | None) -> str:
 
 
 def plot(results: dict[str, Any], file: Path) -> None:
-    """Latency and memory over one thing at a time, and how much of the floor's speed is reached."""
+    """Plot latency and memory over one size at a time, and how much of the floor's speed is reached."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -97,7 +97,7 @@ def _parse(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _along(rows: list[dict[str, Any]], along: Callable[[dict], int]) -> dict[str, list[dict[str, Any]]]:
-    """The longest series of rows of each operation that differ in nothing else."""
+    """For each operation, the longest series of rows that differ in nothing else."""
     sizes = ("batch", "height", "width", "count", "channels")
     series: dict[tuple, list[dict]] = {}
     for row in rows:
@@ -111,7 +111,7 @@ def _along(rows: list[dict[str, Any]], along: Callable[[dict], int]) -> dict[str
 
 
 def _varies(along: Callable[[dict], int], name: str) -> bool:
-    """Whether an axis looks at this size; images are square."""
+    """Whether an axis depends on this size; images are square."""
     probe = dict(batch=1, height=2, width=2, count=3, channels=4)
     return probe[name] == along(probe)
 

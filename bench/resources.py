@@ -1,10 +1,10 @@
-"""What the Triton kernels take on each GPU: registers, spills, shared memory and occupancy. Needs no GPU.
+"""Resources of the Triton kernels on each GPU: registers, spills, shared memory and occupancy. Needs no GPU.
 
     python bench/resources.py
     python bench/resources.py --json
     python bench/resources.py --targets sm_90 --channels 16 64
 
-Every kernel is compiled ahead of time as the package launches it: its launches are recorded, and not made.
+Every kernel is compiled ahead of time as the package launches it: launches are recorded and not executed.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# The interpreter has nothing to compile.
+# Triton's interpreter would compile nothing.
 os.environ["TRITON_INTERPRET"] = "0"
 
 import torch
@@ -49,7 +49,9 @@ KERNELS = [
 
 @dataclass(frozen=True)
 class GPU:
-    """What limits the programs that one multiprocessor (NVIDIA) or SIMD unit (AMD) runs at a time.
+    """What limits the programs that one multiprocessor (NVIDIA) or compute unit (AMD) runs at a time.
+
+    Registers and warps are those of one of its ``simds``.
 
     Sources: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; AMD CDNA3 ISA guide.
     """
@@ -63,7 +65,7 @@ class GPU:
     simds: int = 1
 
     def occupancy(self, registers: int, shared: int, warps: int) -> float:
-        """Warps that run at a time, as a part of the most."""
+        """Warps that run at a time, as a fraction of the maximum."""
         by_warp = -(-registers * self.target.warp_size // self.register_unit) * self.register_unit
         by_registers = self.simds * (self.registers // max(1, by_warp)) // warps
         by_shared = self.shared_bytes // shared if shared else self.programs
@@ -80,7 +82,7 @@ GPUS = {
 
 
 class Recorder:
-    """Stands in for a kernel and remembers what it was launched with."""
+    """Stands in for a kernel and records what it is launched with."""
 
     def __init__(self, kernel: Any, launches: list) -> None:
         self.kernel, self.launches = kernel, launches
@@ -121,7 +123,7 @@ def record(channels: int, dtype: torch.dtype, large: bool, with_rays: bool, on_a
 def source_of(kernel: Any, arguments: tuple, options: dict[str, Any]) -> tuple[ASTSource, int]:
     """What to compile for a launch, and with how many warps.
 
-    As at a real launch, numbers that are 1 are compiled in, and those that 16 divides are known to be so.
+    As in a real launch, a number that is 1 becomes a constant, and multiples of 16 are marked as such.
     """
     options = dict(options)
     warps = options.pop("num_warps", 4)
@@ -144,7 +146,7 @@ def _type_of(value: Any) -> str:
 
 
 def measure(variant: str, kernel: Any, arguments: tuple, options: dict[str, Any], target: str) -> dict[str, Any]:
-    """Compile one launch and read what it takes out of the binary."""
+    """Compile one launch and read its resources from the binary."""
     gpu = GPUS[target]
     source, warps = source_of(kernel, arguments, options)
     compiled = triton.compile(source, target=gpu.target, options=dict(num_warps=warps))
@@ -164,7 +166,7 @@ def measure(variant: str, kernel: Any, arguments: tuple, options: dict[str, Any]
 
 
 def _read_nvidia(compiled: Any) -> tuple[int, int]:
-    """Registers and bytes of spills. Local memory of a kernel without arrays is what was spilled."""
+    """Registers and spilled bytes. In a kernel without arrays, all local memory is spills."""
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
@@ -172,7 +174,7 @@ def _read_nvidia(compiled: Any) -> tuple[int, int]:
         report = subprocess.run([tool, "-res-usage", file.name], check=True, capture_output=True, text=True).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+).* LOCAL:(\d+)", report)
     if not found:
-        raise SystemExit(f"cuobjdump says nothing of registers: {report}")
+        raise SystemExit(f"cuobjdump reports no registers: {report}")
     registers, stack, local = map(int, found.groups())
     return registers, stack + local
 
@@ -187,7 +189,7 @@ def _read_amd(compiled: Any) -> tuple[int, int]:
 
 
 def variants(channels: list[int], on_amd: bool) -> list[tuple[str, list[tuple]]]:
-    """Names of the variants and their launches; the first ones are what a training on a small scene launches."""
+    """Names of the variants and their launches; the first ones are those of training on a small scene."""
     found = [(f"c{c}/float32", record(c, torch.float32, False, False, on_amd)) for c in channels]
     found += [
         ("c16/bfloat16", record(16, torch.bfloat16, False, False, on_amd)),
@@ -198,7 +200,7 @@ def variants(channels: list[int], on_amd: bool) -> list[tuple[str, list[tuple]]]
 
 
 def report(targets: list[str], channels: list[int]) -> list[dict[str, Any]]:
-    """One row per kernel, variant and target; what two variants share is compiled and listed once."""
+    """One row per kernel, variant and target; a kernel that two variants share is compiled and listed once."""
     jobs: dict[tuple, tuple] = {}
     for target in targets:
         for variant, launches in variants(channels, on_amd=GPUS[target].target.backend == "hip"):

@@ -1,4 +1,4 @@
-"""What is rendered: poses of the sample capture, and clouds of any number of Gaussians."""
+"""The scenes: poses of the sample capture, and clouds of any number of Gaussians."""
 
 from pathlib import Path
 
@@ -9,16 +9,16 @@ from torch import Tensor
 import hvs
 
 POSES = Path(__file__).parent / "poses.npz"
-# Of a body, and nothing else here has as many Gaussians.
+# Limbs of a body; no other scene has as many Gaussians.
 LIMBS = len(hvs.skeletons.PANOPTIC.edges)
 DISTANCE = 3.0
 DISTORTION = torch.tensor([-0.1, 0.05, 1e-3, -1e-3, 0.0])
-# Part of the picture that a cloud's Gaussians cover together, each counted by itself.
+# Areas of a cloud's Gaussians, added up, as a multiple of the picture's area.
 CLOUD_COVERAGE = 4.0
 
 
 def intrinsics(height: int, width: int) -> Tensor:
-    """Of a camera whose image a body at ``DISTANCE`` fills, [3, 3]."""
+    """Intrinsics of a camera whose image is filled by a body at ``DISTANCE``, [3, 3]."""
     focal = 1.4 * min(height, width)
     return torch.tensor([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
 
@@ -28,7 +28,7 @@ def make_rays(height: int, width: int, distortion: Tensor) -> Tensor:
 
 
 def bodies(batch: int) -> Tensor:
-    """Poses in metres around a point at ``DISTANCE`` before the camera, [B, J, 3]; the 65th is the first again."""
+    """Poses in metres around a point ``DISTANCE`` in front of the camera, [B, J, 3]; the 65th is the first again."""
     points = torch.from_numpy(np.load(POSES)["points"]).float()
     points = points[torch.arange(batch) % len(points)]
     centre = (points.amin(1) + points.amax(1)) / 2
@@ -36,21 +36,21 @@ def bodies(batch: int) -> Tensor:
 
 
 def limbs(batch: int, height: int, width: int) -> dict[str, Tensor]:
-    """The 108 limbs of bodies that fill the image, seen through a lens of their own each."""
+    """The 108 limbs of bodies that fill the image, with separate rays for each, all of the same distorting lens."""
     means, rotations, scales = hvs.limb_gaussians(bodies(batch), hvs.skeletons.PANOPTIC)
     rays = make_rays(height, width, DISTORTION)
     return dict(means=means, rotations=rotations, scales=scales, rays=rays.expand(batch, -1, -1, -1).contiguous())
 
 
 def cloud(batch: int, count: int, height: int, width: int, alpha: float = 0.025) -> dict[str, Tensor]:
-    """Ellipsoids all over the image, smaller the more there are: the covered area is the same for any number."""
+    """Ellipsoids all over the image; the more there are, the smaller, so that they always cover the same area."""
     generator = torch.Generator().manual_seed(0)
     focal = intrinsics(height, width)[0, 0].item()
     reach = torch.tensor([width / focal, height / focal, 0.0]) * 0.5
     depth = DISTANCE + 2 * torch.rand(batch, count, 1, generator=generator)
     means = (2 * torch.rand(batch, count, 3, generator=generator) - 1) * reach * depth
     means[..., 2:] = depth
-    # A Gaussian is seen to some 3.7 of its deviations as a picture of exp(-D/α) goes.
+    # In the image a Gaussian is exp(-D/α), which is visible to some 3.7 √α of its standard deviations.
     area = 4 * reach[0] * reach[1] * DISTANCE**2 * CLOUD_COVERAGE / count
     deviation = (area / torch.pi).sqrt() / (3.7 * alpha**0.5)
     spread = 0.5 + torch.rand(batch, count, 3, generator=generator)
@@ -60,7 +60,7 @@ def cloud(batch: int, count: int, height: int, width: int, alpha: float = 0.025)
 
 
 def with_features(geometry: dict[str, Tensor], channels: int, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
-    """All arguments of the rasteriser, with gradients of all but the rays."""
+    """All arguments of the rasteriser; all but the rays require gradients."""
     generator = torch.Generator().manual_seed(1)
     batch, count, _ = geometry["means"].shape
     features = torch.randn(batch, count, channels, generator=generator).to(dtype)

@@ -1,4 +1,4 @@
-"""The rasteriser under pytest-benchmark, to compare one's own changes: `pytest bench --benchmark-autosave`."""
+"""The rasteriser under pytest-benchmark, to compare your own changes: `pytest bench --benchmark-autosave`."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def scene(request):
 
 
 def time(benchmark, call):
-    """The call and, on a GPU, its end."""
+    """Time the call, on a GPU until its work is done."""
 
     def run():
         call()

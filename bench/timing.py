@@ -1,8 +1,7 @@
 """Time and memory of a call, on any device.
 
-On a GPU a call is captured into a CUDA graph, so that what is timed is the GPU's work and not
-Python's, if it is named as one that can be. Every run starts with a cold L2 cache. Times are of CUDA events there,
-and of the wall clock on a CPU.
+On a GPU, calls that are named as capturable are replayed from CUDA graphs, so that the GPU's work is timed and not
+Python's. Every run starts with a cold L2 cache. Times come from CUDA events there, and from the wall clock on a CPU.
 """
 
 import time
@@ -17,7 +16,7 @@ MIB = 1024**2
 # More than the L2 cache of any GPU so far.
 FLUSHED_BYTES = 256 * MIB
 WARM_UP = 3
-# How often calls that are compared take turns.
+# How often the compared calls take turns.
 ROUNDS = 3
 
 
@@ -39,15 +38,15 @@ class Timing:
 def measure(
     functions: dict[str, Callable[[], object]], device: str, seconds: float, captured: Collection[str] = ()
 ) -> dict[str, Timing]:
-    """Time calls side by side.
+    """Time calls in turns.
 
-    Every round runs each of them for a while, so that what else happens on the machine happens to all.
+    Every round runs each of them for a while, so that other work on the machine affects them all.
 
     Args:
-        functions: by name.
-        seconds: to spend on each function.
-        captured: names of those to be captured into CUDA graphs, on a GPU. What waits for the GPU is none of them: an
-            attempt in vain leaves the allocator waiting for the end of a graph, and disturbs all that follows.
+        functions: the calls, by name.
+        seconds: time to spend on each of them.
+        captured: names of those to capture into CUDA graphs, on a GPU. A call that waits for the GPU must not be among
+            them: a failed capture leaves the allocator waiting for the end of a graph, which disturbs all later calls.
     """
     on_gpu = torch.device(device).type == "cuda"
     runs = {name: _prepare_on_gpu(f) if on_gpu and name in captured else (f, False) for name, f in functions.items()}
@@ -63,7 +62,7 @@ def measure(
 
 
 def peak_mib(function: Callable[[], object], device: str) -> float:
-    """The most memory that a call has allocated at any time, beyond what there was before."""
+    """Peak memory of a call, beyond what was allocated before it."""
     function()
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
@@ -79,13 +78,13 @@ def peak_mib(function: Callable[[], object], device: str) -> float:
 
 
 def own_stream(device: str) -> AbstractContextManager:
-    """On a GPU, a stream of its own: an autograd graph that was made on the default one cannot be captured."""
+    """On a GPU, a separate stream: an autograd graph that was made on the default stream cannot be captured."""
     on_gpu = torch.device(device).type == "cuda"
     return torch.cuda.stream(torch.cuda.Stream(device)) if on_gpu else nullcontext()
 
 
 def _prepare_on_gpu(function: Callable[[], object]) -> tuple[Callable[[], object], bool]:
-    """A replay of the call as a graph, and True; the call itself where it waits for the GPU and cannot be captured."""
+    """A replay of the call's graph, and True; the call itself, and False, if it waits for the GPU and has no graph."""
     stream = torch.cuda.current_stream()
     if stream == torch.cuda.default_stream():
         stream = torch.cuda.Stream()

@@ -1,17 +1,17 @@
-"""`python -m bench.train_step`: one training step of the whole model, beside one as the original's is built.
+"""`python -m bench.train_step`: one training step of the whole model, compared with one built like the original.
 
-    python -m bench.train_step                       256 and 512 on a GPU, a small size on a CPU
+    python -m bench.train_step                       256 and 512 on a GPU, 64 and 128 on a CPU
     python -m bench.train_step --json FILE           for the record
-    python -m bench.train_step --profile trace.json  what a step does, for Perfetto or chrome://tracing
+    python -m bench.train_step --profile trace.json  a trace of the step, for Perfetto or chrome://tracing
 
-Needs torch, torchvision, triton and numpy alone, and lpips for `--image-loss vgg` and `lpips`.
+Needs only torch, torchvision, triton and numpy, and lpips for `--image-loss vgg` and `lpips`.
 
 The model has its full size; poses are the sample's, pictures are noise, and all weights are random: a step costs the
 same whatever they are. The baseline (bench/baseline.py) is eager and in float32, with contiguous tensors and torch's
-own choice of an AdamW. Both take turns, and on a GPU the time is that from launch to launch, Python included.
+default implementation of AdamW. The two take turns, and on a GPU the time includes Python's part.
 
 Shares are those of the parts, each run by itself, forward and backward: in a step they overlap, and in a compiled one
-they melt together. On a GPU the parts are replayed from CUDA graphs, where that can be.
+they are fused.
 """
 
 import argparse
@@ -39,18 +39,18 @@ from .pairs import make_pairs
 from .timing import MIB, measure, peak_mib
 
 PARTS = ("lifter", "encoder", "rasteriser", "decoder", "loss", "optimiser")
-# Of the networks' pictures, but for the target.
+# Largest side of the networks' pictures, except for the target.
 LARGEST = 256
 CLIP_NORM = 1.0
 COMPILATION = dict(fullgraph=True, dynamic=False)
-# Steps that a profile shows.
+# Steps in a trace, and warm-up steps before it.
 PROFILED = 3
 PRECISIONS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What is measured; the baseline is in float32, and neither compiled nor sparing."""
+    """What is measured; the baseline is in float32, is not compiled, and does not save memory."""
 
     device: str
     resolution: int
@@ -66,7 +66,7 @@ class Setup:
 
 
 class Step:
-    """A model with all that a step of its training takes; ours, or built as the original is."""
+    """A model with all that a step of its training needs; ours, or built like the original."""
 
     def __init__(self, setup: Setup, baseline: bool) -> None:
         self.setup, self.baseline = setup, baseline
@@ -90,7 +90,7 @@ class Step:
             self.objective.compile(**COMPILATION)
 
     def __call__(self) -> dict[str, Tensor]:
-        """One step; the losses by name."""
+        """Run one step; returns the losses by name."""
         with self.way(), self.autocast():
             losses, _ = self.objective(self.batch)
         self.stepper.backward(total(losses))
@@ -101,7 +101,7 @@ class Step:
         if not self.baseline:
             self.stepper.step(0, losses)
             return
-        # A stepper wants a fused optimiser.
+        # A stepper needs a fused optimiser.
         torch.nn.utils.clip_grad_norm_(self.stepper.parameters, CLIP_NORM)
         self.stepper.optimizer.step()
         self.stepper.optimizer.zero_grad(set_to_none=True)
@@ -119,7 +119,7 @@ class Step:
         return sum(tensor.nbytes for tensor in tensors if torch.is_tensor(tensor)) / MIB
 
     def parts(self) -> dict[str, Callable[[], None]]:
-        """Every part of the step by itself, forward and backward, on what it is given in the step."""
+        """Every part of the step by itself, forward and backward, on the inputs that it has in the step."""
         model, batch = self.model, self.batch
         with self.way(), self.autocast(), torch.no_grad():
             found = synthesise(model, batch)
@@ -159,13 +159,13 @@ class Step:
 
 
 def model_settings(resolution: int) -> ModelSettings:
-    """The full-size model of a picture's side."""
+    """The full-size model for pictures with this side."""
     side = min(resolution, LARGEST)
     return ModelSettings(input_resolution=side, rendering_resolution=side, target_resolution=resolution)
 
 
 def make_perceptual(image_loss: str) -> PerceptualLoss | None:
-    """With weights at random: a step costs the same."""
+    """A perceptual loss with random weights: a step costs the same."""
     if image_loss == "pixel":
         return None
     try:
@@ -184,7 +184,7 @@ def measure_step(setup: Setup, seconds: float, with_baseline: bool) -> dict[str,
     chosen = dict(image_loss=setup.image_loss, compiled=setup.compiled, save_memory=setup.save_memory)
     row: dict[str, Any] = dict(name=str(setup)) | chosen
     for name, step in steps.items():
-        # Before all else: the first step makes the optimiser's moments.
+        # First of all, as the first step creates the optimiser's moments.
         step()
         row[f"{name}peak_mib"] = peak_mib(step, setup.device) + step.state_mib()
         row[f"{name}state_mib"] = step.state_mib()
@@ -202,7 +202,7 @@ def measure_step(setup: Setup, seconds: float, with_baseline: bool) -> dict[str,
 
 
 def show(row: dict[str, Any]) -> str:
-    """A row for people."""
+    """A row as text."""
     lines = []
     for name, title in (("", row["name"]), ("baseline_", "  baseline")):
         if f"{name}ms" in row:
@@ -234,15 +234,21 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--batch-size", type=int, default=8 if on_gpu else 2)
     parser.add_argument("--precision", choices=("auto", *PRECISIONS.values()), default="auto")
-    parser.add_argument("--image-loss", choices=("pixel", "vgg", "lpips"), default="pixel", help="vgg and lpips: lpips")
-    parser.add_argument("--seconds", type=float, default=10.0, help="to spend on each timing")
     parser.add_argument(
-        "--compile", action=argparse.BooleanOptionalAction, default=on_gpu, help="our step, by torch.compile"
+        "--image-loss", choices=("pixel", "vgg", "lpips"), default="pixel", help="vgg and lpips need the package lpips"
     )
-    parser.add_argument("--save-memory", action="store_true", help="our decoder computes its largest images twice")
-    parser.add_argument("--no-baseline", action="store_true", help="our step alone")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time to spend on each measurement")
+    parser.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, default=on_gpu, help="compile our step with torch.compile"
+    )
+    parser.add_argument(
+        "--save-memory", action="store_true", help="our decoder recomputes its largest images in the backward pass"
+    )
+    parser.add_argument("--no-baseline", action="store_true", help="time our step only")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows, with device and versions")
-    parser.add_argument("--profile", type=Path, metavar="FILE", help="write a torch.profiler trace of the first size")
+    parser.add_argument(
+        "--profile", type=Path, metavar="FILE", help="only write a torch.profiler trace of the first size"
+    )
     return parser.parse_args()
 
 
@@ -251,7 +257,8 @@ def main() -> None:
     precision = choose_precision(options.precision, torch.device(options.device))
     shared = precision, options.image_loss, options.compile, options.save_memory
     setups = [Setup(options.device, side, options.batch_size, *shared) for side in options.resolution]
-    # Sizes do not change, and grouped convolutions gain most by the search: a favour to the baseline above all.
+    # Sizes do not change, so cuDNN may search for the fastest algorithms. Grouped convolutions gain most by that, which
+    # favours the baseline.
     torch.backends.cudnn.benchmark = True
     if options.profile:
         profile(setups[0], options.profile)
@@ -263,7 +270,7 @@ def main() -> None:
         row = measure_step(setup, options.seconds, not options.no_baseline)
         print(show(row), flush=True)
         results["rows"].append(row)
-        # A run that is cut short has measured something.
+        # Written after every size, so that a run that is cut short keeps its results.
         if options.json:
             options.json.write_text(json.dumps(results, indent=1))
     print("\n".join(f"{name:8s}{value}" for name, value in results["machine"].items()))

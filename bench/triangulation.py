@@ -1,11 +1,11 @@
-"""Triangulate the sample's poses from noisy views, beside the plain method: errors in millimetres.
+"""Triangulate the sample's poses from noisy views, compared with the plain method: errors in millimetres.
 
     python -m bench.triangulation
 
-The plain method is the one of the original code: unweighted linear least squares over the views with a confidence
-above 0.25, of which it needs four, then 500 steps of Adam (rate 1e-3) on the mean L1 distance on the plane z = 1.
-Both get the same cameras, pixels and undistortion. An outlier is a pixel drawn evenly from the image.
-A joint that is not found counts as if it were found in the world's origin.
+The plain method is that of the original code: unweighted linear least squares over the views with a confidence above
+0.25, of which it needs four, then 500 steps of Adam (learning rate 1e-3) on the mean L1 distance on the plane z = 1.
+Both methods get the same cameras, pixels and undistortion. An outlier is a pixel drawn uniformly from the image. A
+joint that is not found counts as if it were found at the world's origin.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def sample_scene(people: int, frames: int, views: int, seed: int = 0) -> tuple[T
 
 
 def detect(points: Tensor, cameras: list[Camera], noise: float, outliers: float, seed: int = 0) -> tuple:
-    """Pixels [V, P, 2] with Gaussian noise (standard deviation in pixels) and a part of outliers; confidence [V, P]."""
+    """Pixels [V, P, 2] with Gaussian noise (deviation in pixels) and a fraction of outliers; confidence [V, P]."""
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.stack([camera.project(points) for camera in cameras])
     pixels = pixels + noise * torch.randn(pixels.shape, generator=generator, dtype=torch.float64)
@@ -79,7 +79,7 @@ def detect(points: Tensor, cameras: list[Camera], noise: float, outliers: float,
 
 
 def measure(method: Callable, points: Tensor, cameras: list[Camera], noise: float, outliers: float) -> dict[str, float]:
-    """Millimetres of the distance to the true points, and seconds."""
+    """Distances to the true points in millimetres, and seconds."""
     keypoints, confidence = detect(points, cameras, noise, outliers)
     start = time.perf_counter()
     found = method(keypoints, confidence, cameras)
@@ -91,7 +91,7 @@ def measure(method: Callable, points: Tensor, cameras: list[Camera], noise: floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=4)
-    parser.add_argument("--frames", type=int, default=10, help="of each person")
+    parser.add_argument("--frames", type=int, default=10, help="frames of each person")
     parser.add_argument("--views", type=int, default=8)
     options = parser.parse_args()
     points, cameras = sample_scene(options.people, options.frames, options.views)

@@ -1,4 +1,4 @@
-"""See a person of a capture as another of its cameras does, with a trained model.
+"""Render a person of a capture for another of its cameras, with a trained model.
 
 python examples/novel_view.py [runs/sample/model.safetensors [view.png]]
 """
@@ -21,18 +21,18 @@ def main() -> None:
     model = hvs.load(checkpoint)
     settings = model.settings
 
-    # Test frames of who was never trained on, as one camera and another see them.
+    # Test frames of people who were never trained on, as one camera and another see them.
     sizes = settings.input_resolution, settings.target_resolution
     pairs = PairDataset(read_extra(checkpoint)["root"], "test", "unknown", *sizes, settings.resize, same_view=False)
     pair = collate([pairs[len(pairs) // 2]])
     print(f"pair     {pair['name'][0]}")
 
     with torch.inference_mode():
-        # The lifted pose is relative to its root joint, in the first camera's frame; where the root is, is known.
+        # The lifted pose is relative to its root joint, in the first camera's frame; the root's position is known.
         root = pair["camera_a"].to_camera(pair["points"])[:, model.skeleton.root, None]
         pose = root + model.lift(pair["keypoints_a"], pair["confidence_a"], pair["resolution_a"])  # [1, J, 3]
         appearance = model.encode(pair["image_a"])  # [1, N, C]
-        # Whom the encoder does not know, it takes for somebody else; a few steps of gradient descent make up for it.
+        # The encoder takes a stranger for somebody it knows; a few steps of gradient descent make up for it.
         appearance = model.refine(appearance, pair["image_a"], pose, pair["camera_a"])
         # Any other hvs.Camera will do as well.
         camera = pair["camera_b"]

@@ -1,6 +1,6 @@
-"""Find where a camera is by what it sees: the rasteriser is differentiated through the rays and the pose's frame.
+"""Find where a camera is from what it sees, by gradient descent through the rasteriser and the pose in its frame.
 
-python examples/optimise_a_camera.py [camera.png]    writes what the camera sees before, after, and should
+python examples/optimise_a_camera.py [camera.png]    writes what the camera sees before, after, and should see
 """
 
 import sys
@@ -24,7 +24,7 @@ def see(points: Tensor, features: Tensor, R: Tensor, t: Tensor) -> Tensor:
     """The latent image [C, h, w] of a pose [J, 3] in the world."""
     camera = hvs.Camera(K, R, t, torch.zeros(0), SIZE, SIZE)
     gaussians = hvs.limb_gaussians(camera.to_camera(points), hvs.skeletons.PANOPTIC)
-    # Softer limbs than the paper's meet from further away.
+    # Limbs softer than the paper's overlap from farther away.
     return hvs.rasterize(*gaussians, features, torch.zeros(features.shape[-1]), camera.rays(), alpha=0.2)
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     start = hvs.Camera.look_at(torch.tensor([0.7, 0.1, -3.0]), torch.zeros(3), up, K, SIZE, SIZE)
     target, before = (see(points, features, camera.R, camera.t) for camera in (wanted, start))
 
-    # A rotation beyond the first one, as axis times angle, and a translation.
+    # A rotation on top of the first one, as axis times angle, and a translation.
     turn, t = torch.zeros(3, requires_grad=True), start.t.clone().requires_grad_()
     optimiser = torch.optim.Adam([turn, t], lr=0.02)
     for step in range(STEPS + 1):

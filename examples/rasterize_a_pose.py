@@ -1,6 +1,6 @@
-"""Rasterise a pose: joints to Gaussians to an image of features, and a file that viewers of Gaussians open.
+"""Rasterise a pose: joints to Gaussians to an image of features, and a file for Gaussian-splatting viewers.
 
-python examples/rasterize_a_pose.py [pose.png]    writes pose.png, and pose.ply beside it
+python examples/rasterize_a_pose.py [pose.png]    writes pose.png, and pose.ply next to it
 """
 
 import sys
@@ -22,12 +22,12 @@ def main() -> None:
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "pose.png")
     torch.manual_seed(0)
 
-    # Three people, their joints in metres; each is brought to 3 m before a camera that looks along z.
+    # The joints of three people in metres; each is moved to 3 m in front of a camera that looks along z.
     points = torch.from_numpy(np.load(POSES)["points"][[2, 21, 42]]).float()  # [3, 117, 3]
     points = points - (points.amin(1) + points.amax(1))[:, None] / 2 + torch.tensor([0.0, 0.0, 3.0])
     means, rotations, scales = hvs.limb_gaussians(points, hvs.skeletons.PANOPTIC)
 
-    # Sixteen numbers for each limb, the same for all three, and nothing for the background.
+    # Sixteen features for each limb, the same for all three people, and zeros for the background.
     features, background = torch.randn(len(hvs.skeletons.PANOPTIC.edges), 16), torch.zeros(16)
     K = torch.tensor([[360.0, 0.0, 127.5], [0.0, 360.0, 127.5], [0.0, 0.0, 1.0]])
     camera = hvs.Camera(K, torch.eye(3), torch.zeros(3), torch.zeros(0), height=256, width=256)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Camera", "HumanViewSynthesis", "limb_gaussians", "load", "rasterize", "skeletons"]
 
-# The networks bring libraries that rasterising does not need, so they are imported when first asked for.
+# The networks bring libraries that rasterising does not need, so they are imported on first use.
 _LAZY = {"HumanViewSynthesis": ".models", "load": ".checkpoint"}
 
 

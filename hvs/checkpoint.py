@@ -21,19 +21,19 @@ from .original import Contents, map_discriminator, read_lightning
 from .runtime import write_atomically
 
 FORMAT = "hvs"
-# Version 2 has a skeleton of its own, or a discriminator, which older readers would take for faults; other files are
+# Version 2 has a skeleton of its own or a discriminator, which older readers would take for faults; other files are
 # still written as version 1.
 VERSIONS = (1, 2)
 DISCRIMINATOR = "discriminator."
-# Of one kind of fault; a file of something else entirely may have any number.
+# Entries to name for each kind of fault; a file of something else entirely may have any number.
 MAX_NAMED = 1000
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read or does not fit; one line that names the file."""
+    """A checkpoint that cannot be read or does not fit; the message is one line that names the file."""
 
     def __init__(self, message: str) -> None:
-        # A file's own words are part of it.
+        # Text from the file may be part of it.
         line = " ".join(str(message).split())
         super().__init__("".join(letter if letter.isprintable() else "?" for letter in line))
 
@@ -44,16 +44,16 @@ def save_model(
     extra: dict[str, Any] | None = None,
     discriminator: Discriminator | None = None,
 ) -> None:
-    """Write a model's weights and settings; the file is complete or not there at all.
+    """Write a model's weights and settings; the file is written whole or not at all.
 
     Args:
-        path: ends in .safetensors by custom.
+        path: by convention ends in .safetensors.
         model: unwrapped (neither compiled nor distributed).
         extra: anything JSON can hold, for :func:`read_extra`.
-        discriminator: of an adversarial training, for :func:`load_discriminator`.
+        discriminator: that of an adversarial training, for :func:`load_discriminator`.
 
     Raises:
-        OSError: it cannot be written; a file that was there before still is.
+        OSError: the file cannot be written; an earlier one is kept.
     """
     path = Path(path)
     settings = model.settings
@@ -82,7 +82,7 @@ def load(path: str | Path) -> HumanViewSynthesis:
     """The model in a checkpoint of this project or of the original, on the CPU and in evaluation mode.
 
     Args:
-        path: a .safetensors of this project, or a Lightning file of the original's.
+        path: a .safetensors of this project, or a Lightning file of the original.
 
     Raises:
         CheckpointError: the file is missing, unreadable, truncated, of an unknown version, or its entries are not the
@@ -92,13 +92,13 @@ def load(path: str | Path) -> HumanViewSynthesis:
 
 
 def build_model(path: str | Path, contents: Contents) -> HumanViewSynthesis:
-    """As :func:`load`, of what was read from ``path``."""
+    """As :func:`load`, from contents that were read from ``path``."""
     try:
-        # Without memory first: settings that ask for more than the file's entries hold must not get it.
+        # Without memory first: settings must not allocate more than the file's entries hold.
         with torch.device("meta"):
             wanted = HumanViewSynthesis(contents.settings).state_dict()
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise CheckpointError(f"{path}: settings that make no model ({_line(error)})") from error
+        raise CheckpointError(f"{path}: invalid settings ({_line(error)})") from error
     check_entries(path, contents.state, wanted)
     model = HumanViewSynthesis(contents.settings)
     model.load_state_dict(contents.state)
@@ -106,7 +106,7 @@ def build_model(path: str | Path, contents: Contents) -> HumanViewSynthesis:
 
 
 def load_discriminator(path: str | Path) -> Discriminator | None:
-    """The discriminator in a checkpoint of this project or of the original, on the CPU; None where there is none.
+    """The discriminator in a checkpoint of this project or of the original, on the CPU; None if there is none.
 
     Raises:
         CheckpointError: as :func:`load`, but for the discriminator's entries; or they are the original's and cannot be
@@ -116,7 +116,7 @@ def load_discriminator(path: str | Path) -> Discriminator | None:
 
 
 def build_discriminator(path: str | Path, contents: Contents) -> Discriminator | None:
-    """As :func:`load_discriminator`, of what was read from ``path``."""
+    """As :func:`load_discriminator`, from contents that were read from ``path``."""
     if not contents.discriminator:
         return None
     state = contents.discriminator
@@ -173,7 +173,7 @@ def _read_own(path: Path) -> Contents:
         except KeyError as error:
             raise ValueError(f"its header has no {error}") from error
         if type(extra) is not dict:
-            raise ValueError("its extra is no JSON object")
+            raise ValueError("its extra is not a JSON object")
         settings = ModelSettings(**settings)
         entries = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     state = {name: value for name, value in entries.items() if not name.startswith(DISCRIMINATOR)}
@@ -182,17 +182,17 @@ def _read_own(path: Path) -> Contents:
 
 
 def check_entries(path: str | Path, found: dict[str, Any], wanted: dict[str, Tensor], prefix: str = "") -> None:
-    """Refuse entries that are not those wanted, each by its name, of their shapes and kinds.
+    """Refuse entries that do not have the wanted names, shapes and types.
 
     Raises:
-        CheckpointError: they are not.
+        CheckpointError: they do not; the message names them.
     """
     shared = [name for name in wanted if name in found]
     tensors = [name for name in shared if isinstance(found[name], Tensor)]
     faults = {
         "missing": [name for name in wanted if name not in found],
         "unexpected": [name for name in found if name not in wanted],
-        "no tensor": [name for name in shared if name not in tensors],
+        "not a tensor": [name for name in shared if name not in tensors],
         "wrong shape": [
             f"{name}: got {tuple(found[name].shape)}, wanted {tuple(wanted[name].shape)}"
             for name in tensors
@@ -220,7 +220,7 @@ def _line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    # Imported anew, so that its errors are those that the commands know.
+    # Imported again under its own name, so that its errors are the ones that the commands know.
     from hvs.checkpoint_commands import main
 
     main()

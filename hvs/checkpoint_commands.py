@@ -1,6 +1,6 @@
-"""Look into checkpoints and convert them.
+"""Inspect and convert checkpoints.
 
-python -m hvs.checkpoint inspect FILE         what is in a checkpoint of this project or of the original
+python -m hvs.checkpoint inspect FILE         show what is in a checkpoint of this project or of the original
 
 python -m hvs.checkpoint convert IN OUT       write one of either kind in this project's format
 """
@@ -19,20 +19,20 @@ from .data.torch_files import is_torch_file
 from .original import lifter_prefixes, plain_extra, read_content
 from .runtime import UserError, run_command
 
-# Of one row of the table, in letters.
+# Longest row of the table, in characters.
 WIDEST = 120
 PROGRAM = "python -m hvs.checkpoint"
 
 
 def convert(source: Positional[Path], target: Positional[Path]) -> None:
-    """Write a checkpoint in this project's format, with all of it that this project uses.
+    """Write a checkpoint in this project's format, with everything in it that this project uses.
 
     Args:
         source: checkpoint of this project or of the original.
-        target: file to write, .safetensors by custom. It must not be there yet.
+        target: file to write, by convention ending in .safetensors. It must not exist yet.
     """
     if target.exists():
-        raise UserError(f"{target}: is there already; convert writes no file twice")
+        raise UserError(f"{target}: already exists; convert overwrites no file")
     if not target.parent.is_dir():
         raise UserError(f"{target.parent}: no such folder")
     contents = read_contents(source)
@@ -50,10 +50,10 @@ def inspect(file: Positional[Path]) -> None:
     """Print what is in a checkpoint, without building the model.
 
     Args:
-        file: checkpoint of this project or of the original; one of only a lifter, too.
+        file: checkpoint of this project or of the original, which may hold only a lifter.
     """
     for name, value in describe(file):
-        # What a file says goes to the terminal without its control characters.
+        # Text from a file goes to the terminal without its control characters.
         shown = "".join(letter if letter.isprintable() and letter.isascii() else "?" for letter in f"{name:22s}{value}")
         print(shown if len(shown) <= WIDEST else f"{shown[: WIDEST - 3]}...")
 

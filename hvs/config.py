@@ -1,4 +1,4 @@
-"""Typed settings of training, and the presets that name good ones: the sample's, and the original's experiments."""
+"""Typed training settings, and presets of good ones: for the sample, and for the original's experiments."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -15,13 +15,13 @@ from .runtime import Precision
 Stage = Literal["lifter", "synthesis"]
 
 
-# The original's: width of the lifter, and pairs that fit on one of its GPUs.
+# The original's values: width of the lifter, and pairs that fit on one of its GPUs.
 D_EMBEDDING = {"human36m": 1024, "panoptic": 2048}
 AT_ONCE = {("human36m", 256): 16, ("panoptic", 256): 8, ("panoptic", 512): 4}
 EPOCHS, EPOCH_STEPS, LIFTER_EPOCHS = 400, 2048, 200
 SEED = 42069
 AVERAGE = 0.999
-# Of numpy's, from which every process's is a step away.
+# numpy's largest seed, less room for the ranks, which are added to the seed.
 LAST_SEED = 2**32 - 2**16
 
 
@@ -43,23 +43,23 @@ class DataSettings:
     """Which capture to train on."""
 
     root: Path | None = None
-    """Folder of a capture, prepared or of plain files (docs/data.md). The sample, made if needed, by default."""
+    """Folder of a capture, prepared or of plain files (docs/data.md); by default the sample, made if needed."""
     sample_height: int = 270
     """Height of the sample capture's frames in pixels."""
     sample_frames: int = 56
-    """Frames of every subject of the sample capture."""
+    """Frames of each subject of the sample capture."""
     sample_subjects: int = 10
     """Subjects of the sample capture; the last one is never trained on."""
     workers: int = 0
-    """Processes that read training pairs beside the main one."""
+    """Processes that read training pairs in addition to the main one."""
     balance: Balance = "pairs"
     """What comes up equally often in training: every pair of views, every frame, or every sequence."""
     max_faults: float = 0.01
-    """Part of all views of frames that may be broken: they are passed over and told. More end the training."""
+    """Fraction of all views of frames that may be broken; they are skipped and reported. More end the training."""
     validation_pairs: int = 64
-    """Pairs of validation frames, spread evenly, that tell the best model while it is trained; 0 tells none."""
+    """Pairs of validation frames, spread evenly, that select the best model during training; 0 turns this off."""
     evaluation_pairs: int = 96
-    """Pairs of held-out frames to evaluate on, spread evenly; as many again of the held-out subjects."""
+    """Pairs of held-out frames to evaluate on, spread evenly, and as many again of held-out subjects."""
 
     def __post_init__(self) -> None:
         _require_positive(self, "evaluation_pairs")
@@ -72,19 +72,19 @@ class LifterSettings:
     """Stage "lifter": 2D keypoints to 3D pose."""
 
     steps: int = 2000
-    """How many."""
+    """Number of steps."""
     epochs: int | None = None
-    """How often every pose comes up on average, in place of the number of steps."""
+    """How often each pose comes up on average; replaces the number of steps."""
     batch_size: int = 1024
-    """Poses of a step, on all GPUs together."""
+    """Poses per step, on all GPUs together."""
     learning_rate: float = 1e-4
-    """Of AdamW with AMSGrad; cosine down to 5 % after a warm-up."""
+    """Learning rate of AdamW with AMSGrad; falls along a cosine to 5 % after a warm-up."""
     weight_decay: float = 0.1
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     weigh_parts: bool = True
-    """Weigh hands and face as the paper does. Without it, every joint alike, the body is learned many times sooner."""
+    """Weigh hands and face as the paper does. With all joints weighed alike, the body is learned many times faster."""
     virtual_views: float = 0.0
-    """Part of every batch that is poses turned about the vertical, as one of the cameras would see them."""
+    """Fraction of every batch made of poses turned about the vertical, as one of the cameras would see them."""
 
     def __post_init__(self) -> None:
         _require_positive(self, "steps", "batch_size", "learning_rate")
@@ -93,7 +93,7 @@ class LifterSettings:
             _require_positive(self, "epochs")
 
     def count_steps(self, poses: int) -> int:
-        """For a training on so many poses."""
+        """The number of steps for training on so many poses."""
         return self.steps if self.epochs is None else math.ceil(self.epochs * poses / self.batch_size)
 
 
@@ -102,48 +102,48 @@ class SynthesisSettings:
     """Stage "synthesis": the whole model, end to end."""
 
     image_loss: ImageLoss = "lpips"
-    """What pictures are compared by: their pixels, and by "vgg" and "lpips" also a classifier's features. "adversarial"
-    trains against a discriminator, "adaptive" does so with augmentation; the lifter then stays as it is. Without the
-    classifier's weights, "vgg" and "lpips" are "pixel"."""
+    """How pictures are compared: by their pixels, and with "vgg" and "lpips" also by a classifier's features.
+    "adversarial" trains against a discriminator, "adaptive" does so with augmentation; the lifter then stays fixed.
+    Without the classifier's weights, "vgg" and "lpips" act as "pixel"."""
     steps: int = 100_000
-    """How many."""
+    """Number of steps."""
     batch_size: int = 32
-    """Pairs of a step, on all GPUs together."""
+    """Pairs per step, on all GPUs together."""
     most_at_once: int | None = None
-    """Pairs that one GPU takes at once; a step's are shared out over as many passes as that needs. All by default."""
+    """Pairs that one GPU takes at once; a step is split into as many passes as that needs. All at once by default."""
     learning_rate: float = 2e-3
-    """Of the decoder, and of the discriminator."""
+    """Learning rate of the decoder and of the discriminator."""
     encoder_rate: float = 0.1
-    """The encoder's learning rate as a part of the decoder's; 0 leaves it as it starts."""
+    """The encoder's learning rate as a fraction of the decoder's; 0 keeps the encoder fixed."""
     lifter_rate: float = 2.5e-3
-    """The lifter's learning rate as a part of the decoder's; 0 leaves it as it is, and so does a discriminator."""
+    """The lifter's learning rate as a fraction of the decoder's; 0 keeps the lifter fixed, as does a discriminator."""
     momentum: float = 0.0
     """First beta of AdamW."""
     amsgrad: bool = True
-    """AdamW with AMSGrad, which divides by the largest second moment so far."""
+    """Use AdamW with AMSGrad, which divides by the largest second moment so far."""
     encoder_weights: Path | None = None
-    """ImageNet weights of a ResNet with group normalisation to start the encoder from. Without them it starts from
-    random features that tell images apart."""
+    """ImageNet weights of a ResNet with group normalisation to initialise the encoder.
+    Without them it starts from random features that tell images apart."""
     lifter_weights: Path | None = None
-    """Checkpoint to take the lifter from, in place of the stage "lifter", which is then left out. One of this project
-    or of the original; a lifter of the original's first stage will do."""
+    """Checkpoint to take the lifter from, of this project or of the original; the stage "lifter" is then skipped.
+    A lifter from the original's first stage will do."""
     weight_decay: float = 1e-2
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     cosine: bool = False
-    """Lower the learning rates to 5 % along a cosine, instead of keeping them."""
+    """Lower the learning rates to 5 % along a cosine, after a warm-up, instead of keeping them constant."""
     recolour: float = 0.0
-    """Part of every batch whose people wear colours that they never wore, the same in both images, another for legs,
-    head and the rest: a few people then teach how colours are handed on."""
+    """Fraction of every batch in which people wear colours that they never wore, so that a few people teach how colours
+    carry over between views. They are the same in both images, and differ for legs, head and the rest."""
     average: float | None = None
-    """Decay of a running average of the weights, which is then what is evaluated and saved; 0 has none. By default
-    0.999 against a discriminator, and none otherwise."""
+    """Decay of a running average of the weights, which is then what is evaluated and saved; 0 turns it off.
+    By default 0.999 against a discriminator, and off otherwise."""
     save_memory: bool = False
-    """Let the decoder's layers of the largest images keep their input alone, and compute them once more in the backward
-    pass: larger pictures or batches fit on a GPU, and a step takes longer."""
+    """Let the decoder's layers of the largest images keep only their input and recompute the rest in the backward pass.
+    Larger pictures or batches then fit on a GPU, and a step takes longer."""
     perceptual_weights: Path | None = None
-    """torchvision's vgg16-397923af.pth; looked for in torch's download cache by default."""
+    """torchvision's vgg16-397923af.pth; by default looked for in torch's download cache."""
     log_every: int = 50
-    """Steps between TensorBoard entries."""
+    """Steps between log entries (TensorBoard and history.jsonl)."""
 
     def __post_init__(self) -> None:
         _require_positive(self, "steps", "batch_size", "learning_rate", "log_every")
@@ -162,7 +162,7 @@ class SynthesisSettings:
 
     @property
     def decay(self) -> float:
-        """Of the average of the weights; 0 where there is none."""
+        """Decay of the running average of the weights; 0 where there is none."""
         if self.average is None:
             return AVERAGE if self.adversarial else 0.0
         return self.average
@@ -173,28 +173,28 @@ class TrainSettings:
     """Train a model and evaluate it."""
 
     run: Path = Path("runs/sample")
-    """Folder of everything the run writes."""
+    """Folder for everything the run writes."""
     stages: tuple[Stage, ...] = ("lifter", "synthesis")
     """What to train, in this order."""
     resume: Literal["never", "auto"] = "never"
-    """"auto", or nothing behind --resume, goes on from the run folder's last state, and begins where there is none.
-    "never" begins; a folder that holds a run is renamed first."""
+    """"auto", or --resume without a value, resumes from the run folder's last state, or starts a run if it has none.
+    "never" starts a new run; a folder that already holds one is renamed first."""
     start_from: Path | None = None
-    """Checkpoint of this project or of the original to go on from: its weights and settings of the model."""
+    """Checkpoint of this project or of the original to continue from, with its weights and model settings."""
     device: str = "auto"
-    """"cpu", "cuda", "cuda:1", ...; "auto" takes the GPU if there is one. Under torchrun every process has one of its
-    own (docs/training.md)."""
+    """"cpu", "cuda", "cuda:1", ...; "auto" takes the GPU if there is one.
+    Under torchrun each process has its own (docs/training.md)."""
     precision: Precision = "auto"
-    """Of the networks; geometry and rasteriser always compute in float32. "auto" is bf16 where the GPU has it, and fp32
-    elsewhere; "fp16" scales its gradients."""
+    """Precision of the networks; geometry and rasteriser always compute in float32.
+    "auto" is bf16 where the GPU has it, and fp32 elsewhere; "fp16" scales its gradients."""
     compile: bool = False
-    """Compile the synthesis, with its rasteriser and losses, by torch.compile."""
+    """Compile the synthesis, with its rasteriser and losses, with torch.compile."""
     seed: int = 0
-    """Of all that is drawn at random: weights, batches, dropout, augmentation."""
+    """Seed of everything drawn at random: weights, batches, dropout, augmentation."""
     checkpoint_every: int = 200
-    """Steps between the states that --resume goes on from; in the stage "synthesis", between validations too."""
+    """Steps between saved states, which --resume continues from; in the stage "synthesis" also between validations."""
     keep: int = 3
-    """States that are kept, beside the best model by validation."""
+    """Number of states to keep, besides the best model by validation."""
     data: DataSettings = field(default_factory=DataSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     lifter: LifterSettings = field(default_factory=LifterSettings)
@@ -205,11 +205,11 @@ class TrainSettings:
         _require_between(self, 0, LAST_SEED, "seed")
         if self.stages == ("synthesis", "lifter"):
             raise ValueError(
-                "stages: got synthesis before lifter, wanted the lifter first, as it is a part of the model"
+                "stages: got synthesis before lifter, wanted the lifter first, because the synthesis builds on it"
             )
         given = [f"{name}_weights" for name in ("lifter", "encoder") if getattr(self.synthesis, f"{name}_weights")]
         if self.start_from and given:
-            raise ValueError(f"start_from: brings a whole model, and with it there is no use for {' and '.join(given)}")
+            raise ValueError(f"start_from: brings a whole model, so there is no use for {' and '.join(given)}")
 
 
 def sample() -> TrainSettings:
@@ -217,7 +217,7 @@ def sample() -> TrainSettings:
     return TrainSettings(
         model=ModelSettings(
             d_embedding=512,
-            # A few hundred poses are soon known by heart, and their jitter in training would blur the pictures.
+            # The lifter soon knows a few hundred poses by heart, and the jitter of dropout would blur the pictures.
             dropout=0.0,
             input_resolution=64,
             rendering_resolution=64,
@@ -230,8 +230,8 @@ def sample() -> TrainSettings:
         lifter=LifterSettings(
             steps=7000, batch_size=128, learning_rate=5e-3, weight_decay=1e-2, weigh_parts=False, virtual_views=0.75
         ),
-        # A few minutes do not train an encoder from nothing. It starts with random features that tell people apart; the
-        # faster it learns, the better it knows the few people it sees and the worse anybody else.
+        # A few minutes are not enough to train an encoder from scratch. It starts with random features that tell people
+        # apart; the faster it learns, the better it does on the few people it sees and the worse on anybody else.
         synthesis=SynthesisSettings(
             steps=1400,
             batch_size=8,
@@ -247,7 +247,7 @@ def sample() -> TrainSettings:
 
 
 def sample_adaptive() -> TrainSettings:
-    """Goes on from what the preset sample has left, against a discriminator, in minutes on two CPU cores."""
+    """Continues from what the preset sample has left, against a discriminator, in minutes on two CPU cores."""
     settings = sample()
     return replace(
         settings,
@@ -255,8 +255,8 @@ def sample_adaptive() -> TrainSettings:
         stages=("synthesis",),
         start_from=Path("runs/sample/model.safetensors"),
         checkpoint_every=50,
-        # The rates at which pictures are learned from nothing damage those that there are, and a discriminator learns
-        # nothing at them.
+        # At the rates for learning from scratch, the pictures that the model already makes are damaged, and a
+        # discriminator learns nothing.
         synthesis=replace(
             settings.synthesis,
             image_loss="adaptive",
@@ -282,7 +282,7 @@ def sample_512() -> TrainSettings:
 
 
 def tiny() -> TrainSettings:
-    """Every step of the main job at a size that takes seconds, to see that it works."""
+    """All stages of the sample at a size that takes seconds, to see that everything works."""
     settings = sample()
     return replace(
         settings,
@@ -303,8 +303,7 @@ def tiny() -> TrainSettings:
 
 
 def experiment(skeleton: str, resolution: int, image_loss: str) -> TrainSettings:
-    """The whole model on a data set, as in the paper; needs --data.root, and --synthesis.lifter-weights or, as the
-    adaptive ones go on from a whole model, --start-from."""
+    """The whole model, as in the paper; needs --data.root and --synthesis.lifter-weights (adaptive: --start-from)."""
     return TrainSettings(
         run=Path(f"runs/{skeleton}-{resolution}-{image_loss}"),
         stages=("synthesis",),
@@ -336,7 +335,7 @@ def lifter_experiment(skeleton: str) -> TrainSettings:
 _EXPERIMENTS = {
     f"{skeleton}-{resolution}-{image_loss}": partial(experiment, skeleton, resolution, image_loss)
     for (skeleton, resolution), image_loss in product(AT_ONCE, ("adaptive", "lpips", "pixel", "vgg"))
-    # The original has none of these.
+    # The original has no adaptive experiments on Human3.6M.
     if (skeleton, image_loss) != ("human36m", "adaptive")
 }
 _EXPERIMENTS |= {f"{skeleton}-lifter": partial(lifter_experiment, skeleton) for skeleton in D_EMBEDDING}

@@ -1,8 +1,7 @@
-"""One work by many processes, each with a GPU of its own: torchrun starts them, DistributedDataParallel averages.
+"""Work shared by processes, each with a GPU of its own: torchrun starts them, DistributedDataParallel averages.
 
-Every process takes its part of each step's batch, or of an evaluation's pairs, and what they reckon together is what
-one process would have reckoned with the whole. A plain run is one process without a group, for which nothing here costs
-anything.
+Every process takes its share of each step's batch, or of an evaluation's pairs, and together they compute what one
+process would compute from the whole. A plain run is one process without a group, for which nothing here costs anything.
 
     with one_voice():
         device = start("auto")
@@ -25,19 +24,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .runtime import UserError, select_device
 
-# What the processes leave word in for one another, also when the group is no more; there is none in a plain run.
+# Where the processes leave word for one another, even after the group is gone; there is none in a plain run.
 _store: dist.Store | None = None
-# That others wait for the one that tells, as torchrun kills all others when a first one ends.
+# How long others wait for the one that reports an error, as torchrun kills all others when the first one ends.
 PATIENCE = timedelta(seconds=10)
 
 
 def start(device_name: str) -> torch.device:
     """Join the group of processes, if torchrun has started more than one, and find this one's device.
 
-    GPUs talk through NCCL and hosts through gloo.
+    GPUs communicate through NCCL and hosts through gloo.
 
     Raises:
-        UserError: there is no such device, or none for this process alone.
+        UserError: there is no such device, or none for this process alone, or the processes do not find each other.
     """
     processes = int(os.environ.get("WORLD_SIZE", 1))
     if processes == 1:
@@ -47,7 +46,7 @@ def start(device_name: str) -> torch.device:
     global _store
     try:
         store, own, _ = next(dist.rendezvous("env://"))
-        # torchrun may start all processes anew after a failure, and its store outlives them.
+        # torchrun may restart all processes after a failure, and its store outlives them.
         _store = dist.PrefixStore(f"hvs/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     except (ValueError, RuntimeError) as error:
         raise UserError(f"WORLD_SIZE is {processes}, but the processes do not find each other: {error}") from error
@@ -81,18 +80,18 @@ def is_first() -> bool:
 
 
 def first_prints() -> AbstractContextManager[object]:
-    """What is printed in this context is printed by the first process alone; also when none has joined the group."""
+    """A context in which only the first process prints, even before any has joined the group."""
     return nullcontext() if os.environ.get("RANK", "0") == "0" else redirect_stdout(io.StringIO())
 
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Of an error that ends the work let one process tell: the first that met one. The others end without a word.
+    """Let only one process report an error that ends the work: the first that met one. The others end silently.
 
-    A process that fails takes the others with it, as they lose its connection.
+    A process that fails takes the others with it, as they lose their connection to it.
 
     Raises:
-        UserError: another process was killed.
+        UserError: another process was killed, hangs or cannot be reached.
     """
     try:
         yield
@@ -112,28 +111,28 @@ def one_voice() -> Iterator[None]:
 
 
 def wrap(module: nn.Module) -> nn.Module:
-    """A module whose gradients are averaged over the processes; all start with the first one's weights and buffers.
+    """A module with gradients averaged over the processes; all start with the first one's weights and buffers.
 
-    To be called when parameters have their final values and `requires_grad`. Buffers are never sent again: what
-    changes them in training does so alike everywhere.
+    To be called once all parameters have their initial values and `requires_grad`. Buffers are never sent again, as
+    training changes them in the same way everywhere.
     """
     if world() == 1:
         return module
-    # A filter of one pixel has several strides that mean the same.
+    # The strides of a filter of one pixel are ambiguous.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     wrapped = DistributedDataParallel(module, gradient_as_bucket_view=True)
-    # Not before: they are to be sent once, too.
+    # Only now, as they are to be sent once, too.
     wrapped.broadcast_buffers = False
     return wrapped
 
 
 def accumulating(module: nn.Module, last: bool) -> AbstractContextManager[None]:
-    """Around forward and backward of one pass of a step: gradients are sent in the last one only."""
+    """The context for forward and backward of one pass of a step: gradients are sent in the last pass only."""
     return module.no_sync() if isinstance(module, DistributedDataParallel) and not last else nullcontext()
 
 
 def average(value: Tensor) -> Tensor:
-    """The mean over the processes, without a gradient; compiles."""
+    """The mean over the processes, without a gradient; can be compiled."""
     if world() == 1:
         return value
     value = value.detach().clone()
@@ -161,7 +160,7 @@ def everywhere(flags: Tensor) -> Tensor:
 
 
 def anywhere(flag: bool) -> bool:
-    """Whether it is true in any process; waits for the other hosts, but for no device."""
+    """Whether the flag is true in any process; waits for the other hosts, but for no device."""
     if world() == 1:
         return flag
     found = torch.tensor(float(flag))
@@ -182,7 +181,7 @@ def agree(**values: Any) -> None:
     """Make sure that all processes have the same values; waits for the other hosts.
 
     Raises:
-        UserError: they have not; in every process, naming the first difference.
+        UserError: they differ; raised in every process, and names the first difference.
     """
     first, *others = gather(values)
     for number, other in enumerate(others, 1):
@@ -192,10 +191,10 @@ def agree(**values: Any) -> None:
 
 
 def share(items: Tensor) -> Tensor:
-    """This process's part of what a whole batch holds, along the first axis.
+    """This process's share of a whole batch, along the first axis.
 
     Raises:
-        UserError: it cannot be shared out evenly.
+        UserError: it cannot be shared evenly.
     """
     if len(items) % world():
         raise UserError(f"batch_size: got {len(items)}, wanted a multiple of the {world()} processes")
@@ -203,7 +202,7 @@ def share(items: Tensor) -> Tensor:
 
 
 def part(count: int) -> range:
-    """This process's part of so many things, as even as can be."""
+    """This process's share of `count` things, as even as possible."""
     return range(count * rank() // world(), count * (rank() + 1) // world())
 
 
@@ -221,7 +220,7 @@ def _own_device(name: str) -> torch.device:
 
 
 def _speaks_first() -> bool:
-    """Whether no other process tells of an error; only returns when one that does has told."""
+    """Whether no other process has reported an error; if one does, returns only after it has."""
     try:
         first = _store.add("told", 1) == 1
         if first:
@@ -230,7 +229,7 @@ def _speaks_first() -> bool:
             _store.wait(["ended"], PATIENCE)
         return first
     except RuntimeError:
-        # Waited in vain, or the store went down with the process that had it.
+        # Waited in vain, or the store went down with the process that held it.
         return False
 
 

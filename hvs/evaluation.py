@@ -1,4 +1,4 @@
-"""Scores of a model on pairs of views, beside the baselines that any model should beat."""
+"""Scores of a model on pairs of views, next to the baselines that any model should beat."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,19 +12,19 @@ from .models import HumanViewSynthesis
 from .pictures import draw_skeleton, error_to_rgb, latent_to_rgb, mosaic
 from .runtime import autocast
 
-# dB; the error of one grey level everywhere is 48 dB.
+# In dB; an error of one grey level everywhere gives 48 dB.
 HIGHEST_PSNR = 60.0
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """A collated batch with its tensors and cameras on a device; from pinned memory without waiting for it."""
+    """A collated batch with its tensors and cameras on a device; copies from pinned memory do not wait for it."""
     return {key: value.to(device, non_blocking=True) if hasattr(value, "to") else value for key, value in batch.items()}
 
 
 def synthesise(model: HumanViewSynthesis, batch: dict[str, Any], refine_steps: int = 0) -> dict[str, Tensor]:
     """Novel views of a batch of pairs: pose and appearance from image A, seen by camera B.
 
-    As in the paper, the place of the root joint is known and the pose around it is lifted. With ``refine_steps`` the
+    As in the paper, the position of the root joint is known and the pose around it is lifted. With ``refine_steps`` the
     appearance is refined for each pair, see :meth:`HumanViewSynthesis.refine`.
 
     Returns:
@@ -69,8 +69,8 @@ def score(
 ) -> dict[str, Tensor]:
     """Scores of every pair of the batches, [P] each, on the CPU; see :mod:`hvs.metrics` for each.
 
-    Scores of the picture whose names end in ``_background_baseline`` and ``_copy_baseline`` are those of the constant
-    background and of the source image in place of the model's picture.
+    Scores whose names end in ``_background_baseline`` and ``_copy_baseline`` are those of the constant background and
+    of the source image, in place of the model's picture.
 
     Args:
         model: on any device; its mode is restored afterwards.
@@ -126,9 +126,9 @@ def draw_pairs(
     labels: Sequence[str] = (),
     refine_steps: int = 0,
 ) -> Image:
-    """One row a pair: source, lifted and true pose in the target view, latent, output, target, error.
+    """One row per pair: source, lifted and true pose in the target view, latent, output, target, error.
 
-    Pictures wider than ``widest`` pixels are made smaller; labels, if there are any, stand over the rows.
+    Pictures wider than ``widest`` pixels are scaled down; labels, if there are any, stand above the rows.
     ``refine_steps`` is as in :func:`synthesise`.
     """
     batch = to_device(batch, next(model.parameters()).device)

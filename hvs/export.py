@@ -1,4 +1,4 @@
-"""A pose and a model for other programs: a .ply of Gaussians that viewers open, and programs of ``torch.export``.
+"""Export for other programs: Gaussians as a .ply for viewers, and a model as programs of ``torch.export``.
 
 python -m hvs.export model.safetensors deployed    write lift.pt2, encode.pt2 and render.pt2 into a folder
 """
@@ -17,42 +17,42 @@ from .runtime import make_folder, run_command, write_atomically
 
 # The constant spherical harmonic, 1 / (2 √π): the files hold (colour - 0.5) / HARMONIC.
 HARMONIC = 0.28209479177387814
-# An opacity is stored by its logit, which is infinite for 0 and 1.
+# An opacity is stored as its logit, which is infinite for 0 and 1.
 OPACITY_MARGIN = 1e-6
 # How far ρρᵀ may be from the identity, in its worst component.
 ORTHONORMAL = 1e-3
 PROPERTIES = ("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity")
 PROPERTIES += ("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3")
-# About the median over limbs; python -m bench.accuracy measures it.
+# Weight in the middle of a limb over the background's, about the median; python -m bench.accuracy measures it.
 CONTRAST = 500.0
-# Of a lens in render.pt2; a camera that has fewer is padded with zeros.
+# Distortion coefficients in render.pt2; those of a camera with fewer are padded with zeros.
 COEFFICIENTS = 12
 
 
 def save_ply(
     path: str | Path, means: Tensor, rotations: Tensor, scales: Tensor, colours: Tensor, opacity: float | Tensor = 1.0
 ) -> None:
-    """Write Gaussians as a .ply of 3D Gaussian splatting; the file is complete or not there at all.
+    """Write Gaussians as a .ply of 3D Gaussian splatting; the file is written whole or not at all.
 
     The properties are those of Kerbl et al. 2023 without view dependence, which the common viewers read: x y z, normals
     (zero), ``f_dc_0..2``, ``opacity`` (its logit), ``scale_0..2`` (logarithms), ``rot_0..3`` (a quaternion, w first),
     all float32, binary, little endian.
 
     The scales are written as they are given. A viewer draws ``exp(-D/2)``, where D is the squared Mahalanobis distance,
-    and :func:`hvs.rasterize` weighs ``exp(-D/alpha)``: give :func:`visible_scales` for what the rasteriser shows. What
-    is else different stays so: a viewer composites by depth, the rasteriser takes the mean by weight.
+    and :func:`hvs.rasterize` weighs by ``exp(-D/alpha)``: pass :func:`visible_scales` for what the rasteriser shows.
+    One difference remains: a viewer composites by depth, the rasteriser takes the weighted mean.
 
     Args:
-        path: ends in .ply by custom.
-        means: centres in metres, [N, 3]; viewers take y for down, as a camera's frame has it.
-        rotations: whose columns are the Gaussians' axes, orthonormal, [N, 3, 3].
+        path: by convention ends in .ply.
+        means: centres in metres, [N, 3]; viewers take y as down, as in a camera's frame.
+        rotations: orthonormal matrices whose columns are the Gaussians' axes, [N, 3, 3].
         scales: standard deviations along those axes in metres, positive, [N, 3].
-        colours: RGB in 0..1, [N, 3]; :func:`feature_colours` makes some of features of any length.
-        opacity: of the centres, 0..1, a number or [N].
+        colours: RGB in 0..1, [N, 3]; :func:`feature_colours` makes them from features of any length.
+        opacity: opacity of the centres in 0..1, a number or [N].
 
     Raises:
         ValueError: an argument has the wrong shape or values.
-        OSError: the file cannot be written; one that was there before still is.
+        OSError: the file cannot be written; an earlier one is kept.
     """
     path = Path(path)
     opacity = torch.as_tensor(opacity)
@@ -77,16 +77,16 @@ def save_ply(
 def visible_scales(scales: Tensor, alpha: float = 0.025, contrast: float = CONTRAST) -> Tensor:
     """Scales with which a viewer shows Gaussians as wide as the rasteriser does, [..., 3] in metres.
 
-    The rasteriser's ``exp(-D/alpha)`` is a viewer's ``exp(-D/2)`` of scales ``√(alpha/2)`` times as large. But weights
-    are normalised: a limb fills half of a pixel out to where its weight has fallen to the background's, at
-    ``D = alpha ln(contrast)``. There a viewer's opacity is a half with ``scales · √(alpha ln(contrast) / (2 ln 2))``,
+    The rasteriser's ``exp(-D/alpha)`` is a viewer's ``exp(-D/2)`` with scales ``√(alpha/2)`` times as large. But
+    weights are normalised: a limb fills half of a pixel out to where its weight has fallen to the background's, at
+    ``D = alpha ln(contrast)``. A viewer's opacity is one half there with ``scales · √(alpha ln(contrast) / (2 ln 2))``,
     0.33 times the given ones for the paper's alpha. A contrast of 2 gives the density itself.
 
     Args:
         scales: as :func:`hvs.limb_gaussians` gives them, [..., 3].
         alpha: as :func:`hvs.rasterize` takes it; a model's is ``model.settings.alpha``.
-        contrast: how many times the background's the weight of a limb is in its middle, more than 1. In a dense cloud
-            the others' weight takes the place of the background's, and about 5 suits.
+        contrast: weight of a limb in its middle as a multiple of the background's, more than 1. In a dense cloud the
+            other Gaussians' weight takes the place of the background's, and about 5 is suitable.
 
     Raises:
         ValueError: alpha is not more than 0, or the contrast not more than 1.
@@ -101,7 +101,7 @@ def feature_colours(features: Tensor, latent: Tensor | None = None) -> Tensor:
     """The three principal components of features [N, C] as colours in 0..1, [N, 3].
 
     Args:
-        features: of the Gaussians, [N, C].
+        features: features of the Gaussians, [N, C].
         latent: images [B, C, h, w] whose components are taken instead: a colour then means the same as in a picture of
             them.
     """
@@ -116,28 +116,28 @@ def export_model(
 ) -> dict[str, Path]:
     """Write a model as three programs of :func:`torch.export.export`, for any batch size.
 
-    ``torch.export.load(file).module()`` is a function again, without this package's classes:
+    ``torch.export.load(file).module()`` gives a function back, without this package's classes:
 
         lift.pt2    keypoints [B, J, 2], confidence [B, J] bool, resolution [B, 2] -> points [B, J, 3]
         encode.pt2  image [B, 3, S, S] -> appearance [B, N, C]
         render.pt2  points [B, J, 3], appearance [B, N, C], K [B, 3, 3], distortion [B, 12]
                     -> latent [B, C, h, w], image [B, 3, H, W]
 
-    They take float32 on the CPU and mean what :class:`hvs.HumanViewSynthesis` says of its methods. K and distortion are
-    those of a camera of the picture at its full size, ``model.settings.target_resolution``; distortion is padded with
-    zeros to twelve coefficients. S is ``model.settings.input_resolution``, and no other will do.
+    They take float32 on the CPU and do what :class:`hvs.HumanViewSynthesis` documents for its methods. K and distortion
+    are those of a camera of the picture at its full size, ``model.settings.target_resolution``; distortion is padded
+    with zeros to twelve coefficients. S must be ``model.settings.input_resolution``.
 
-    The first two need torch alone. In the third the rasteriser's PyTorch backend is an operator of this package, with
-    lists whose length depends on the picture, so ``import hvs`` comes before the file is loaded. The operator is
-    written in Python: what runs without Python (AOTInductor, ExecuTorch) can take the first two programs only.
+    The first two need only torch. In the third, the rasteriser's PyTorch backend is an operator of this package, as it
+    has lists whose length depends on the picture: ``import hvs`` before loading the file. The operator is written in
+    Python, so runtimes without Python (AOTInductor, ExecuTorch) can take only the first two programs.
 
     Args:
-        model: on any device and in any mode, and left as it is; it is exported in evaluation mode.
+        model: on any device and in any mode, left unchanged; it is exported in evaluation mode.
         folder: made if needed.
         tell: called with the name and the file of each program as soon as it is written.
 
     Returns:
-        The files by the names of their programs. Each is complete or not there at all.
+        The files by the names of their programs. Each is written whole or not at all.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -166,11 +166,11 @@ def export_model(
 
 
 class _Render(nn.Module):
-    """:meth:`HumanViewSynthesis.render` of tensors alone."""
+    """:meth:`HumanViewSynthesis.render` with tensors as its only arguments."""
 
     def __init__(self, model: HumanViewSynthesis) -> None:
         super().__init__()
-        # A program keeps all weights of its module, those that it does not use as well.
+        # A program keeps all weights of its module, unused ones included.
         model.lifter = model.encoder = None
         self.model = model
 
@@ -183,10 +183,10 @@ class _Render(nn.Module):
 def _export(module: nn.Module, *inputs: Tensor) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1)
     shapes = tuple({0: batch} for _ in inputs)
-    # Strict, as else the rasteriser does not know that it must not look at values.
+    # Strict, because otherwise the rasteriser does not know that it must not look at values.
     program = torch.export.export(module, tuple(v.contiguous() for v in inputs), dynamic_shapes=shapes, strict=True)
     for name, value in program.constants.items():
-        # Columns of the skeleton's tables; what is stored is to have memory of its own.
+        # Columns of the skeleton's tables; what is stored needs memory of its own.
         program.constants[name] = value.clone() if isinstance(value, Tensor) else value
     return program
 
@@ -202,7 +202,7 @@ def _check_gaussians(means: Tensor, rotations: Tensor, scales: Tensor, colours: 
     if opacity.shape not in ((), (count,)):
         raise ValueError(f"opacity: got shape {tuple(opacity.shape)}, wanted a number or [{count}]")
     for name, value in (values | dict(opacity=opacity)).items():
-        # What a file holds.
+        # The type that files hold.
         if not value.float().isfinite().all():
             raise ValueError(f"{name}: is not finite everywhere in float32")
     for name, value in (("colours", colours), ("opacity", opacity)):
@@ -226,8 +226,8 @@ def main() -> None:
         """Write a model as programs of torch.export: lift.pt2, encode.pt2 and render.pt2.
 
         Args:
-            checkpoint: of this project or of the original.
-            folder: made if needed.
+            checkpoint: a checkpoint of this project or of the original.
+            folder: where to write them; made if needed.
         """
         export_model(load(checkpoint), folder, lambda name, file: print(f"{name:8s}{file}", flush=True))
 

@@ -1,6 +1,6 @@
 """Scores of pictures and poses, one value per sample.
 
-Pictures are [B, 3, H, W] in 0..1 and are clamped to it; masks are [B, 1, H, W], 1 on the person. Poses are [B, J, 3] in
+Pictures are [B, 3, H, W] and are clamped to 0..1; masks are [B, 1, H, W], 1 on the person. Poses are [B, J, 3] in
 metres, errors in millimetres. A sample that cannot be scored (no foreground, no valid joint) scores NaN: average with
 ``torch.nanmean``.
 """
@@ -20,13 +20,13 @@ SMALLEST_BOX = 32
 
 
 def psnr(predicted: Tensor, target: Tensor) -> Tensor:
-    """Peak signal to noise ratio in dB, [B]."""
+    """Peak signal-to-noise ratio in dB, [B]."""
     square = (predicted.clamp(0, 1) - target.clamp(0, 1)).float().square()
     return -10 * square.mean((1, 2, 3)).log10()
 
 
 def psnr_foreground(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Peak signal to noise ratio in dB over the bounding box of the mask, [B]."""
+    """Peak signal-to-noise ratio in dB over the bounding box of the mask, [B]."""
     box = foreground_box(mask)
     square = (predicted.clamp(0, 1) - target.clamp(0, 1)).float().square().mean(1, keepdim=True)
     return -10 * ((square * box).sum((1, 2, 3)) / box.sum((1, 2, 3))).log10()
@@ -51,7 +51,7 @@ def ssim(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def lpips_alex(path: str | Path | None = None) -> nn.Module | None:
-    """LPIPS on AlexNet (Zhang et al. 2018), a module of two pictures -> [B]; None and a warning without its weights.
+    """LPIPS on AlexNet (Zhang et al. 2018), a module: two pictures -> [B]; None and a warning without its weights.
 
     Args:
         path: torchvision's ``alexnet-owt-7be5be79.pth``; looked for in torch's download cache if not given.
@@ -78,9 +78,9 @@ class _Lpips(nn.Module):
 def on_foreground(
     metric: Callable[[Tensor, Tensor], Tensor], predicted: Tensor, target: Tensor, mask: Tensor
 ) -> Tensor:
-    """A score of whole pictures taken on the bounding box of each sample's mask instead, [B].
+    """A score of whole pictures, taken on the bounding box of each sample's mask instead, [B].
 
-    Boxes smaller than 32 pixels are widened to it, as far as the picture goes.
+    Sides of boxes below 32 pixels are widened to that, as far as the picture allows.
     """
     scores = []
     for sample in range(len(mask)):
@@ -108,9 +108,9 @@ def foreground_box(mask: Tensor) -> Tensor:
 
 
 def mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Mean per joint position error in millimetres, [B]; over valid joints [B, J] only, if given (MPVJPE).
+    """Mean per-joint position error in millimetres, [B]; over valid joints [B, J] only, if given (MPVJPE).
 
-    Both poses are taken as they come: make them relative to the root first, where that is what is compared.
+    Both poses are compared as they are given: make them relative to the root first if that is what you want.
     """
     weights = _weights(target, valid)
     # Unknown joints may hold anything, NaN included.
@@ -119,7 +119,7 @@ def mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> Ten
 
 
 def n_mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
-    """:func:`mpjpe` after the scale of the prediction that fits the target best in least squares, [B].
+    """:func:`mpjpe` after scaling the prediction to fit the target best in least squares, [B].
 
     Rhodin et al. 2018; both poses are relative to the root.
     """
@@ -132,7 +132,7 @@ def n_mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> T
 
 
 def p_mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
-    """:func:`mpjpe` after the similarity (rotation, scale, translation) that fits the prediction best, [B].
+    """:func:`mpjpe` after the similarity (rotation, scale, translation) of the prediction that fits best, [B].
 
     Procrustes analysis in least squares (Umeyama 1991), reflections excluded.
     """

@@ -1,6 +1,6 @@
-"""Checkpoints of the original implementation (PyTorch Lightning files), read without Lightning and running nothing.
+"""Checkpoints of the original implementation (PyTorch Lightning files), read without Lightning; no code in them runs.
 
-Classes and functions that a file names become one inert placeholder, so nothing of it is imported or called, and only
+Classes and functions that a file names become one inert placeholder, so nothing in it is imported or called, and only
 tensors and plain values come through.
 """
 
@@ -20,10 +20,10 @@ from .data.unpickling import PLACEHOLDER, Placeholder, leaves
 from .geometry import skeletons
 from .models import Discriminator, ModelSettings
 
-# Numbers in a tensor that is still a parameter, and not data.
+# Most numbers in a tensor that still counts as a parameter, not as data.
 MAX_LISTED = 10_000
 
-# What a name of the original's network starts with, and what takes that part's place here; the first match counts.
+# Prefixes of names in the original's network, and what replaces them here; the first match counts.
 _PREFIXES = [
     (r"p2p\.layers\.0\.linear\.", r"lifter.stem.0."),
     (r"p2p\.layers\.0\.norm\.", r"lifter.stem.1."),
@@ -47,7 +47,7 @@ _PREFIXES = [
     (r"r2i\.outer_blocks\.", r"decoder.outer."),
     (r"r2i\.out_block\.0\.", r"decoder.to_rgb."),
 ]
-# What the name of an entry of one decoder layer ends with.
+# Suffixes of the names of a decoder layer's entries, and what replaces them.
 _SUFFIXES = [
     (r"\bn\.ema\.average$", "moment.mean_square"),
     (r"\bn\.ema\.initialised$", "moment.initialised"),
@@ -65,7 +65,7 @@ _SETTINGS = (
 )
 
 
-# Beside these every hyper-parameter is only reported.
+# Every hyper-parameter other than these and those above is only reported.
 _SKELETON = ("joints", "edges", "widths")
 _LIFTER = ("layers.0.linear.weight", "layers.3.weight")
 
@@ -75,12 +75,12 @@ class Contents:
     """What a checkpoint holds, of this project or of the original.
 
     Attributes:
-        settings: of the model.
+        settings: settings of the model.
         state: the model's entries, under this project's names where they are known.
-        discriminator: its entries without prefix; empty where there is none. Under the file's own names.
-        extra: what JSON can hold of all else that the file says.
+        discriminator: its entries, under the file's own names without prefix; empty if there is none.
+        extra: everything else in the file that JSON can hold.
         left_out: names of all other entries.
-        version: of this project's format; None for a file of the original.
+        version: version of this project's format; None for a file of the original.
     """
 
     settings: ModelSettings
@@ -95,8 +95,8 @@ def read_lightning(path: Path) -> Contents:
     """A checkpoint of the original's whole model.
 
     Raises:
-        ValueError: the file cannot be read, or is not a checkpoint of the whole model; one line, to be put behind the
-            path.
+        ValueError: the file cannot be read, or is not a checkpoint of the whole model; the message is one line, to
+            follow the path.
     """
     content = read_content(path)
     hyper, entries = content["hyper_parameters"], content["state_dict"]
@@ -134,7 +134,7 @@ def read_content(path: Path) -> dict[str, Any]:
 
 
 def plain_extra(content: dict[str, Any]) -> dict[str, Any]:
-    """The hyper-parameters that are no settings of the model, epoch and step, as JSON can hold them.
+    """The hyper-parameters that are not settings of the model, epoch and step, as JSON can hold them.
 
     Tensors and tuples become lists. Objects of unknown classes, and arrays too long for a parameter, are left out.
     """
@@ -155,14 +155,14 @@ def _plain(value: Any) -> Any:
 
 
 def lifter_prefixes(state: dict[str, Any]) -> list[str]:
-    """What stands before the names of a lifter's layers in a state dict of the original; several, if it has several."""
+    """The prefix of a lifter's layers in a state dict of the original; one for each lifter that it has."""
     first, last = _LIFTER
     prefixes = [name.removesuffix(first) for name in state if name.endswith(first)]
     return [prefix for prefix in prefixes if prefix + last in state]
 
 
 def rename(name: str) -> str:
-    """The name here of an entry of the original's network; a name that is not known comes back as it is."""
+    """This project's name for an entry of the original's network; an unknown name comes back as it is."""
     for pattern, replacement in _PREFIXES:
         renamed, count = re.subn(f"^{pattern}", replacement, name)
         if count:
@@ -180,7 +180,7 @@ def map_discriminator(state: dict[str, Any]) -> dict[str, Any]:
     apart by the one number in which their names differ.
 
     Raises:
-        ValueError: that does not tell, or entries are missing or left over; the message names them.
+        ValueError: they cannot be told apart, or entries are missing or left over; the message names them.
     """
     with torch.device("meta"):
         wanted = {name: tuple(value.shape) for name, value in Discriminator().state_dict().items()}
@@ -226,7 +226,7 @@ def _settings(hyper: dict[str, Any]) -> ModelSettings:
 
 
 def _skeleton(hyper: dict[str, Any]) -> dict[str, Any]:
-    """The settings ``skeleton``, ``joints`` and ``limbs``; the last two only where they are not the published ones."""
+    """The settings ``skeleton``, ``joints`` and ``limbs``; the last two only if they are not the published ones."""
     names = joint_names(hyper["joints"])
     shared = {skeleton: len(set(skeleton.joints) & set(names)) for skeleton in skeletons.BY_NAME.values()}
     same_length = [skeleton for skeleton in shared if len(skeleton.joints) == len(names)]
@@ -247,7 +247,7 @@ def _skeleton(hyper: dict[str, Any]) -> dict[str, Any]:
 
 
 def joint_names(joints: Any) -> tuple[str, ...]:
-    """In the order of their indices, out of the original's {name: index}."""
+    """The names in the order of their indices, from the original's {name: index}."""
     if isinstance(joints, dict):
         if sorted(joints.values()) != list(range(len(joints))):
             raise ValueError(f"joints: got {len(joints)} names, but not the indices 0 to {len(joints) - 1}")
@@ -260,6 +260,6 @@ def joint_names(joints: Any) -> tuple[str, ...]:
 def _widths(widths: Any) -> list[float]:
     widths = torch.as_tensor(widths)
     if widths.dtype == torch.float32:
-        # The shortest number that is the same in float32: 0.045, not 0.04500000178813934.
+        # The shortest decimal number with the same float32: 0.045, not 0.04500000178813934.
         return [float(str(width)) for width in widths.flatten().numpy()]
     return widths.flatten().tolist()

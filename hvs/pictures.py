@@ -1,4 +1,4 @@
-"""Pictures of tensors, to look at: latents and errors as colours, skeletons over images, mosaics with captions."""
+"""Tensors as pictures to look at: latents and errors as colours, skeletons over images, mosaics with captions."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ from torch.nn import functional as F
 
 from .geometry import Skeleton
 
-# Pixels between the pictures of a mosaic, height of its captions over small pictures, their letters as a part of it and
-# of wider pictures, and the least width that they fit on.
+# Of a mosaic: pixels between pictures, the least height of captions, the height of their letters as a fraction of it
+# and, for wide pictures, of the pictures' width, and the least width of pictures.
 GAP = 4
 CAPTION = 18
 LETTER, OF_WIDTH = 2 / 3, 1 / 16
 NARROWEST = 96
-# Joints are drawn at most so many pixels away.
+# Joints farther away than this many pixels are drawn there.
 FARTHEST = 1e4
 # The error of the brightest colour, and the colours from 0 to 1: black, violet, red, yellow, white.
 BRIGHTEST_ERROR = 0.5
@@ -30,10 +30,10 @@ def to_uint8(image: Tensor) -> np.ndarray:
 
 
 class LatentColours:
-    """The three principal components of latent images as colours: they mean the same in every picture.
+    """The three principal components of latent images as colours, which mean the same in every picture.
 
     Args:
-        latent: the images that the components are of, [B, C, h, w].
+        latent: the images that determine the components, [B, C, h, w].
     """
 
     def __init__(self, latent: Tensor) -> None:
@@ -58,7 +58,7 @@ def latent_to_rgb(latent: Tensor) -> Tensor:
 
 
 def error_to_rgb(output: Tensor, target: Tensor) -> Tensor:
-    """How far pictures [..., 3, H, W] in 0..1 are from others, mean over red, green and blue, as colours of heat.
+    """Absolute difference of pictures [..., 3, H, W] in 0..1, mean over red, green and blue, as heat-map colours.
 
     Black is no error, white one of half the range or more, or one that is not finite.
     """
@@ -66,7 +66,7 @@ def error_to_rgb(output: Tensor, target: Tensor) -> Tensor:
 
 
 def heat(values: Tensor) -> Tensor:
-    """Values [..., H, W] in 0..1 as colours of heat, [..., 3, H, W]; what is not a number is as one."""
+    """Values [..., H, W] in 0..1 as heat-map colours, [..., 3, H, W]; NaN counts as 1."""
     colours = torch.tensor(HEAT, device=values.device) / 255  # [K, 3]
     place = values.nan_to_num(1.0).clamp(0, 1) * (len(HEAT) - 1)
     below = place.long().clamp(max=len(HEAT) - 2)
@@ -74,7 +74,7 @@ def heat(values: Tensor) -> Tensor:
 
 
 def draw_skeleton(image: Tensor, keypoints: Tensor, valid: Tensor, skeleton: Skeleton) -> Tensor:
-    """The picture [3, H, W] with the skeleton's edges over it, where both joints are valid and finite.
+    """The picture [3, H, W] with the skeleton's edges drawn over it, where both joints are valid and finite.
 
     Args:
         image: in 0..1, [3, H, W].
@@ -100,10 +100,10 @@ def mosaic(
     widest: int | None = None,
     labels: Sequence[str] = (),
 ) -> Image.Image:
-    """Rows of pictures [3, H, W] in 0..1 on white, captions over the columns and labels over the rows.
+    """Rows of pictures [3, H, W] in 0..1 on white, captions above the columns and labels above the rows.
 
-    All get as much room as the widest, enlarged if that is narrower than 96 pixels, and made smaller if it is wider
-    than the given one; those of another shape fill it in one direction.
+    All get as much room as the widest, which is enlarged if narrower than 96 pixels and reduced if wider than
+    ``widest``; pictures of another shape fill it in one direction.
     """
     height, width = max((picture.shape[-2:] for row in rows for picture in row), key=lambda size: size[1])
     enlarge = -(-NARROWEST // width)
@@ -133,7 +133,7 @@ def mosaic(
 
 
 def _fit(picture: Tensor, height: int, width: int) -> Tensor:
-    """As large as fits, in its own shape: larger with pixels to be seen, or smaller without moiré."""
+    """As large as fits, in its own shape: enlarged with visible pixels, or reduced without moiré."""
     factor = min(height / picture.shape[-2], width / picture.shape[-1])
     size = [max(1, round(factor * side)) for side in picture.shape[-2:]]
     smooth = dict(mode="bilinear", antialias=True) if factor < 1 else dict(mode="nearest")
@@ -141,5 +141,5 @@ def _fit(picture: Tensor, height: int, width: int) -> Tensor:
 
 
 def _channels_last(latent: Tensor) -> Tensor:
-    # The decomposition refuses what is not finite.
+    # The decomposition refuses values that are not finite.
     return latent.detach().float().nan_to_num(0.0, 0.0, 0.0).movedim(1, -1)  # [B, h, w, C]

@@ -1,4 +1,4 @@
-"""Parts of a model that start from weights in files of their own: the lifter, and the encoder from ImageNet's."""
+"""Parts of a model that start from weights in separate files: the lifter, and the encoder from ImageNet weights."""
 
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from .original import joint_names, lifter_prefixes, rename
 
 
 def load_lifter(model: HumanViewSynthesis, path: str | Path) -> None:
-    """Start a model's lifter from that of a file.
+    """Start a model's lifter from the one in a file.
 
     Args:
         model: its skeleton and width must be the file's.
-        path: a checkpoint of this project or of the original, or of the original's first stage, a lifter alone. In the
-            original's files the lifter is found by its layers, whatever stands before their names.
+        path: a checkpoint of this project or of the original, or of the original's first stage, which has only a
+            lifter. In the original's files the lifter is found by its layers, whatever the prefix of their names.
 
     Raises:
         CheckpointError: the file is unreadable, has no lifter or several, or one for other joints or of another width.
@@ -39,15 +39,15 @@ def load_lifter(model: HumanViewSynthesis, path: str | Path) -> None:
 
 
 def load_imagenet(encoder: AppearanceEncoder, path: str | Path) -> None:
-    """Start an encoder from ImageNet weights; the last layer, which is not about ImageNet's classes, stays as it is.
+    """Start an encoder from ImageNet weights; the last layer, which does not predict classes, stays as it is.
 
     Args:
-        encoder: of the file's depth.
-        path: a state dict of torchvision's names, bare or as training scripts wrap it ("state_dict", "module."):
-            ``ImageNet-ResNet50-GN.pth`` of the release v0.1 of github.com/ppwwyyxx/GroupNorm-reproduce, for one.
+        encoder: its depth must be the file's.
+        path: a state dict with torchvision's names, bare or as training scripts wrap it ("state_dict", "module."), such
+            as ``ImageNet-ResNet50-GN.pth`` of release v0.1 of github.com/ppwwyyxx/GroupNorm-reproduce.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not hold the weights of this network; faults by name.
+        CheckpointError: the file cannot be read, or does not hold the weights of this network; faults are named.
     """
     path = _file(path)
     state = {name.removeprefix("module."): value for name, value in _state(_read(path)).items()}

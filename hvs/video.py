@@ -1,4 +1,4 @@
-"""Moving pictures of frames: videos, animated pictures, folders of frames, and contact sheets to see them at once."""
+"""Frames as videos, animated pictures and folders of pictures, and contact sheets that show them at a glance."""
 
 import shutil
 from collections.abc import Iterable, Iterator
@@ -12,14 +12,14 @@ from .runtime import UserError, make_folder, naming, write_atomically
 
 Format = Literal["mp4", "gif", "webp", "png"]
 
-# Players show anything smaller as a stamp.
+# Players show anything smaller at the size of a stamp.
 SMALLEST_SIDE = 256
 # GIFs count time in hundredths of a second, WebPs in thousandths.
 TICKS = {"gif": 100, "webp": 1000}
 
 
 def enlarge(frame: np.ndarray) -> np.ndarray:
-    """A frame [H, W, 3] uint8 as many whole times as large (bicubic) as it takes to be 256 pixels high."""
+    """A frame [H, W, 3] uint8, enlarged (bicubic) by the least integer that makes it 256 pixels high or more."""
     factor = -(-SMALLEST_SIDE // len(frame))
     if factor == 1:
         return frame
@@ -30,15 +30,16 @@ def enlarge(frame: np.ndarray) -> np.ndarray:
 def write_animation(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> Path:
     """Write frames [H, W, 3] uint8 in the format of the path's ending: .mp4, .gif or .webp; .png is a folder of them.
 
-    What is written is complete or not there at all. The folder of .png has the path's name without the ending, its
+    The output is written whole or not at all. For .png the folder has the path's name without the ending, and its
     frames are 000000.png and so on.
 
     Returns:
         The file, or the folder.
 
     Raises:
-        UserError: there are no frames, no ffmpeg for .mp4, another ending, or a folder of something else in the way.
-        ValueError: a rate that is not positive, or frames of several sizes.
+        UserError: there are no frames, there is no ffmpeg for .mp4, the ending is another, or something else than a
+            folder of frames is in the way.
+        ValueError: the rate is not positive, or the frames differ in size.
     """
     kind = path.suffix.removeprefix(".")
     _check_rate(fps)
@@ -54,14 +55,14 @@ def write_animation(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> 
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> None:
-    """Write frames [H, W, 3] uint8 as an H.264 video that players open: yuv420p, even size, constant rate.
+    """Write frames [H, W, 3] uint8 as an H.264 video that common players open: yuv420p, even size, constant rate.
 
-    The file is complete or not there at all. An odd row or column at the edge is left out.
+    The file is written whole or not at all. An odd row or column at the edge is left out.
 
     Raises:
         UserError: there are no frames, or no ffmpeg.
-        DataError: ffmpeg failed, on a full disk for one.
-        ValueError: a rate that is not positive, or frames of several sizes.
+        DataError: ffmpeg failed, for example on a full disk.
+        ValueError: the rate is not positive, or the frames differ in size.
     """
     import imageio_ffmpeg
 
@@ -89,7 +90,7 @@ def contact_sheet(frames: list[np.ndarray], columns: int = 6) -> Image.Image:
 def _write_animated(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
     def write(temporary: Path) -> None:
         images = [Image.fromarray(frame) for frame in _some(frames, path)]
-        # Each frame's end rounded, not its duration: the last one ends when it should.
+        # Each frame's end is rounded, not its duration, so that the last one ends when it should.
         ends = [round(TICKS[kind] * (i + 1) / fps) for i in range(len(images))]
         durations = (np.diff(ends, prepend=0) * (1000 // TICKS[kind])).tolist()
         more = dict(quality=90, method=2) if kind == "webp" else dict(disposal=1)
@@ -101,9 +102,9 @@ def _write_animated(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
 
 def _write_frames(folder: Path, frames: Iterable[np.ndarray]) -> Path:
     if folder.exists() and not (folder.is_dir() and all(_is_frame(path) for path in folder.iterdir())):
-        raise UserError(f"{folder}: in the way of a folder of frames, and holds something else")
+        raise UserError(f"{folder}: is in the way of a folder of frames, and is or holds something else")
     unfinished = folder.with_name(f".{folder.name}.unfinished")
-    # Of a run that was killed.
+    # Left by a run that was killed.
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         make_folder(unfinished)
@@ -131,7 +132,7 @@ def _check_rate(fps: int) -> None:
 def _some(frames: Iterable[np.ndarray], path: Path) -> Iterator[np.ndarray]:
     shape = None
     for frame in frames:
-        # ffmpeg would take the rows of another size for those of its own.
+        # ffmpeg would take rows of another length for those of the first frame.
         if shape not in (None, frame.shape):
             raise ValueError(f"frames: got one of shape {list(frame.shape)} after {list(shape)}, wanted one size")
         shape = frame.shape

@@ -44,7 +44,7 @@ def test_convert_keeps_all_that_is_used(original, tmp_path):
     # No file is written twice.
     before = target.read_bytes()
     again = run("convert", original, target)
-    said = f"error: {target}: is there already; convert writes no file twice\n"
+    said = f"error: {target}: already exists; convert overwrites no file\n"
     assert (again.returncode, again.stderr) == (2, said)
     assert target.read_bytes() == before and list(tmp_path.iterdir()) == [target]
 

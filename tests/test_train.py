@@ -134,7 +134,7 @@ def test_a_broken_frame_is_passed_over_and_told(capture, command):
     write_store(store, [(frame, data[: len(data) // 2] if frame == 1 else data) for frame, data in items])
     code, error = command("--synthesis.batch-size", "8")
     assert code == 0
-    told = [line for line in error.splitlines() if "passed over" in line]
+    told = [line for line in error.splitlines() if "note: skipped" in line]
     assert len(told) == 1 and "Images/02.lmdb: frame 1: a damaged picture" in told[0]
 
 
@@ -170,7 +170,7 @@ def test_the_lifter_can_come_from_a_checkpoint(settings, command):
     found = hvs.load(settings.run / "model.safetensors").lifter.state_dict()
     assert all(torch.equal(found[name], value) for name, value in source.lifter.state_dict().items())
     code, error = command("--synthesis.lifter-weights", str(path), "--stages", "lifter")
-    assert code == 2 and "stages: only the lifter" in error
+    assert code == 2 and "stages: got only the lifter" in error
     code, error = command("--synthesis.lifter-weights", str(path), "--model.d-embedding", "96")
     assert code == 2 and "lifter.safetensors: a lifter of 117 joints and width 64, but the model's" in error
 
@@ -200,4 +200,4 @@ def test_help_explains_every_setting_and_is_printed_by_one_process(monkeypatch, 
         assert stop.value.code == 0 and bool(said) == (rank == "0")
         if said:
             text = " ".join(said.replace("│", " ").split())
-            assert "--synthesis.save-memory" in text and "keep their input alone" in text
+            assert "--synthesis.save-memory" in text and "keep only their input" in text

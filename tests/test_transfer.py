@@ -114,7 +114,7 @@ class TestImagenet:
         state[7] = torch.zeros(1)
         torch.save(state, path)
         message = (
-            r"unexpected 7; no tensor bn1\.weight; wrong shape conv1\.weight: got \(3,\), wanted \(64, 3, 7, 7\); "
+            r"unexpected 7; not a tensor bn1\.weight; wrong shape conv1\.weight: got \(3,\), wanted \(64, 3, 7, 7\); "
             r"wrong type bn1\.bias: got torch\.int64, wanted torch\.float32"
         )
         refused(load_imagenet, target, path, message)

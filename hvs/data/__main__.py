@@ -1,4 +1,4 @@
-"""Make and look through captures.
+"""Prepare and check captures.
 
 python -m hvs.data check ROOT                     what is there, and what is broken
 
@@ -20,18 +20,18 @@ from .commands import run
 from .preparation import prepare_human36m, prepare_panoptic
 
 MODALITIES = ("images", "masks", "2D", "3D")
-# Faults of one view that are listed; a view that is broken throughout has thousands.
+# How many faults of a view are listed; a view that is broken throughout has thousands.
 LISTED = 10
 
 
 @dataclass(frozen=True)
 class Check:
-    """Read every file of a capture and print a table per sequence and view. Faults are listed, and make exit code 2."""
+    """Read every file of a capture, print a table with a row per sequence and view, and list faults (exit code 2)."""
 
     root: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="ROOT")]
     """Folder of a capture, prepared or of plain files."""
     workers: int | None = None
-    """Processes; as many as there are CPUs by default."""
+    """Number of processes; one per CPU by default."""
 
     def run(self) -> int:
         count, reports = check(self.root, workers=self.workers)
@@ -52,11 +52,11 @@ class Raw:
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """Folder of the prepared capture."""
     masks: Path | None = None
-    """Folder of masks, white on the person: <view>.mp4 or <view>/*.png in folders named as the sequences are."""
+    """Folder of masks, white on the person: <view>.mp4 or <view>/*.png in folders named like the sequences."""
     segment: str | None = None
-    """module:function that makes a mask [H, W] of an image [3, H, W] in 0..1, where there are no masks."""
+    """module:function that makes a mask [H, W] from an image [3, H, W] in 0..1; instead of --masks."""
     workers: int | None = None
-    """Processes; as many as there are CPUs by default."""
+    """Number of processes; one per CPU by default."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _named(name: str) -> object:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Turn a public download into the prepared layout. What was interrupted goes on where it was."""
+    """Turn a public download into the prepared layout. An interrupted preparation continues where it stopped."""
 
     source: Annotated[Panoptic, _named("panoptic")] | Annotated[Human36M, _named("human36m")]
 
@@ -91,7 +91,7 @@ class Prepare:
 
 
 def print_table(reports: list[ViewReport]) -> None:
-    """A row per view, the faults below."""
+    """Print a row per view, and the faults below."""
     width = max(len("sequence"), *(len(report.sequence) for report in reports))
     views = max(len("view"), *(len(report.view) for report in reports))
     titles = "".join(f"{modality:>9s}" for modality in MODALITIES)

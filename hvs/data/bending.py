@@ -1,4 +1,4 @@
-"""Poses bent: their long bones turned a little, each with all that hangs on it."""
+"""Random bending of poses: long bones are turned a little, each together with everything attached to it."""
 
 import torch
 from torch import Tensor
@@ -14,18 +14,18 @@ TURN = 0.2
 LONG = 0.15
 # Distances along an edge of the skeleton count this much less than through the air.
 EDGE = 1e-3
-# Poses that the mean distances are taken of, so that a large data set takes no longer than a small one.
+# About how many poses the mean distances are taken over, so that a large data set takes no longer than a small one.
 POSES = 500
 
 
 class Bones:
-    """The tree in which the joints of a skeleton hang together, and its rigid parts, root first.
+    """The tree that connects the joints of a skeleton, and its rigid parts, root first.
 
-    A skeleton's edges need not join all of its joints (eyes and mouth are islands). What they leave apart hangs on the
-    joint nearest to it: a minimum spanning tree of the mean distances (Prim).
+    A skeleton's edges need not connect all of its joints (eyes and mouth are islands). Joints that they leave apart are
+    attached to the nearest joint: the tree is a minimum spanning tree of the mean distances (Prim).
 
     Args:
-        points: whole poses, [F, J, 3] in metres, F > 0.
+        points: complete poses, [F, J, 3] in metres, F > 0.
         skeleton: of these poses.
     """
 
@@ -48,7 +48,8 @@ class Bones:
             cost = torch.where(nearer, costs[joint], cost)
         self.long = distances[self.parents, torch.arange(count)] > LONG  # [J], by the joint at a bone's end
 
-        # A long bone and what hangs on it, up to the next long ones, is a rigid part. The first one holds the root.
+        # A rigid part is a long bone with everything attached to it, up to the next long bones. The first one holds the
+        # root.
         self.part = torch.zeros(count, dtype=torch.long)
         pivots, outer, level = [root], [0], [0]
         for joint in sorted(set(range(count)) - {root}, key=depth.__getitem__):
@@ -60,11 +61,12 @@ class Bones:
                 level.append(level[outer[-1]] + 1)
                 self.part[joint] = len(pivots) - 1
         self.pivots, self.outer = torch.tensor(pivots), torch.tensor(outer)
-        # Parts as far from the root as one another, from near to far, so that what they hang on has its place.
+        # Parts grouped by their depth in the tree, from near the root to far, so that what a part is attached to is
+        # placed before it.
         self.levels = [(torch.tensor(level) == depth).nonzero()[:, 0] for depth in range(1, max(level) + 1)]
 
     def bend(self, points: Tensor, generator: torch.Generator) -> Tensor:
-        """Whole poses [B, J, 3] with their long bones turned at random; the root stays where it is."""
+        """Complete poses [B, J, 3] with their long bones turned at random; the root stays where it is."""
         shape = len(points), len(self.pivots)
         axis = torch.nn.functional.normalize(torch.randn(*shape, 3, generator=generator), dim=-1)
         angle = TURN * torch.randn(shape, generator=generator)
@@ -80,5 +82,5 @@ class Bones:
 
 
 def _turn(rotations: Tensor, vectors: Tensor) -> Tensor:
-    """[..., 3, 3] and [..., 3] -> [..., 3]."""
+    """Rotate vectors: [..., 3, 3] and [..., 3] -> [..., 3]."""
     return rotate(rotations, vectors[..., None, :])[..., 0, :]

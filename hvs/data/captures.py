@@ -1,4 +1,4 @@
-"""Which sequences a capture has, of whichever kind, and how their frames are shared out."""
+"""Which sequences a capture of any kind has, and how their frames are split."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,27 +16,27 @@ GROUPS = {"known": ("known",), "unknown": ("unknown",), "all": ("known", "unknow
 PLAIN = "plain"
 KINDS = (*LAYOUTS, PLAIN)
 PUBLISHED_SPLITS = Path(__file__).parent / "splits.json"
-# Frames of one sequence; more than any capture has, few enough to be counted out.
+# Most frames in a sequence: more than any capture has, and few enough to list.
 MOST_FRAMES = 10_000_000
 Intervals = dict[Split, list[tuple[int, int]]]
 
 
 class NoSequencesError(DataError):
-    """The capture has nobody of the wanted subjects."""
+    """The capture has none of the wanted subjects."""
 
 
 def find_sequences(root: str | Path, subjects: Subjects = "known", layout: str | None = None) -> list[Sequence]:
-    """The sequences of a capture that its splits list, in their order.
+    """The sequences that the splits of a capture list, in that order.
 
     Args:
-        root: folder of the capture. Its own `splits.json`, if there is one, takes the place of the data set's. Plain
-            files without one: every sequence, all of them known, their frames shared out in blocks.
-        subjects: who was seen in training, who never was, or all.
-        layout: "panoptic", "human36m" or "plain"; by default told from the folders.
+        root: folder of the capture. Its own `splits.json`, if there is one, replaces that of the data set. Plain files
+            without one: all sequences are used and known, and their frames are split in blocks.
+        subjects: those seen in training, those never seen, or all.
+        layout: "panoptic", "human36m" or "plain"; by default detected from the folders.
 
     Raises:
-        NoSequencesError: nobody of these subjects is there.
-        DataError: no such folder, no sequence in it, or a broken splits.json or cameras.
+        NoSequencesError: none of these subjects is there.
+        DataError: no such folder, no sequence in it, or a broken splits.json or cameras file.
     """
     return _alike([open_sequence() for _, open_sequence in list_sequences(root, subjects, layout)])
 
@@ -44,9 +44,9 @@ def find_sequences(root: str | Path, subjects: Subjects = "known", layout: str |
 def list_sequences(
     root: str | Path, subjects: Subjects = "known", layout: str | None = None
 ) -> list[tuple[str, Callable[[], Sequence]]]:
-    """Names of the sequences, and what opens each; arguments and errors are those of `find_sequences`.
+    """Names of the sequences, and a function that opens each; arguments and errors are those of `find_sequences`.
 
-    A fault of one sequence shows when that one is opened.
+    A fault in a sequence is raised when that sequence is opened.
     """
     root = Path(root)
     if subjects not in GROUPS:
@@ -62,10 +62,10 @@ def list_sequences(
         return _whole(root, subjects)
     published = {} if own else read_json(PUBLISHED_SPLITS)[LAYOUTS[kind].skeleton.name]
     views, stride, listed = _parse(read_json(file) if own else published, subjects, kind, file)
-    # Few people have all of a published data set, but a capture that brings its own splits should be whole.
+    # Few people have all of a published data set, but a capture with its own splits should be complete.
     present = [(name, intervals) for name, intervals in listed if own or (root / name).is_dir()]
     if not present:
-        raise NoSequencesError(f"{root}: none of the {len(listed)} {subjects} sequences of the splits is here")
+        raise NoSequencesError(f"{root}: none of the {len(listed)} {subjects} sequences listed in the splits is here")
     return [(name, partial(_open, root, kind, name, views, intervals, stride)) for name, intervals in present]
 
 
@@ -78,10 +78,10 @@ def _open(root: Path, kind: str, name: str, views: list[str] | None, intervals: 
 def _parse(
     splits: Any, subjects: Subjects, kind: str, file: Path
 ) -> tuple[list[str] | None, int, list[tuple[str, Intervals]]]:
-    """Views, stride, and names and intervals of the sequences, of a table of splits."""
+    """The views, the stride, and the sequences' names and intervals in a table of splits."""
     try:
         _only(splits, "views", "stride", *GROUPS["all"])
-        # Plain files say themselves which views there are.
+        # With plain files the folders show which views there are.
         views = None if kind == PLAIN and "views" not in splits else [inner_name(v, file) for v in splits["views"]]
         stride = _whole_number(splits.get("stride", 1 if kind == PLAIN else LAYOUTS[kind].held_out_stride))
         if stride < 1:
@@ -102,9 +102,9 @@ def _parse(
 
 
 def _only(table: dict[str, Any], *names: str) -> dict[str, Any]:
-    """The table, if it has no others than these names: a misspelt one would be passed over."""
+    """The table, if it has no other names than these: a misspelt one would be ignored."""
     if unknown := sorted(set(table) - set(names)):
-        raise ValueError(f"{unknown[0]!r:.40} is no known name, wanted {', '.join(names)}")
+        raise ValueError(f"{unknown[0]!r:.40} is not a known name, wanted {', '.join(names)}")
     return table
 
 
@@ -122,7 +122,7 @@ def _interval(first: Any, last: Any) -> tuple[int, int]:
 
 
 def _whole(root: Path, subjects: Subjects) -> list[tuple[str, Callable[[], Sequence]]]:
-    """Every sequence of plain files without splits."""
+    """All sequences of plain files without splits."""
     names = sorted(path.parent.name for path in root.glob("*/images") if path.is_dir())
     names = [name for name in names if not name.startswith(".")]
     if not names:

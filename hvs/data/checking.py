@@ -1,4 +1,4 @@
-"""Looks through a whole capture for what training would stumble over."""
+"""Checks a whole capture for what training would stumble over."""
 
 import math
 import os
@@ -19,15 +19,15 @@ from .layouts import IMAGES, MASKS, SPLITS
 from .sequences import Sequence
 from .stores import DataError
 
-# Median distance between keypoints and projected poses, as a part of the picture's larger side, that speaks of another
-# camera or another person; and parts of the keypoints, in the median, that have to have a place in 3D, as far as two
-# views see them, in about so many frames that are looked at, and to be inside the mask.
+# FAR: median distance between keypoints and projected poses, as a fraction of the picture's larger side, beyond which
+# they are of another camera or another person. PLACED: median fraction of the joints seen by two views that must have a
+# position in 3D, in about LOOKED_AT frames. INSIDE: median fraction of the keypoints that must be inside the mask.
 FAR, PLACED, LOOKED_AT, INSIDE = 0.02, 0.3, 100, 0.5
-# Part of the picture, in the median, beyond which a mask is none of a person.
+# Median fraction of the picture beyond which a mask cannot be that of a person.
 COVERED = 0.9
-# Part of the frames that may be missing beside the modality that has the most.
+# Fraction of the frames that may be missing, compared with the modality that has the most.
 MISSING = 0.1
-# Of people from end to end, in metres.
+# Extent of people from end to end, in metres.
 SMALLEST, LARGEST = 0.3, 3.5
 OTHERS = "other cameras, or another unit of length?"
 
@@ -37,11 +37,11 @@ class ViewReport:
     """What was found in one view of a sequence.
 
     Attributes:
-        sequence, view: names; a view of "" stands for a sequence that cannot be opened.
+        sequence, view: names; the view "" stands for a sequence that cannot be opened.
         counts: modality -> number of frames; None where they cannot be listed.
-        usable: frames that all modalities hold and some split lists.
+        usable: number of frames that all modalities have and some split lists.
         distance: median, in pixels, between keypoints and projected 3D poses; NaN where there are none.
-        faults: what is wrong, a line each.
+        faults: what is wrong, one line each.
     """
 
     sequence: str
@@ -53,16 +53,19 @@ class ViewReport:
 
 
 def check(root: str | Path, layout: str | None = None, workers: int | None = None) -> tuple[int, Iterator[ViewReport]]:
-    """Reads every file of every view: how many reports there will be, and the reports as they are done, in order.
+    """Read every file of every view.
 
     Args:
         root: folder of a capture.
-        layout: by default told from the folders.
-        workers: processes; as many as there are CPUs by default, 0 for this one.
+        layout: by default detected from the folders.
+        workers: number of processes; one per CPU by default, 0 to use only this one.
+
+    Returns:
+        How many reports there will be, and the reports in order, as they are done.
 
     Raises:
         DataError: there is no capture here.
-        ValueError: fewer workers than none.
+        ValueError: the number of workers is negative.
     """
     if workers is not None and workers < 0:
         raise ValueError(f"workers: got {workers}, wanted at least 0")
@@ -116,7 +119,7 @@ def _check_view(job: tuple[Sequence, str] | ViewReport) -> ViewReport:
         report.usable = len(usable)
         if not report.usable:
             report.faults.append(f"{place}: no frame of any split is in all of {', '.join(held)}")
-        # The 3D poses may be of frames that only other views have; and a few frames may be missing anywhere.
+        # 3D poses may exist for frames that only other views have, and a few frames may be missing anywhere.
         counts = {modality: count for modality, count in report.counts.items() if modality != "3D"}
         if min(counts.values()) < (1 - MISSING) * max(counts.values()):
             found = ", ".join(f"{count} {modality}" for modality, count in counts.items())
@@ -130,41 +133,41 @@ def _check_view(job: tuple[Sequence, str] | ViewReport) -> ViewReport:
     report.faults += [f"{place}: {fault}" for fault in _faults_of_view(findings, report.distance, camera)]
     if view == sequence.views[0]:
         report.faults += [f"{sequence.folder}: {fault}" for fault in _faults_of_poses(sequence, findings.extents)]
-    # Where few joints have a place in 3D, the first view tells of it.
+    # If few joints have a position in 3D, the first view reports it.
     if usable and not usable & findings.complete and not report.faults and not _median(_placed(sequence)) < PLACED:
         report.faults.append(f"{place}: no frame has keypoints that count inside the image and a root joint in 3D")
     return report
 
 
 def _faults_of_view(findings: "_Findings", distance: float, camera: Camera) -> Iterator[str]:
-    """What does not fit together; a distance that is no number is one too, where there are any."""
+    """What does not fit together. Where there are distances, a median that is NaN counts as a fault too."""
     most = FAR * max(camera.width, camera.height)
     if any(map(len, findings.distances)) and not distance <= most:
-        yield f"3D poses are seen {distance:.1f} px beside the 2D ones, wanted at most {most:.1f}"
+        yield f"3D poses project {distance:.1f} px away from the 2D ones, wanted at most {most:.1f}"
     if (part := _median(findings.inside)) < INSIDE:
-        yield f"{part:.0%} of the 2D joints are inside the mask, wanted {INSIDE:.0%}: black, inverted or another's?"
+        yield f"{part:.0%} of the 2D joints are inside the mask, wanted {INSIDE:.0%}: black, inverted, someone else's?"
     elif (part := _median(findings.covered)) > COVERED:
-        yield f"masks are white in {part:.0%} of the picture, wanted at most {COVERED:.0%}: no masks of a person?"
+        yield f"masks are white in {part:.0%} of the picture, wanted at most {COVERED:.0%}: not masks of a person?"
 
 
 def _faults_of_poses(sequence: Sequence, extents: list[Tensor]) -> Iterator[str]:
-    """What is told once for all views."""
+    """What is reported once for all views."""
     extent = _median(extents)
     if extent < SMALLEST or extent > LARGEST:
         yield f"people are {extent:.3g} m across, wanted {SMALLEST} to {LARGEST} m: another unit of length?"
     if (part := _median(_placed(sequence))) < PLACED:
-        yield f"{part:.0%} of the joints that two views see have a 3D place, wanted {PLACED:.0%}: {OTHERS}"
+        yield f"{part:.0%} of the joints that two views see have a 3D position, wanted {PLACED:.0%}: {OTHERS}"
 
 
 def _placed(sequence: Sequence) -> list[Tensor]:
-    """Of some frames, the part of the joints seen in two views or more that have a place in 3D."""
+    """For some frames, the fraction of the joints seen in two or more views that have a position in 3D."""
     parts = []
     with suppress(DataError):
         frames = sequence.available(sequence.layout.points)
         for frame in frames[:: max(1, len(frames) // LOOKED_AT)]:
             views = torch.zeros(len(sequence.layout.skeleton.joints), dtype=torch.int)
             for view in sequence.views:
-                # Whoever checks the view tells of it.
+                # The check of that view reports it.
                 with suppress(DataError):
                     views += sequence.keypoints(view, frame)[1]
             views[list(sequence.layout.not_projected)] = 0
@@ -177,9 +180,15 @@ def _placed(sequence: Sequence) -> list[Tensor]:
 
 @dataclass
 class _Findings:
-    """Of all frames of a view: distances in pixels between 2D and 3D joints [n] each; a frame each, parts of the 2D
-    joints that are inside the mask and of the picture that it covers, and extents of the 3D poses in metres; and the
-    frames with a person to train on."""
+    """What was measured in the frames of a view.
+
+    Attributes:
+        distances: in pixels between 2D and projected 3D joints, [n] for each frame.
+        inside: per frame, the fraction of the 2D joints that are inside the mask.
+        covered: per frame, the fraction of the picture that the mask covers.
+        extents: of the 3D poses in metres.
+        complete: frames with a person to train on.
+    """
 
     distances: list[Tensor] = field(default_factory=list)
     inside: list[Tensor] = field(default_factory=list)
@@ -191,11 +200,11 @@ class _Findings:
 def _look_at(
     sequence: Sequence, view: str, camera: Camera, frame: int, there: set[str], found: _Findings, report: ViewReport
 ) -> None:
-    """Reads all that there is of one frame of a view."""
+    """Read everything there is of one frame of a view."""
     mask = None
     try:
         if "images" in there:
-            # A damaged picture is damaged at every size, and the smallest is soon decoded.
+            # A damaged picture is damaged at every size, and the smallest is decoded fastest.
             sequence.picture(IMAGES, view, frame).rgb(REDUCTIONS[-1])
     except DataError as error:
         report.faults.append(str(error))
@@ -228,7 +237,7 @@ def _look_at(
 
 
 def _median(values: list[Tensor]) -> float:
-    """Of all of them together; NaN, which no bound is passed by, of none."""
+    """The median of all values together; NaN, which exceeds no bound, if there are none."""
     every = torch.cat(values) if values else torch.empty(0)
     return every.median().item() if len(every) else math.nan
 
@@ -243,7 +252,7 @@ def _left_out(sequence: Sequence, view: str) -> ViewReport:
 
 
 def _modalities(sequence: Sequence, view: str) -> dict[str, tuple[str, str | None]]:
-    """What every frame needs, and where it is."""
+    """What every frame needs, and the place and view where it is stored."""
     return {
         "images": (IMAGES, view),
         "masks": (MASKS, view),

@@ -1,4 +1,4 @@
-"""How the commands of this room end."""
+"""How the commands of this package end."""
 
 import sys
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from .stores import DataError
 
 
 def run(command: Callable[[], int | None]) -> int:
-    """The command's exit code; what the user can mend is one line on stderr and exit code 2, no traceback."""
+    """Run a command and return its exit code; a fault that the user can fix is one line on stderr and exit code 2."""
     try:
         return command() or 0
     except (DataError, ModuleNotFoundError, OSError, ValueError) as error:

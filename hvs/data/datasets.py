@@ -1,4 +1,4 @@
-"""What training reads: pairs of views for the synthesis, single views' poses for the lifter."""
+"""What training reads: pairs of views for the synthesis, poses of single views for the lifter."""
 
 import math
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from .sequences import Sequence
 from .stores import DataError
 from .transforms import align, composite, crop_box, crop_camera, crop_image, crop_mask, reduction_for
 
-# So many unreadable pairs in a row are no accident.
+# This many unreadable pairs in a row are no accident.
 MAX_FAULTS = 64
 # Captures whose decoded crops take no more memory than this are decoded only once.
 KEPT_BYTES = 1 << 28
-# Of an image and its mask, float32.
+# An image and its mask in float32.
 BYTES_PER_PIXEL = 16
 
 
@@ -39,9 +39,9 @@ class PairDataset(Dataset):
         points [J, 3], valid [J] bool: in the world, in metres, and which of them count,
         name: sequence/frame/view a-view b,
         where: the same as (sequence, frame, view a, view b),
-        skipped: how many pairs were passed over for it, as no keypoint lies inside one of their images, or the root
-            joint is unknown,
-        faults: what was wrong with pairs that were passed over because a file of theirs is broken, a line each.
+        skipped: how many pairs were skipped before this one because no keypoint lies inside one of their images, or
+            because the root joint is unknown,
+        faults: what was wrong with pairs that were skipped because one of their files is broken, one line each.
 
     Args:
         root: folder of a capture.
@@ -49,11 +49,12 @@ class PairDataset(Dataset):
         subjects: "known", "unknown" or "all".
         input_resolution, target_resolution: side of image a and of image b, in pixels.
         resize: convention of `Camera.resize`.
-        same_view: whether a view is paired with itself too.
-        layout: "panoptic", "human36m" or "plain"; by default told from the folders.
+        same_view: whether a view is also paired with itself.
+        layout: "panoptic", "human36m" or "plain"; by default detected from the folders.
 
     Raises:
-        DataError: the capture is missing or broken; an item raises it where no pair, or too many in a row, can be read.
+        DataError: the capture is missing or broken; when an item is read, no pair can be read, or too many in a row
+            cannot.
     """
 
     def __init__(
@@ -73,11 +74,11 @@ class PairDataset(Dataset):
         self.index = FrameIndex(self.sequences, split, modalities, choices=2, distinct=not same_view)
         self.input_resolution, self.target_resolution = input_resolution, target_resolution
         self.resize = resize
-        # About the golden section of the data set, and prime to its size: every pair comes up once.
+        # Near the golden section of the data set, and coprime to its size, so that every pair comes up once.
         section = max(1, round(0.618 * len(self)))
         self._stride = next(n for n in range(section, 2 * len(self)) if math.gcd(n, len(self)) == 1)
         pixels = sum(size**2 for size in {input_resolution, target_resolution})
-        # A small capture is decoded once and kept; of a large one little would be met again before it has to go.
+        # A small capture is decoded once and kept. With a large one, little would be used again before it is evicted.
         fits = int(self.index.counts.sum()) * pixels * BYTES_PER_PIXEL <= KEPT_BYTES
         self._kept: dict[tuple, View | None] | None = {} if fits else None
 
@@ -88,7 +89,7 @@ class PairDataset(Dataset):
         item = range(len(self))[item]
         faults: list[str] = []
         for passed in range(len(self)):
-            # Neighbours would share the fault, so what takes a pair's place lies anywhere.
+            # Neighbours would share the fault, so a pair's replacement comes from anywhere.
             sequence, frame, (view_a, view_b) = self.index.locate((item + passed * self._stride) % len(self))
             try:
                 a = self._view(sequence, frame, view_a, self.input_resolution)
@@ -117,11 +118,11 @@ class PairDataset(Dataset):
 
 
 class PoseDataset(Dataset):
-    """Every view's 2D pose with the 3D pose to lift it to, frame by frame.
+    """The 2D pose of every view with the 3D pose to lift it to, frame by frame.
 
     An item is a dict: `keypoints` [J, 2], pixels of the full frame, `confidence` [J] bool, `resolution` [2], its width
-    and height; `relative` [J, 3], metres from the root in the camera's frame, and `valid` [J] bool, where the joint and
-    the root are. What is not valid is zero.
+    and height; `relative` [J, 3], metres from the root in the camera's frame, and `valid` [J] bool, true where both the
+    joint and the root are known. Entries of `relative` that are not valid are zero.
 
     Args, errors: as for `PairDataset`.
     """
@@ -141,7 +142,7 @@ class PoseDataset(Dataset):
         return self._pose(sequence.camera(view), sequence.keypoints(view, frame), sequence.points(frame))
 
     def tensors(self) -> tuple[dict[str, Tensor], list[str]]:
-        """All items at once, stacked in their order, and what was wrong with those left out, a line each.
+        """All items at once, stacked in their order, and what was wrong with those left out, one line each.
 
         Each label is read only once.
 
@@ -233,12 +234,12 @@ def load_view(sequence: Sequence, frame: int, view: str, resolution: int, resize
 
 
 def make_pair(sequence: Sequence, frame: int, a: View | None, b: View | None) -> dict[str, Any] | None:
-    """One item of `PairDataset` but for `skipped`: a frame of a sequence in an input and an output view.
+    """One item of `PairDataset` without `skipped` and `faults`: a frame of a sequence in an input and an output view.
 
-    None where a view is missing, or the root joint is unknown.
+    None if a view is missing, or the root joint is unknown.
     """
     points, valid = sequence.points(frame)
-    # A person without a root joint has no place in the world.
+    # A person without a root joint has no position in the world.
     if a is None or b is None or not valid[sequence.layout.skeleton.root]:
         return None
     return {
@@ -259,7 +260,10 @@ def make_pair(sequence: Sequence, frame: int, a: View | None, b: View | None) ->
 
 
 def even_subset(dataset: PairDataset | PoseDataset, count: int, seed: int = 0) -> Subset:
-    """`count` items, or all if there are fewer, spread evenly over sequences, frames and views; the same for a seed."""
+    """`count` items, or all if there are fewer, spread evenly over sequences, frames and views.
+
+    The same seed always gives the same items.
+    """
     return Subset(dataset, dataset.index.even(count, np.random.default_rng(seed)))
 
 

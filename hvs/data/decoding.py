@@ -1,4 +1,4 @@
-"""Pictures as capture files hold them, decoded to tensors no larger than needed."""
+"""Decoding of a capture's pictures to tensors no larger than needed."""
 
 import io
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .stores import DataError
 
-# A JPEG decodes to a half, a quarter or an eighth of its size in a part of the time.
+# A JPEG decodes to a half, a quarter or an eighth of its size in a fraction of the time.
 REDUCTIONS = (1, 2, 4, 8)
 # Masks are white where the person is; lossy compression blurs their edges.
 WHITE = 128
@@ -18,7 +18,7 @@ MAX_PIXELS = 1 << 27
 
 
 class Picture:
-    """An encoded image or mask, JPEG or PNG; only its header has been read.
+    """An encoded image or mask, JPEG or PNG; only its header is read at first.
 
     Attributes:
         where: names file and frame in errors.
@@ -49,7 +49,7 @@ class Picture:
         """The image, uint8, [3, ⌈H / reduction⌉, ⌈W / reduction⌉] with the channels last in memory.
 
         Args:
-            reduction: 1, 2, 4 or 8; each pixel is the mean of so many squared.
+            reduction: 1, 2, 4 or 8; each pixel is the mean of a square with this many pixels a side.
         """
         return self._decode("RGB", reduction).movedim(-1, 0)
 

@@ -1,4 +1,4 @@
-"""Videos in and out through the ffmpeg of imageio-ffmpeg, frame by frame, so that none is ever whole in memory."""
+"""Reading and writing videos frame by frame, with imageio-ffmpeg's ffmpeg: none is ever held in memory as a whole."""
 
 import subprocess
 import tempfile
@@ -13,18 +13,18 @@ from .stores import DataError
 # A file that only claims to be a video must not make ffmpeg open others, or the network.
 SAFE_INPUT = ("-format_whitelist", "mov,matroska,avi", "-protocol_whitelist", "file", "-max_pixels", str(2**27))
 HEADER_BYTES = 32
-# Nearly without loss, in full colour resolution, which also allows an odd width or height. One thread gives the same
+# Nearly lossless, in full colour resolution, which also allows odd widths and heights. A single thread gives the same
 # bytes everywhere.
 FAITHFUL = ("-crf", "3", "-pix_fmt", "yuv444p", "-threads", "1", "-fflags", "+bitexact")
-# What every player opens.
+# Opens in every player.
 FOR_PLAYERS = ("-crf", "10", "-pix_fmt", "yuv420p", "-movflags", "+faststart")
 
 
 def count_frames(path: Path) -> int:
-    """Frames in a video, counted without decoding them.
+    """The number of frames in a video, counted without decoding them.
 
     Raises:
-        DataError: it is missing, no video, or has no frame.
+        DataError: it is missing, not a video, or has no frames.
     """
     command = [*_open(path), "-c", "copy", "-f", "null", "-progress", "-", "-nostats", "-"]
     with _ffmpeg(command, path, stdout=subprocess.PIPE) as process:
@@ -43,9 +43,9 @@ def read_frames(path: Path, first: int = 0) -> Iterator[np.ndarray]:
         first: the number of the frame to begin with.
 
     Raises:
-        DataError: it is missing or no video, or breaks off in the middle of a frame.
+        DataError: it is missing or not a video, or breaks off in the middle of a frame.
     """
-    # Portable pixmaps, as each says how large it is.
+    # Portable pixmaps, because each states its size.
     command = [*_open(path), "-vf", f"select=gte(n\\,{int(first)})", "-fps_mode", "passthrough"]
     command += ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"]
     with _ffmpeg(command, path, stdout=subprocess.PIPE) as process:
@@ -56,17 +56,17 @@ def read_frames(path: Path, first: int = 0) -> Iterator[np.ndarray]:
 def write_frames(
     path: Path, frames: Iterable[np.ndarray], fps: str, coding: tuple[str, ...] = FAITHFUL, name: Path | None = None
 ) -> None:
-    """An H.264 video that looks like its frames [H, W, 3] uint8; its folder is made too.
+    """Write frames [H, W, 3] uint8 as an H.264 video of high quality; its folder is made too.
 
     Args:
         path: of the video.
-        frames: at least one, all of one size.
+        frames: at least one, all of the same size.
         fps: as ffmpeg takes it, "50" or "30000/1001".
-        coding: of the pictures.
+        coding: ffmpeg's options for the quality and pixel format.
         name: of the video in errors; the path by default.
 
     Raises:
-        DataError: ffmpeg failed, on a full disk for one; the file may be there, in part.
+        DataError: ffmpeg failed, for instance on a full disk; an incomplete file may be left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = iter(frames)
@@ -88,11 +88,11 @@ def _open(path: Path) -> list[str]:
 
 @contextmanager
 def _ffmpeg(arguments: list[str], path: Path, **pipes: int) -> Iterator[subprocess.Popen]:
-    """A running ffmpeg, ended with the block; a DataError names the file where ffmpeg itself fails."""
+    """A running ffmpeg, ended with the block; if ffmpeg itself fails, a DataError names the file."""
     import imageio_ffmpeg
 
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y"]
-    # A pipe for its complaints could fill up while nobody reads it.
+    # A file, because a pipe for its messages could fill up while nobody reads it.
     with tempfile.TemporaryFile() as complaints:
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL} | pipes
         process = subprocess.Popen([*command, *arguments], stderr=complaints, **options)
@@ -127,7 +127,7 @@ def _read_pixmap(stream, path: Path) -> np.ndarray | None:
     width, _, height = stream.readline(HEADER_BYTES).strip().partition(b" ")
     depth = stream.readline(HEADER_BYTES)
     if kind != b"P6\n" or depth != b"255\n" or not (width.isdigit() and height.isdigit()):
-        raise DataError(f"{path}: ffmpeg gave something else than a picture")
+        raise DataError(f"{path}: ffmpeg returned something other than a picture")
     data = stream.read(3 * int(width) * int(height))
     if len(data) < 3 * int(width) * int(height):
         raise DataError(f"{path}: the video breaks off in the middle of a frame")

@@ -1,4 +1,4 @@
-"""Small files that anybody may have written, read whole but never beyond a bound, and names that lead nowhere else."""
+"""Reading small files of any origin, whole but never beyond a limit, and checking names that could lead elsewhere."""
 
 import errno
 import json
@@ -11,16 +11,16 @@ from typing import Any
 from .stores import DataError
 
 MAX_BYTES = 128 * 2**20
-# Commas and opening brackets, together: what Python makes of one takes some hundred bytes.
+# Commas and opening brackets together: what Python makes of each takes some hundred bytes.
 MAX_VALUES = 5_000_000
 MAX_NAME = 255
 
 
 def read_bounded(file: Path, most: int = MAX_BYTES) -> bytes:
-    """The content of a regular file of at most so many bytes.
+    """The content of a regular file of at most ``most`` bytes.
 
     Raises:
-        DataError: no such file, not a regular one, or a larger one.
+        DataError: there is no such file, it is not a regular file, or it is larger.
     """
     try:
         # A named pipe would wait for its writer forever.
@@ -38,7 +38,7 @@ def read_bounded(file: Path, most: int = MAX_BYTES) -> bytes:
 
 
 def read_json(file: Path, most: int = MAX_BYTES) -> Any:
-    """The content of a JSON file of at most so many bytes; a DataError names it where it is missing or broken."""
+    """The content of a JSON file of at most ``most`` bytes; if it is missing or broken, a DataError names it."""
     try:
         data = read_bounded(file, most)
         values = sum(map(data.count, (b",", b"[", b"{")))
@@ -52,7 +52,7 @@ def read_json(file: Path, most: int = MAX_BYTES) -> Any:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of files that do not say which, as of a full disk, name this one."""
+    """File errors that do not say which file, such as those of a full disk, name this one."""
     try:
         yield
     except OSError as error:
@@ -62,15 +62,15 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def inner_name(name: Any, where: str, folders: bool = False) -> str:
-    """The name of a file or folder as it came, if it cannot lead out of the folder it is looked up in.
+    """The given name of a file or folder, unchanged, if it cannot lead out of the folder in which it is looked up.
 
     Args:
-        name: as a file has it.
+        name: as it was read from a file.
         where: names that file in errors.
-        folders: whether it may be a path of several names.
+        folders: whether the name may be a path of several names.
 
     Raises:
-        DataError: not a text, empty, absolute, with a step upwards, or too long for a file system.
+        DataError: not a string, empty, absolute, with a step upwards, or too long for a file system.
     """
     parts = name.split("/") if isinstance(name, str) else []
     usable = all(part not in ("", ".", "..") and len(part.encode(errors="replace")) <= MAX_NAME for part in parts)

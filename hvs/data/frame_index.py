@@ -1,4 +1,4 @@
-"""Which frames and views there are to choose from, without listing every choice."""
+"""The frames and views to choose from, without listing every choice."""
 
 import numpy as np
 
@@ -10,12 +10,12 @@ from .stores import DataError
 class FrameIndex:
     """Numbers all choices of `choices` views of one frame, frame by frame, by arithmetic instead of a list.
 
-    A frame with n usable views has n items of one view, n² of two, and n·(n - 1) of two that differ.
+    A frame with n usable views has n items of one view, n² of two views, and n·(n - 1) of two different views.
 
     Args:
         sequences: in the order of the items.
         split: of the frames.
-        modalities: places that must all hold the frame for a view to be usable, beside the 3D poses'.
+        modalities: places, besides that of the 3D poses, that must all hold a frame for a view of it to be usable.
         choices: number of views in an item, 1 or 2.
         distinct: whether the two views must differ.
 
@@ -31,12 +31,12 @@ class FrameIndex:
         self.sequences, self.choices, self.distinct = sequences, choices, distinct
         self.width = max(len(sequence.views) for sequence in sequences)
         tables = [self._usable(sequence, split, modalities) for sequence in sequences]
-        # Frame r is frames[r] of sequences[owners[r]], and usable[r] tells in which of that sequence's views.
+        # Row r is frame frames[r] of sequences[owners[r]], and usable[r] says in which of that sequence's views.
         self.owners = np.repeat(np.arange(len(tables)), [len(frames) for frames, _ in tables])  # [R]
         self.frames = np.concatenate([frames for frames, _ in tables])  # [R]
         self.usable = np.concatenate([usable for _, usable in tables])  # [R, V]
         self.counts = self.usable.sum(1, dtype=np.int64)  # [R]
-        # How many values each place of an item's number takes.
+        # How many values each digit of an item's number can take.
         self.bases = [self.counts, self.counts - distinct][:choices]  # [R] each
         self.sizes = np.prod(self.bases, axis=0).clip(min=0)  # [R]
         self.ends = np.cumsum(self.sizes)  # [R]
@@ -61,7 +61,7 @@ class FrameIndex:
         return sequence, int(self.frames[row]), [sequence.views[views[digit]] for digit in digits]
 
     def even(self, count: int, generator: np.random.Generator) -> list[int]:
-        """`count` items, ascending, even over the frames and over each choice of a view (a Latin hypercube)."""
+        """`count` items, ascending, spread evenly over frames and over each choice of a view (a Latin hypercube)."""
         if count >= len(self):
             return list(range(len(self)))
         shape = (self.choices + 1, count)
@@ -83,7 +83,7 @@ class FrameIndex:
             frames = frames[np.isin(frames, sequence.available(sequence.layout.points))]
         usable = np.zeros((len(frames), self.width), dtype=bool)
         for column, view in enumerate(sequence.views):
-            # A camera that is missing should stop the training before it starts.
+            # A missing camera should stop the training before it starts.
             sequence.camera(view)
             held = [sequence.available(modality, view) for modality in modalities]
             usable[:, column] = np.logical_and.reduce([np.isin(frames, numbers) for numbers in held])

@@ -1,4 +1,4 @@
-"""What a capture's labels are and how its pictures are cropped, for both prepared data sets.
+"""The labels of a capture and how its pictures are cropped, for both prepared data sets.
 
 A Panoptic sequence is `<root>/<sequence>/Subsequences/<i>/`, a Human3.6M one `<root>/<subject>/Sequences/<action>/`.
 Each holds `cameras.json` and, under `Databases/`, one LMDB per view and modality. The layout is that of the original
@@ -18,7 +18,7 @@ SPLITS = get_args(Split)
 
 # A joint counts where the detector's confidence is above this.
 CONFIDENT = 0.25
-# Places of a sequence's pictures; those of its poses are the layout's.
+# Places of a sequence's pictures; the layout has those of its poses.
 IMAGES, MASKS = "Images", "Masks/SOLO"
 
 
@@ -27,17 +27,17 @@ class Layout:
     """What differs between captures.
 
     Attributes:
-        skeleton: the joints that labels are read as.
+        skeleton: whose joints the labels are read as.
         folder: the folder between a subject and its sequences, or a sequence and its views' images.
-        keypoints, points: places of the 2D poses and of the 3D ones.
+        keypoints, points: places of the 2D poses and of the 3D poses.
         joints: rows of a label that make up the skeleton's joints.
-        label_joints: number of rows of a label.
-        with_confidence: labels hold a confidence after the coordinates.
-        crop_side: of the square crop in pixels; None where it follows the person.
-        held_out_stride: validation and test use every so manieth frame.
-        up: the world's direction that is up.
-        not_projected: joints that are other points in 3D than in 2D.
-        middles: in 3D, these rows of a label are means of others.
+        label_joints: number of rows in a label.
+        with_confidence: whether labels hold a confidence after the coordinates.
+        crop_side: of the square crop in pixels; None if it follows the person.
+        held_out_stride: validation and test use one frame in this many.
+        up: the direction in the world that is up.
+        not_projected: joints that are different points in 3D and in 2D.
+        middles: (row, other rows): rows of a label that in 3D are means of others.
     """
 
     skeleton: Skeleton
@@ -54,7 +54,7 @@ class Layout:
     middles: tuple[tuple[int, tuple[int, ...]], ...]
 
     def place_middles(self, points: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
-        """3D joints of a label [L, 3] and their confidence [L], with the means in their places; copies."""
+        """3D joints of a label [L, 3] and their confidence [L], as copies with the means filled in."""
         points, confidence = points.clone(), confidence.clone()
         for joint, parts in self.middles:
             points[joint] = points[list(parts)].mean(0)
@@ -76,7 +76,7 @@ LAYOUTS = {
         held_out_stride=30,
         up=(0.0, -1.0, 0.0),
         not_projected=(17, 18),
-        # The skeleton's root and head are no joints of BODY_135 in 3D, where detections of 17 and 18 are poor.
+        # In 3D the skeleton's root and head are not joints of BODY_135, as detections of 17 and 18 are poor.
         middles=((17, (5, 6)), (18, (1, 2, 3, 4))),
     ),
     "human36m": Layout(

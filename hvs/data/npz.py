@@ -1,4 +1,4 @@
-"""Arrays in nested dicts, as ``numpy.savez`` writes them: an object array, which is a pickle, read as data.
+"""Arrays in nested dicts as ``numpy.savez`` writes them, in object arrays; their pickles are read as data.
 
 Human3.6M's published 2D poses are such a file: ``positions_2d[subject][action]`` is a list of four arrays [F, 17, 2].
 """
@@ -15,7 +15,7 @@ from .pickled_arrays import array_calls, check_dtype, shaped
 from .stores import DataError
 from .unpickling import Bounded, Budget, Refusal, leaves, unpickle
 
-# What compressed entries may unfold to: poses do not shrink much, and a small file may hold nothing but zeros.
+# What compressed entries may expand to: poses do not compress much, but a small file may hold nothing but zeros.
 MOST_UNFOLDED, MOST_RATIO = 64 * 2**20, 20
 MAX_HEADER = 1000
 PLAIN = (str, int, float, bool, type(None), np.ndarray)
@@ -25,11 +25,11 @@ def read_object_npz(path: str | Path) -> dict[str, Any]:
     """The entries of an .npz file by name.
 
     Returns:
-        For a numeric entry its array; for an object the dict, list, tuple, str, int, float, bool or None that it is,
-        with numeric arrays in it. Arrays are read-only.
+        For a numeric entry its array; for an object entry the dict, list, tuple, str, int, float, bool or None that it
+        is, which may contain numeric arrays. Arrays are read-only.
 
     Raises:
-        DataError: the file is missing, damaged, unfolds to far more than its size, or holds anything else; nothing of
+        DataError: the file is missing, damaged, expands to far more than its size, or holds anything else; nothing in
             it is ever called or imported.
     """
     path = Path(path)
@@ -57,7 +57,7 @@ def read_object_npz(path: str | Path) -> dict[str, Any]:
 def _read_npy(file: Bounded) -> Any:
     magic = file.read(8)
     if magic[:6] != b"\x93NUMPY" or magic[6:] not in (b"\1\0", b"\2\0", b"\3\0"):
-        raise Refusal("no .npy file")
+        raise Refusal("not a .npy file")
     length = file.read(2 if magic[6] == 1 else 4)
     header = file.read(min(int.from_bytes(length, "little"), MAX_HEADER + 1))
     if len(header) > MAX_HEADER:

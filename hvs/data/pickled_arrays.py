@@ -1,4 +1,4 @@
-"""Numpy's arrays and numbers in pickles, read as data: what a pickle may name to make them."""
+"""Numpy arrays and numbers in pickles, read as data: the functions that a pickle may name to make them."""
 
 import math
 import re
@@ -10,7 +10,7 @@ import numpy as np
 from .unpickling import Budget, Name, Refusal, Unbuilt, to_bytes
 
 MAX_AXES = 16
-# Where numpy's functions have lived before and since its version 2.
+# The modules of numpy's functions before and since version 2.
 MODULES = ("numpy.core", "numpy._core")
 
 
@@ -30,13 +30,13 @@ def array_calls(budget: Budget) -> dict[str, Callable | None]:
 
 
 def check_dtype(dtype: Any) -> None:
-    """Refuse what is not a type of plain numbers."""
+    """Refuse a dtype that is not of plain numbers."""
     if not isinstance(dtype, np.dtype) or dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise Refusal("it has an array that is not of numbers")
 
 
 def shaped(data: bytes, shape: tuple, dtype: np.dtype, fortran: bool) -> np.ndarray:
-    """An array over bytes, without a copy: many arrays may name the same ones."""
+    """An array over bytes, without a copy, as many arrays may name the same bytes."""
     if type(data) is not bytes or type(shape) is not tuple or len(shape) > MAX_AXES:
         raise Refusal("it has an array of an odd shape")
     if any(type(size) is not int or not 0 <= size < 2**62 for size in shape):
@@ -55,7 +55,7 @@ def _dtype(code: str, *_: Any) -> Unbuilt:
     def build(state: tuple) -> np.dtype:
         # (version, byte order, ...); the rest is for arrays of records.
         if type(state) is not tuple or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
-            raise Refusal("it has an array of an unknown byte order")
+            raise Refusal("it has an array with an unknown byte order")
         return dtype.newbyteorder(state[1])
 
     return Unbuilt(build)
@@ -63,15 +63,15 @@ def _dtype(code: str, *_: Any) -> Unbuilt:
 
 def _filled(state: Any, encode: Callable[[str, str], bytes]) -> Any:
     if type(state) is not tuple or len(state) != 5:
-        raise Refusal("it has an array that is not filled as numpy does")
-    # The first part is the layout's version.
+        raise Refusal("it has an array that is not filled the way numpy does it")
+    # The first element is the version of the format.
     _, shape, dtype, fortran, data = state
     if isinstance(dtype, np.dtype) and dtype.kind == "O":
         if type(data) is not list or shape not in ((), (len(data),)) or (shape == () and len(data) != 1):
             raise Refusal("it has an array of objects of an odd shape")
         return data[0] if shape == () else data
     check_dtype(dtype)
-    # Python 2 wrote bytes where now there is text.
+    # Python 2 wrote bytes where Python 3 has text.
     return shaped(encode(data, "latin1") if type(data) is str else data, shape, dtype, fortran)
 
 

@@ -1,4 +1,4 @@
-"""People in clothes of colours that they never wore, so that a few people teach how colours are handed on."""
+"""People in clothes of colours they never wore, so that a few people teach how colours carry over between views."""
 
 import math
 from typing import Any
@@ -13,41 +13,41 @@ from hvs.geometry.rotations import rotation_about_axis
 
 from .sampling import step_generator
 
-# Parts that have a colour of their own, and words in the names of the joints of all but the last.
+# Parts that each have their own colour, and words in the joint names of all but the last part.
 LEGS, HEAD, UPPER = range(3)
 WORDS = {LEGS: ("hip", "knee", "ankle", "foot", "toe"), HEAD: ("nose", "eye", "ear", "head", "neck", "jaw")}
-# Brightness is multiplied by two to a power between minus and plus this.
+# Brightness is multiplied by 2^p, with p between minus and plus this.
 BRIGHTNESS = 0.7
-# Numbers of their own, not those that the items of a step are drawn by.
+# Separate random numbers from those that draw the items of a step.
 OWN_SEED = 7919
-# Side of the grid on which it is told which pixels are of which part.
+# Side of the grid on which pixels are assigned to parts.
 GRID = 32
 
 
 def draw_colours(count: int, part: float, seed: int, step: int) -> Tensor:
-    """Maps of RGB for the pairs of a step and each part of the body, [count, 3, 3, 3]: another hue and brightness.
+    """Draw maps of RGB for the pairs of a step and each part of the body, [count, 3, 3, 3]: a new hue and brightness.
 
     Args:
-        count: of pairs.
-        part: of them that change, in 0..1; the others' maps change nothing.
-        seed, step: that all depends on.
+        count: number of pairs.
+        part: fraction of them that change, in 0..1; the maps of the others change nothing.
+        seed, step: the result depends on these alone.
     """
     generator = step_generator(seed + OWN_SEED, step)
     chosen = torch.rand(count, generator=generator) < part
     angle, power = torch.rand(2, count, len((LEGS, HEAD, UPPER)), generator=generator)
     brightness = torch.exp2(BRIGHTNESS * (2 * power - 1))[..., None, None]
-    # A turn about the axis of grey.
+    # A rotation about the grey axis.
     hue = rotation_about_axis(torch.full((3,), 3**-0.5), 2 * math.pi * angle)
     return torch.where(chosen[:, None, None, None], brightness * hue, torch.eye(3))
 
 
 def recolour(batch: dict[str, Any], maps: Tensor, skeleton: Skeleton) -> None:
-    """Give each pair's person other colours, the same in both images; what is behind them stays.
+    """Give each pair's person other colours, the same in both images; the background stays as it is.
 
     Args:
         batch: as :func:`hvs.data.collate` makes it, on any device; its images are replaced.
-        maps: of the RGB of each pair's parts, [B, 3, 3, 3].
-        skeleton: of its points.
+        maps: of RGB for each pair and part of the body, [B, 3, 3, 3].
+        skeleton: of the batch's points.
     """
     maps = maps.to(batch["image_a"], non_blocking=True)
     behind = copy_once(skeleton.background, maps.dtype, maps.device)[:, None, None] / 255
@@ -62,7 +62,7 @@ def recolour(batch: dict[str, Any], maps: Tensor, skeleton: Skeleton) -> None:
 
 
 def which_part(points: Tensor, valid: Tensor, camera: Camera, skeleton: Skeleton) -> Tensor:
-    """The part of the body that each cell of a picture is nearest to, by its limbs, [B, rows, columns].
+    """The part of the body whose limbs are nearest to each cell of a picture, [B, rows, columns].
 
     Args:
         points: joints in the world, [B, J, 3].

@@ -1,4 +1,4 @@
-"""Which items a training step sees."""
+"""Which items each training step sees."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -14,7 +14,7 @@ Balance = Literal["pairs", "frames", "sequences"]
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """Random numbers of one step, the same whatever came before it."""
+    """The random numbers of one step, independent of what came before it."""
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
@@ -27,10 +27,10 @@ def draw(count: int, size: int, seed: int, step: int) -> Tensor:
 
 
 def share_of(size: int, processes: int) -> int:
-    """How much of a batch each process has.
+    """The size of each process's share of a batch.
 
     Raises:
-        ValueError: it does not come out even.
+        ValueError: the batch cannot be split evenly.
     """
     if size % processes:
         raise ValueError(f"batch_size: got {size}, wanted a multiple of the {processes} processes")
@@ -42,17 +42,17 @@ class Draws(Sampler[list[int]]):
 
     Args:
         index: of the data set.
-        size: of a step.
-        seed: of all draws; a step's depend on it and the step alone, as with :func:`draw`.
-        steps: to draw for.
-        balance: what comes up equally often. "pairs": every item, so that frames seen by many views count more, and
-            long sequences too; "frames": every frame, whatever the number of its views; "sequences": every
-            sequence, and in it every frame.
-        most: items at once; a step's are then yielded in `passes` equal parts, one after the other.
-        part: which of how many processes this one is; each draws the same and takes its own part.
+        size: number of items per step.
+        seed: of all draws; those of a step depend only on the seed and the step, as with :func:`draw`.
+        steps: the steps to draw for.
+        balance: what comes up equally often. "pairs": every item, so that frames seen in many views and long sequences
+            count more; "frames": every frame, whatever the number of its views; "sequences": every sequence, and every
+            frame within it.
+        most: items at once; a step is then yielded in `passes` equal parts, one after the other.
+        part: (rank, number of processes); each process draws the same items and takes its own part.
 
     Raises:
-        ValueError: a batch does not come out even.
+        ValueError: a batch cannot be split evenly.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Draws(Sampler[list[int]]):
         own = share_of(size, self.world)
         self.passes = -(-own // (most or own))
         if own % self.passes:
-            raise ValueError(f"most_at_once: {own} pairs of a process do not come out even in passes of {most}")
+            raise ValueError(f"most_at_once: {own} pairs of a process cannot be split evenly into passes of {most}")
         rows = np.flatnonzero(index.sizes)
         weights = np.ones(len(rows))
         if balance == "sequences":
@@ -81,20 +81,20 @@ class Draws(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self.steps:
-            # Passes first, so that one holds the same items for whatever number of processes.
+            # Passes first, so that a pass holds the same items for any number of processes.
             for items in self.batch(step).chunk(self.passes):
                 yield items.chunk(self.world)[self.rank].tolist()
 
     @property
     def last_of_passes(self) -> list[bool]:
-        """Of each pass of a step, whether it is the last one."""
+        """For each pass of a step, whether it is the last one."""
         return [done == self.passes for done in range(1, self.passes + 1)]
 
     def __len__(self) -> int:
         return len(self.steps) * self.passes
 
     def batch(self, step: int) -> Tensor:
-        """The items [size] of one step, of all processes together."""
+        """The items [size] of one step, for all processes together."""
         if self.balance == "pairs":
             return draw(len(self.index), self.size, self.seed, step)
         where, which = torch.rand(2, self.size, dtype=torch.float64, generator=step_generator(self.seed, step))

@@ -1,4 +1,4 @@
-"""One sequence of a capture: its views, frames, cameras and poses. What differs between kinds of files stands apart."""
+"""One sequence of a capture: its views, frames, cameras and poses. Subclasses read the different kinds of files."""
 
 import math
 from abc import ABC, abstractmethod
@@ -20,14 +20,14 @@ from .stores import DataError, Store, read_label
 
 @dataclass(eq=False)
 class Sequence(ABC):
-    """One sequence. All that it reads is opened on first use; every fault of a file is a DataError.
+    """One sequence. Everything is opened on first use; every fault in a file is a DataError.
 
     Attributes:
-        folder: holds its cameras and all the rest.
-        layout: what its labels are.
+        folder: holds its cameras and everything else.
+        layout: describes its labels.
         name: of the sequence, as the splits name it.
         views: names of the cameras that have images here.
-        intervals: split -> (first, last) frames, both inclusive; an inverted one is empty.
+        intervals: split -> (first, last) frames, both inclusive; an inverted interval is empty.
         stride: of validation and test.
     """
 
@@ -37,32 +37,32 @@ class Sequence(ABC):
     views: tuple[str, ...]
     intervals: dict[Split, list[tuple[int, int]]]
     stride: int
-    # What places are called in this kind of files, where it is not their name.
+    # What places are called in files of this kind, if that is not their name.
     called: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self):
         self.camera_file: Path = self.folder / "cameras.json"
-        # Plain lists, not cameras: tensors would each cost a file descriptor on the way to a worker process.
+        # Plain lists, not cameras: each tensor would cost a file descriptor on the way to a worker process.
         self.entries: dict[str, Any] = self.read_cameras()
 
     @abstractmethod
     def available(self, place: str, view: str | None = None) -> list[int]:
-        """Frames, ascending, that a place (`IMAGES`, `layout.keypoints`, ...) holds of one view, or of all together."""
+        """Frames, ascending, that a place (`IMAGES`, `layout.keypoints`, ...) has for one view, or for all views."""
 
     @abstractmethod
     def views_of(self, place: str) -> set[str]:
-        """Views that a place holds something of, pictures or not."""
+        """Views that a place has anything of, whether or not they have pictures."""
 
     @abstractmethod
     def encoded(self, place: str, view: str, frame: int) -> tuple[bytes, str]:
-        """A picture as its file has it, JPEG or PNG, and the text that names file and frame in errors."""
+        """A picture as stored, JPEG or PNG, and the text that names file and frame in errors."""
 
     @abstractmethod
     def label(self, place: str, view: str | None, frame: int) -> tuple[Tensor, Tensor, str]:
         """All joints of a pose, [L, 2] or [L, 3], their confidence [L], and the text that names the file in errors."""
 
     def read_cameras(self) -> dict[str, Any]:
-        """Entries of the cameras by their view, not checked yet."""
+        """The entries of the cameras by view, not checked yet."""
         entries = read_json(self.camera_file)
         if not isinstance(entries, dict):
             raise DataError(f"{self.camera_file}: wanted one entry per view")
@@ -74,14 +74,14 @@ class Sequence(ABC):
         return sorted({frame for first, last in self.intervals[split] for frame in range(first, last + 1, stride)})
 
     def resolution(self, view: str) -> tuple[int, int]:
-        """(width, height) of the full frame, as the cameras have them."""
+        """(width, height) of the full frame, according to the cameras."""
         width, height = self.numbers(view, "resolution", 2).tolist()
         if not (width.is_integer() and height.is_integer() and min(width, height) >= 1):
             raise DataError(f"{self.where(view)}: resolution is {width}x{height}, wanted whole pixels")
         return int(width), int(height)
 
     def camera(self, view: str) -> Camera:
-        """The camera of the full frame, in metres, float32; all cameras have as many distortion coefficients."""
+        """The camera of the full frame, in metres, float32; all cameras have equally many distortion coefficients."""
         K, R, t = (self.numbers(view, name, *shape) for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,))))
         width, height = self.resolution(view)
         if min(K[0, 0], K[1, 1]) <= 0:
@@ -107,7 +107,7 @@ class Sequence(ABC):
         return self.picture(MASKS, view, frame).mask()
 
     def check_size(self, size: tuple[int, int], view: str, where: str) -> None:
-        """A DataError if a picture of this (width, height) is not the camera's."""
+        """Raise a DataError if a picture's (width, height) is not that of the camera."""
         width, height = self.resolution(view)
         if size != (width, height):
             raise DataError(f"{where} is {size[0]}x{size[1]}, its camera {width}x{height}")
@@ -118,7 +118,7 @@ class Sequence(ABC):
         return self._joints(keypoints, confidence)
 
     def points(self, frame: int) -> tuple[Tensor, Tensor]:
-        """World points in metres [J, 3], and which of them count [J]."""
+        """Points in the world in metres [J, 3], and which of them count [J]."""
         points, confidence, _ = self.label(self.layout.points, None, frame)
         return self._joints(*self.layout.place_middles(points, confidence))
 
@@ -127,7 +127,7 @@ class Sequence(ABC):
         return f"{self.camera_file}: view {view}"
 
     def numbers(self, view: str, name: str, *shape: int | None) -> Tensor:
-        """One entry of a camera, float64; a shape of None takes any number of values."""
+        """One entry of a camera, float64; the shape None allows any number of values."""
         if view not in self.entries:
             raise DataError(f"{self.where(view)} is missing")
         try:
@@ -155,7 +155,7 @@ class PreparedSequence(Sequence):
     _stores: dict[str, Store] = field(default_factory=dict, repr=False)
 
     def store(self, place: str, view: str | None = None) -> Store:
-        """The database of a place in one view, or the one of all views."""
+        """The database of a place for one view, or the one for all views."""
         key = place if view is None else f"{place}/{view}.lmdb"
         if key not in self._stores:
             self._stores[key] = Store(self.folder / "Databases" / key)

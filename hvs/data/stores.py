@@ -1,7 +1,7 @@
 """LMDB databases of one prepared sequence: `frame number -> bytes`, and the tensors pickled in them.
 
-The files are those people already have on disk, so keys and labels are pickles. Keys are only ever written, and
-compared as bytes; values are read by an unpickler that knows nothing but tensors, see ``unpickling.py``.
+People already have these files on disk, so keys and labels are pickles. Keys are only written, and compared as bytes;
+values are read by an unpickler that knows nothing but tensors, see ``unpickling.py``.
 """
 
 import os
@@ -20,23 +20,23 @@ from torch import Tensor
 from .torch_files import read_pickled_tensor
 from .unpickling import unpickle
 
-# A real sequence has about a hundred databases and there are dozens of sequences: all open at once would pass the
+# A real sequence has about a hundred databases and there are dozens of sequences: all open at once would exceed the
 # usual limit of 1024 open files.
 MAX_OPEN = 256
-# A label that was pickled as a slice carries its whole storage along, so the cap is far above one pose's 3 kB.
+# A label that was pickled as a slice carries its whole storage along, so the limit is far above one pose's 3 kB.
 MAX_LABEL_BYTES = 64 * 2**20
 BATCH_BYTES = 16 * 2**20
 
 
 class DataError(ValueError):
-    """A fault in data files: one line that names the file and, where there is one, the frame."""
+    """A fault in data files: one line that names the file and, if there is one, the frame."""
 
     def __init__(self, message: str):
-        # A DataLoader worker's error is raised again with the worker's traceback around it; its last line is ours.
+        # A DataLoader raises a worker's error again with the worker's traceback in the message; the last line is ours.
         lines = str(message).strip().splitlines() or [""]
         super().__init__(lines[-1].removeprefix(f"{__name__}.{type(self).__name__}: "))
 
-    # KeyError, a base of MissingFrameError, would show the message in quotes.
+    # KeyError, a base class of MissingFrameError, would show the message in quotes.
     __str__ = ValueError.__str__
 
 
@@ -70,7 +70,7 @@ class _Environments:
                 self.opened.pop(path).close()
 
     def after_fork(self) -> None:
-        # The parent's environments must not be used here, and count as already open until they are closed.
+        # The parent's environments must not be used here, and their files count as open until they are closed.
         for environment in self.opened.values():
             environment.close()
         self.opened.clear()
@@ -98,13 +98,13 @@ os.register_at_fork(after_in_child=_environments.after_fork)
 
 
 class Store:
-    """One read-only database. Opened on first use, once per process; cheap to make, to pickle and to fork.
+    """One read-only database. It is opened on first use, once per process; cheap to make, to pickle and to fork.
 
     Args:
         path: the LMDB folder.
 
     Raises:
-        DataError: on first use, where the database is missing, empty, truncated or not one of ours.
+        DataError: on first use, if the database is missing, empty, truncated or not of this kind.
     """
 
     def __init__(self, path: str | Path):
@@ -115,7 +115,7 @@ class Store:
 
     @cached_property
     def protocol(self) -> int:
-        """The pickle protocol of the keys: look-up compares bytes, so it must be the writer's."""
+        """The pickle protocol of the keys, which must be the writer's, as look-ups compare bytes."""
         protocol = self._unpickled(b"protocol", "protocol")
         if type(protocol) is not int or not 0 <= protocol <= pickle.HIGHEST_PROTOCOL:
             shown = repr(protocol) if type(protocol) is int else f"a {type(protocol).__name__}"
@@ -124,7 +124,7 @@ class Store:
 
     @property
     def frames(self) -> list[int]:
-        """All frame numbers, ascending. Read anew at each call, so that a store stays small."""
+        """All frame numbers, ascending. Read again at each call, so that a store stays small."""
         frames = self._unpickled(pickle.dumps("keys", self.protocol), "keys")
         # Integers of any size could be made to collide in a set.
         if type(frames) is not list or any(type(frame) is not int or abs(frame) >= 2**63 for frame in frames):
@@ -151,7 +151,7 @@ class Store:
 
 
 def write_store(path: str | Path, items: Iterable[tuple[int, bytes]], protocol: int = 4) -> None:
-    """Write a database as a whole or not at all; one that is already there is replaced.
+    """Write a database as a whole or not at all; an existing one is replaced.
 
     Args:
         path: the LMDB folder to make; its parents are made too.
@@ -159,7 +159,7 @@ def write_store(path: str | Path, items: Iterable[tuple[int, bytes]], protocol: 
         protocol: pickle protocol of the keys.
 
     Raises:
-        DataError: LMDB cannot write it, on a full disk for one.
+        DataError: LMDB cannot write it, for instance on a full disk.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -208,12 +208,12 @@ def _put(environment: lmdb.Environment, batch: list[tuple[bytes, bytes]]) -> Non
 
 
 def pack_label(tensor: Tensor) -> bytes:
-    """A tensor of any shape as the bytes of a label; the same values always give the same bytes."""
-    # A slice would be pickled with all of its storage.
+    """The bytes of a label for a tensor of any shape; the same values always give the same bytes."""
+    # A slice would be pickled with its whole storage.
     tensor = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
     function, arguments = tensor.__reduce_ex__(4)
     load_storage, (data,) = arguments[0].__reduce__()
-    # torch names the storage in the pickle by its address; any name does, if it is the same in both places.
+    # torch names the storage in the pickle by its address; any name will do if it is the same in both places.
     key = str(arguments[0]._cdata).encode()
     data = data.replace(_unicode(key), _unicode(b"0"))
     return pickle.dumps(_Reduced(function, (_Reduced(load_storage, (data,)), *arguments[1:])), protocol=4)
@@ -235,7 +235,7 @@ def _unicode(text: bytes) -> bytes:
 
 
 def read_label(data: bytes, where: str) -> Tensor:
-    """The float32 tensor that `pack_label` or torch's own pickling wrote. Nothing else is ever called or imported.
+    """The float32 tensor that `pack_label` or torch's own pickling wrote. Nothing in it is ever called or imported.
 
     Args:
         data: the pickle.

@@ -1,4 +1,4 @@
-"""Files that torch wrote, of today's format (a zip) and of the one before 1.6, read as data.
+"""Files that torch wrote, in today's format (a zip) and in the one before version 1.6, read as data.
 
 torch's own reader makes storages and tensors of any size that a file declares. Here nothing is made that the file does
 not hold.
@@ -23,7 +23,7 @@ LEGACY_START = pickle.dumps(MAGIC, 2)
 LEGACY_PROTOCOL = 1001
 MAX_PICKLE_BYTES = 64 * 2**20
 MAX_AXES = 16
-# Tensors may share a storage; but copies of many that do would be far more than the file.
+# Tensors may share a storage, but all of them together may not exceed the storages by more than this factor.
 SHARED = 4
 
 STORAGES = {
@@ -41,10 +41,10 @@ STORAGES = {
 
 
 def is_torch_file(path: Path) -> bool:
-    """Whether a file is as torch writes it, of either format; safetensors are not."""
+    """Whether a file is in either of torch's formats; safetensors are not."""
     with open(path, "rb") as file:
         start = file.read(len(LEGACY_START))
-    # Numbers at the end of a safetensors file could look like that of a zip.
+    # Numbers at the end of a safetensors file could look like the end of a zip.
     if start == LEGACY_START or start[8:9] == b"{":
         return start == LEGACY_START
     try:
@@ -57,12 +57,12 @@ def read_torch_file(path: Path, lenient: bool = False) -> Any:
     """What ``torch.save`` wrote: tensors on the CPU in lists, tuples and dicts, and plain values.
 
     Args:
-        path: of either format.
-        lenient: whether objects of classes that are not known become :data:`~.unpickling.PLACEHOLDER`; otherwise they
-            are refused.
+        path: of a file in either format.
+        lenient: whether objects of unknown classes become :data:`~.unpickling.PLACEHOLDER`; otherwise they are refused.
 
     Raises:
-        ValueError: not such a file, damaged, or it asks for more than data; one line, to be put behind the path.
+        ValueError: the file is of another kind, is damaged, or asks for more than data; the message is one line, to
+            follow the path.
     """
     try:
         with open(path, "rb") as file:
@@ -79,7 +79,7 @@ def read_torch_file(path: Path, lenient: bool = False) -> Any:
 
 
 def read_pickled_tensor(data: bytes) -> Any:
-    """What a pickle holds that was made of a tensor without ``torch.save``.
+    """The content of a pickle of a tensor that was made without ``torch.save``.
 
     Raises:
         pickle.UnpicklingError: as :func:`~.unpickling.unpickle`.
@@ -87,7 +87,7 @@ def read_pickled_tensor(data: bytes) -> Any:
     reader, budget = _Reader(0), Budget(len(data))
 
     def load_storage(data: bytes) -> Tensor:
-        # Storages are pickled in the older format. A zip could unfold to any size.
+        # Storages are pickled in the older format. A zip could expand to any size.
         if type(data) is not bytes or not data.startswith(LEGACY_START):
             raise Refusal("its storage is not one that torch pickled")
         budget.take(len(data))
@@ -101,7 +101,7 @@ def read_pickled_tensor(data: bytes) -> Any:
 
 
 class _Reader:
-    """Makes the storages (flat tensors) and tensors of one file that holds ``size`` bytes of them."""
+    """Makes the storages (flat tensors) and tensors of one file, which holds ``size`` bytes of them."""
 
     def __init__(self, size: int, fetch: Callable[[str, int], bytearray] | None = None) -> None:
         self.unread, self.shared, self.fetch = Budget(size), Budget(0), fetch
@@ -120,8 +120,8 @@ class _Reader:
         self.shared.left += SHARED * storage.nbytes
 
     def storage(self, pid: Any) -> Any:
-        """The storage of a name as torch writes it: ("storage", its class, key, device, number of elements)."""
-        # The older format also has ("module", class, source) where a class is meant.
+        """The storage that torch names as ("storage", its class, key, device, number of elements)."""
+        # The older format also writes ("module", class, source) for a class.
         if type(pid) is tuple and len(pid) > 1 and pid[0] == "module":
             return pid[1]
         view = pid[5:] if type(pid) is tuple else ()
@@ -137,11 +137,11 @@ class _Reader:
             size = count * dtype.itemsize
             self.unread.take(size)
             data = self.fetch(key, size)
-            # There is no tensor over a buffer of nothing.
+            # There is no tensor over an empty buffer.
             self.storages[key] = torch.frombuffer(data, dtype=dtype) if size else torch.empty(0, dtype=dtype)
             self.share(self.storages[key])
         if self.storages[key].dtype != dtype or len(self.storages[key]) != count:
-            raise Refusal("it has a storage of two types or sizes")
+            raise Refusal("it uses a storage with two types or sizes")
         return self.storages[key]
 
     def tensor(self, storage: Tensor, offset: int, shape: tuple, strides: tuple, *_: Any) -> Tensor:
@@ -155,7 +155,7 @@ class _Reader:
         for size, stride in zip(shape, strides, strict=True):
             count *= size
             last += (size - 1) * stride
-        # With a stride of zero a few bytes can pretend to be any number of elements.
+        # With strides of zero, a few bytes could pass for any number of elements.
         if count > len(storage) or (count and last >= len(storage)):
             raise Refusal(f"it has a tensor of shape {list(shape)} in a storage of {len(storage)}")
         self.shared.take(count * storage.element_size())
@@ -173,7 +173,7 @@ def _read_zip(archive: zipfile.ZipFile, size: int, lenient: bool) -> Any:
         entry = entries.get(name)
         if entry is None:
             raise Refusal(f"it has no {name}")
-        # torch never compresses, and what is compressed could unfold to any size.
+        # torch never compresses, and compressed entries could expand to any size.
         if entry.compress_type != zipfile.ZIP_STORED or not entry.file_size == entry.compress_size <= min(size, most):
             raise Refusal(f"its {name} is compressed, or not of the size that it declares")
         return archive.read(entry)
@@ -198,7 +198,7 @@ def _read_legacy(file: Bounded, size: int, lenient: bool) -> Any:
     if type(system) is not dict or system.get("little_endian") is not (sys.byteorder == "little"):
         raise Refusal("it was written on a machine of another byte order")
     buffers: dict[str, bytearray] = {}
-    # What the storages hold comes after what refers to them.
+    # The contents of the storages come after the objects that refer to them.
     reader = _Reader(size, lambda key, wanted: buffers.setdefault(key, bytearray(wanted)))
     calls = reader.calls() | array_calls(Budget(size))
     content = unpickle(file, calls, persistent=reader.storage, lenient=lenient)

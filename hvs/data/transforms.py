@@ -1,4 +1,4 @@
-"""From pictures to the tensors a network sees: the crop around a person, resizing, and compositing."""
+"""From pictures to the tensors that a network sees: the crop around a person, resizing and compositing."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from hvs.geometry import Camera
 
 from .decoding import REDUCTIONS, WHITE, Picture
 
-# How much wider than the person a crop is that follows the person's size.
+# A crop that follows the person's size is larger than the person by this factor.
 MARGIN = 1.25
 
 
@@ -29,11 +29,11 @@ def crop_box(keypoints: Tensor, valid: Tensor, width: int, height: int, side: in
         keypoints: pixels, [J, 2].
         valid: which of them count, [J].
         width, height: of the image, in pixels.
-        side: of the window, in pixels; by default it follows the person, max(min(1.25·dx, W), min(1.25·dy, H)) for a
-            person whose keypoints span dx × dy. Never more than the image's shorter side.
+        side: of the window, in pixels; by default it follows the person: max(min(1.25·dx, W), min(1.25·dy, H)) if the
+            keypoints span dx × dy. Never more than the image's shorter side.
 
     Returns:
-        The window, or None where no valid keypoint lies inside the image.
+        The window, or None if no valid keypoint lies inside the image.
     """
     limits = keypoints.new_tensor((width - 1, height - 1))
     inside = valid & ((keypoints >= 0) & (keypoints <= limits)).all(-1)
@@ -54,25 +54,25 @@ def crop_camera(camera: Camera, box: Box, resolution: int, resize: str) -> Camer
 
 
 def reduction_for(box: Box, resolution: int) -> int:
-    """By how much a picture may be reduced when it is decoded: the window keeps at least `resolution` pixels a side."""
+    """How far a picture can be reduced when decoded, so that the window keeps at least `resolution` pixels a side."""
     return max(reduction for reduction in REDUCTIONS if reduction == 1 or box.side >= reduction * resolution)
 
 
 def align(box: Box, reduction: int) -> Box:
-    """The window moved and shrunk by less than `reduction` pixels, so that its edges are also the reduced picture's."""
+    """The window, moved and shrunk by less than `reduction` pixels to align with the reduced picture's pixels."""
     left, top, side = (value - value % reduction for value in box)
     return Box(left, top, side)
 
 
 def crop_image(picture: Picture, box: Box, resolution: int) -> Tensor:
-    """The window of an image as [3, resolution, resolution] in 0..1, each pixel a mean of those it covers (bilinear).
+    """The window of an image as [3, resolution, resolution] in 0..1, resized with antialiased bilinear filtering.
 
-    The window must be aligned to `reduction_for` it.
+    The window must be aligned for its `reduction_for`.
     """
     reduction = reduction_for(box, resolution)
     left, top, side = (value // reduction for value in box)
     pixels = picture.rgb(reduction)[:, top : top + side, left : left + side]
-    # Of bytes with the channels last this is fast.
+    # This is fast on bytes in the channels-last layout.
     return F.interpolate(pixels[None], (resolution, resolution), mode="bilinear", antialias=True)[0].float() / 255
 
 

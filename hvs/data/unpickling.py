@@ -1,8 +1,8 @@
 """Pickles read as data: nothing that a file names is imported or called, and no more is allocated than a file holds.
 
-The machine is the standard library's unpickler in Python with most of its operations taken away. Its twin in C obeys
+This is the standard library's unpickler written in Python, with most of its operations removed. Its twin in C obeys
 files that ask for tables of 2^32 entries or for buffers of any size, and both hash and compare whatever they find. What
-is left makes numbers, text, lists, tuples and dicts, and calls the functions that the caller gives it a table of.
+is left makes numbers, text, lists, tuples and dicts, and calls the functions in a table that the caller provides.
 """
 
 import io
@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 
 # Every operation makes at most one small object, so this bounds memory and time whatever the file says.
 MAX_OPERATIONS = 2_000_000
-# Hashing and comparing long keys again and again would take for ever.
+# Hashing and comparing long keys again and again would take forever.
 MAX_NAME = 500
-# Of values as a tree: a list that holds itself twice, many times over, unfolds to any size.
+# Counted as in a tree: lists that hold the same list twice, nested many times over, unfold to any size.
 MAX_VALUES, MAX_DEPTH = 1_000_000, 32
 
 Refusal = pickle.UnpicklingError
@@ -30,7 +30,7 @@ class Name:
 
 
 class Placeholder:
-    """Stands in for every object of a class that is not known."""
+    """Stands in for every object of an unknown class."""
 
     __slots__ = ()
 
@@ -39,7 +39,7 @@ PLACEHOLDER = Placeholder()
 
 
 class Unbuilt:
-    """An object that a pickle makes first and fills with a later operation, by handing ``build`` its state."""
+    """An object that a pickle makes first and fills by a later operation, which hands ``build`` its state."""
 
     __slots__ = ("build", "built", "value")
 
@@ -48,7 +48,7 @@ class Unbuilt:
 
 
 class Budget:
-    """How many bytes may still be made out of one file."""
+    """How many bytes may still be made from one file."""
 
     def __init__(self, left: int) -> None:
         self.left = left
@@ -60,7 +60,7 @@ class Budget:
 
 
 class Bounded:
-    """The first ``size`` bytes of a file, of which no more are ever read, whatever is asked for."""
+    """The first ``size`` bytes of a file; no more are ever read, whatever is asked for."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.left = file, size
@@ -83,18 +83,18 @@ def unpickle(
     persistent: Callable[[Any], Any] | None = None,
     lenient: bool = False,
 ) -> Any:
-    """What a pickle holds, read from where the source stands to the pickle's end.
+    """The content of a pickle, read from the source's position to the end of the pickle.
 
     Args:
-        source: the pickle, or a file at its start.
-        calls: what the file may name, "module.name" -> the function that is called in its place; None where the name
-            is only passed on to another function. A function must not make more than its arguments hold.
-        persistent: makes the objects that are stored beside the pickle, out of their names.
-        lenient: whether a name that is not in ``calls``, and all that is made with it, becomes :data:`PLACEHOLDER`;
+        source: the pickle, or a file positioned at its start.
+        calls: what the file may name, "module.name" -> the function that is called instead; None if the name is only
+            passed to another function. A function must not make more than its arguments hold.
+        persistent: makes the objects that are stored outside the pickle from their names.
+        lenient: whether a name that is not in ``calls``, and everything made with it, becomes :data:`PLACEHOLDER`;
             otherwise it is refused.
 
     Raises:
-        pickle.UnpicklingError: the file is damaged, or asks for more than data; one line that says what.
+        pickle.UnpicklingError: the file is damaged, or asks for more than data; the message is one line.
     """
     source = Bounded(io.BytesIO(source), len(source)) if isinstance(source, bytes) else source
     try:
@@ -108,7 +108,7 @@ def unpickle(
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """All values in nested lists, tuples and dicts, keys included; what they nest as a tree is bounded.
+    """All values in nested lists, tuples and dicts, including keys; their number and depth as a tree are bounded.
 
     Raises:
         pickle.UnpicklingError: there are too many, or they are nested too deeply.
@@ -135,11 +135,11 @@ def _items(value: dict | list | tuple) -> Iterator:
 
 
 def to_bytes(budget: Budget) -> Callable[[str, str], bytes]:
-    """The call by which pickles of protocol 2 write bytes: ``_codecs.encode(text, "latin1")``."""
+    """The call with which pickles of protocol 2 write bytes: ``_codecs.encode(text, "latin1")``."""
 
     def encode(text: str, coding: str) -> bytes:
         if type(text) is not str or coding not in ("latin1", "latin-1"):
-            raise Refusal("it asks for another coding than latin1")
+            raise Refusal("it asks for an encoding other than latin1")
         budget.take(len(text))
         return text.encode("latin1")
 
@@ -147,7 +147,7 @@ def to_bytes(budget: Budget) -> Callable[[str, str], bytes]:
 
 
 def to_dict(budget: Budget) -> Callable[..., dict]:
-    """The call that makes an ``OrderedDict``, with or without its pairs; a dict does."""
+    """The call that makes an ``OrderedDict``, with or without pairs; a plain dict is made instead."""
 
     def ordered(pairs: Iterable = ()) -> dict:
         pairs = list(pairs)
@@ -159,7 +159,7 @@ def to_dict(budget: Budget) -> Callable[..., dict]:
 
 
 def _check_key(key: Any, nested: bool = False) -> Any:
-    """Keys whose hash is cheap, and cannot be made equal for many of them."""
+    """Allow only keys with a cheap hash that cannot be made equal for many of them."""
     if key is None or type(key) in (bool, float, Name, Placeholder):
         return key
     if type(key) in (str, bytes) and len(key) <= MAX_NAME:
@@ -170,12 +170,12 @@ def _check_key(key: Any, nested: bool = False) -> Any:
         for part in key:
             _check_key(part, nested=True)
         return key
-    raise Refusal(f"it has a key of a dict that is a {type(key).__name__}, or too long a one")
+    raise Refusal(f"it has a dict key that is a {type(key).__name__}, or too long")
 
 
 class _Machine(pickle._Unpickler):
     def __init__(self, source: Bounded, calls: Mapping, persistent: Callable | None, lenient: bool) -> None:
-        # Files of Python 2 hold bytes where later ones hold text.
+        # Files from Python 2 hold bytes where later ones hold text.
         super().__init__(source, encoding="latin1")
         self.calls, self.persistent, self.lenient = calls, persistent, lenient
         self.names: dict[str, Name] = {}
@@ -193,7 +193,7 @@ class _Machine(pickle._Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         if self.persistent is None:
-            raise Refusal("it refers to objects outside of it")
+            raise Refusal("it refers to objects outside the pickle")
         return self.persistent(pid)
 
     def call(self) -> None:
@@ -212,7 +212,7 @@ class _Machine(pickle._Unpickler):
             target.value = target.build(state)
             target.built = True
             self.stack[-1] = target.value
-        # Attributes of an OrderedDict; state dicts of modules have some.
+        # Attributes of an OrderedDict are ignored; state dicts of modules have some.
         elif type(target) is not dict and target is not PLACEHOLDER:
             raise Refusal(f"it sets attributes of a {type(target).__name__}")
 
@@ -256,7 +256,7 @@ def _counted(operation: Callable) -> Callable:
 
 
 def _refused(machine: _Machine) -> None:
-    raise Refusal("it has an operation that data do not need, or is no pickle")
+    raise Refusal("it has an operation that data do not need, or is not a pickle")
 
 
 _KEPT = """PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE

@@ -1,4 +1,4 @@
-"""Poses nobody took, seen from where no camera stood, for the lifter: a capture shows few poses from few sides."""
+"""New poses seen from new directions, for training the lifter: a capture shows only a few poses from a few sides."""
 
 import math
 from contextlib import suppress
@@ -22,14 +22,14 @@ GROW = 0.05
 class VirtualViews:
     """Draws poses of a data set, bent, resized, moved and turned about the vertical, as its cameras would see them.
 
-    Poses with unknown joints are not bent. Joints that are no projection of their 3D point in the data set's own
-    labels count as not found.
+    Poses with unknown joints are not bent. Joints whose 2D label in the data set is not the projection of their 3D
+    point count as not found.
 
     Args:
-        dataset: whose poses and cameras to use, all of its frames that it has a pose of.
+        dataset: whose cameras and poses to use, in all of its frames that have a pose.
 
     Raises:
-        DataError: a database or camera is broken.
+        DataError: no pose with a root joint can be read, or a camera is broken.
     """
 
     def __init__(self, dataset: PoseDataset) -> None:
@@ -37,7 +37,7 @@ class VirtualViews:
         root = self.layout.skeleton.root
         poses = []
         for owner, frame in zip(dataset.index.owners.tolist(), dataset.index.frames.tolist(), strict=True):
-            # What cannot be read has been told by the data set.
+            # The data set has already reported what cannot be read.
             with suppress(DataError):
                 points, valid = dataset.sequences[owner].points(frame)
                 if valid[root]:
@@ -51,19 +51,19 @@ class VirtualViews:
         self.bones = Bones(self.points[self.whole], self.layout.skeleton) if self.whole.any() else None
         cameras = [sequence.camera(view) for sequence in dataset.sequences for view in sequence.views]
         self.resolution = torch.tensor([(camera.width, camera.height) for camera in cameras], dtype=torch.float32)
-        # Every sequence may have a world of its own, in which alone its cameras stand and its up is up.
+        # Each sequence may have its own world; its cameras and its up direction are valid only there.
         self.up = torch.tensor([sequence.layout.up for sequence in dataset.sequences])  # [S, 3]
         self.views = torch.tensor([len(sequence.views) for sequence in dataset.sequences])  # [S]
         self.first_view = self.views.cumsum(0) - self.views
-        # Image sizes may differ, and projecting does not ask for them.
+        # Image sizes may differ, but projecting does not need them.
         tensors = (torch.stack([getattr(c, name) for c in cameras]) for name in ("K", "R", "t", "distortion"))
         self.cameras = Camera(*tensors, height=1, width=1)
 
     def draw(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """A batch of ``count`` items of the data set's kind."""
+        """A batch of ``count`` items like those of the data set."""
         which = torch.randint(len(self.points), (count,), generator=generator)
         owner = self.owners[which]
-        # In double precision no number below 1 makes a whole number of views.
+        # In double precision, a number below 1 times the number of views never rounds up to that number.
         where = torch.rand(count, generator=generator, dtype=torch.float64)
         where = self.first_view[owner] + (where * self.views[owner]).long()
         points, valid, camera = self.points[which], self.valid[which], self.cameras[where]

@@ -1,7 +1,7 @@
 """Pinhole cameras with OpenCV's lens distortion.
 
-Metres; in the camera's frame x points right, y down, z forward, and a world point goes ``X_cam = R · X_world + t``. The
-pixel in column x and row y has its centre at the integer coordinates (x, y).
+Lengths are in metres. In the camera's frame x points right, y down and z forward, and a world point maps to
+``X_cam = R · X_world + t``. The pixel in column x and row y has its centre at the integer coordinates (x, y).
 """
 
 import math
@@ -28,7 +28,7 @@ class Camera:
         R: rotation from world to camera, [..., 3, 3].
         t: translation from world to camera in metres, [..., 3].
         distortion: 0, 4, 5, 8 or 12 coefficients in OpenCV's order (k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4), [..., n].
-        height, width: of the image, in pixels.
+        height, width: size of the image, in pixels.
 
     Raises:
         ValueError: a tensor has the wrong shape, or the size is not positive.
@@ -82,7 +82,7 @@ class Camera:
         """Pixels [..., J, 2] in which this camera sees world points [..., J, 3], lens distortion included.
 
         Points on the plane through the camera's centre have no image; they come out infinite or NaN, and points behind
-        the camera come out mirrored. Look at the z of :meth:`to_camera` to tell.
+        the camera come out mirrored. The z of :meth:`to_camera` tells them apart.
         """
         points = self.to_camera(points)
         x, y = distort(points[..., :2] / points[..., 2:], self.distortion).unbind(-1)
@@ -90,11 +90,11 @@ class Camera:
         return torch.stack((K[..., 0, 0] * x + K[..., 0, 1] * y + K[..., 0, 2], K[..., 1, 1] * y + K[..., 1, 2]), -1)
 
     def crop(self, left: float | Tensor, top: float | Tensor, height: int, width: int) -> "Camera":
-        """The camera of the window of the given size whose top left pixel is (left, top), both rounded first.
+        """The camera of a window of the given size whose top left pixel is (left, top), both rounded first.
 
         Args:
             left, top: pixels, numbers or tensors [...]; may lie outside the image.
-            height, width: of the window, in pixels.
+            height, width: size of the window, in pixels.
         """
         left, top = (torch.as_tensor(v, dtype=self.K.dtype, device=self.K.device).round() for v in (left, top))
         left, top = torch.broadcast_tensors(left, top)
@@ -105,7 +105,7 @@ class Camera:
         """The camera of the image scaled to the given size.
 
         Args:
-            height, width: of the scaled image, in pixels.
+            height, width: size of the scaled image, in pixels.
             convention: "centre" keeps the corners of the image in place, cx' = (cx + 0.5)·s - 0.5; "original" is what
                 the released checkpoints of the method were trained with, cx' = s·cx.
 
@@ -115,7 +115,7 @@ class Camera:
         if convention not in ("centre", "original"):
             raise ValueError(f'convention: got {convention!r}, wanted "centre" or "original"')
         x, y, last = self.K.unbind(-2)
-        # Filled where K is: numbers copied there from the host would have to wait for a GPU.
+        # Filled on K's device: copying numbers there from the host would wait for the GPU.
         axis_z = F.pad(self.K.new_ones(1), (2, 0))
         half = 0.5 if convention == "centre" else 0.0
         scales = width / self.width, height / self.height
@@ -128,7 +128,7 @@ class Camera:
         return self._map(lambda tensor: tensor.to(*args, **kwargs))
 
     def pin_memory(self) -> "Camera":
-        """The camera with its tensors in memory that is copied to a GPU without waiting, as data loaders ask for it."""
+        """The camera with its tensors in memory that copies to a GPU without waiting, for data loaders."""
         return self._map(torch.Tensor.pin_memory)
 
     def __getitem__(self, index: Any) -> "Camera":
@@ -136,7 +136,7 @@ class Camera:
         return self._map(lambda tensor: tensor[index])
 
     def expand(self, count: int) -> "Camera":
-        """So many cameras along one batch axis, which those of all tensors broadcast against, [] or [1] or [count]."""
+        """``count`` cameras along one batch axis; the batch axes of each tensor must be [], [1] or [count]."""
         tails = dict(K=2, R=2, t=1, distortion=1)
         tensors = {name: getattr(self, name) for name in tails}
         expanded = {name: v.expand(count, *v.shape[v.ndim - tails[name] :]) for name, v in tensors.items()}
@@ -147,7 +147,7 @@ class Camera:
         """One batch of cameras, along a new first axis; image sizes and coefficient counts must agree.
 
         Raises:
-            ValueError: they do not.
+            ValueError: they do not agree.
         """
         sizes = {(camera.height, camera.width, camera.distortion.shape[-1]) for camera in cameras}
         if len(sizes) != 1:
@@ -163,16 +163,17 @@ class Camera:
 
         Args:
             eye, target: world points in metres, [..., 3]; they must differ.
-            up: the world's direction that is up in the image, [..., 3]; need not be a unit vector. Where the camera
-                looks along it, the image's upright is undefined and another axis takes its place.
+            up: the direction in the world that is up in the image, [..., 3]; need not be a unit vector. Where the
+                camera looks along it, this is undefined, and another axis takes its place.
             K: intrinsics, [..., 3, 3].
-            height, width: of the image, in pixels.
-            distortion: coefficients [..., n]; none if not given.
+            height, width: size of the image, in pixels.
+            distortion: coefficients [..., n]; by default there is no distortion.
         """
         eye, target, up = torch.broadcast_tensors(eye, target, up)
         forward = F.normalize(target - eye, dim=-1)
         right = torch.linalg.cross(forward, F.normalize(up, dim=-1))
-        # Any direction across the view will do when up gives none; the smallest component is never parallel to it.
+        # Any direction across the view will do when up gives none; the axis of the smallest component is never parallel
+        # to the view.
         spare = F.one_hot(forward.abs().argmin(-1), 3).to(forward)
         parallel = right.norm(dim=-1, keepdim=True) < 1e-6
         right = F.normalize(torch.where(parallel, torch.linalg.cross(forward, spare), right), dim=-1)
@@ -199,17 +200,17 @@ class Camera:
         Args:
             target: the centre, in metres, [3].
             up: the ring's axis, [3].
-            distance: of every camera from the target, in metres.
+            distance: distance of every camera from the target, in metres.
             count: number of cameras, the length of the batch axis of the result.
             K: intrinsics of all of them, [3, 3].
-            height, width: of the image, in pixels.
-            elevation: of the cameras above the target, in radians, less than π/2.
+            height, width: size of the image, in pixels.
+            elevation: angle of the cameras above the target, in radians, less than π/2.
             start: direction from the target to the first camera before it is raised, [3]; need not be a unit vector or
-                across ``up``. Any direction if not given, or along ``up``.
+                perpendicular to ``up``. If not given, or parallel to ``up``, any direction is taken.
         """
         up = F.normalize(up, dim=-1)
         across = F.one_hot(up.abs().argmin(), 3).to(up)
-        # One along the axis says nothing of where to begin.
+        # A start along the axis does not say where to begin.
         if start is None or (start - (start @ up) * up).norm() <= 1e-6 * start.norm():
             start = across
         outward = F.normalize(start - (start @ up) * up, dim=-1)
@@ -219,7 +220,7 @@ class Camera:
         return Camera.look_at(eye, target, up, K.expand(count, 3, 3), height, width)
 
     def _to_plane(self, pixels: Tensor) -> Tensor:
-        """Pixels [P, 2] on the plane z = 1 of the camera's frame, [..., P, 2], lens distortion still in them."""
+        """Pixels [P, 2] on the plane z = 1 of the camera's frame, [..., P, 2], lens distortion still included."""
         u, v = pixels.unbind(-1)
         K = self.K[..., None, :, :]
         y = (v - K[..., 1, 2]) / K[..., 1, 1]

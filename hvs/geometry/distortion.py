@@ -70,6 +70,6 @@ def undistort(points: Tensor, distortion: Tensor, steps: int = UNDISTORTION_STEP
         usable = numerator * denominator > 0
         inverse = denominator / torch.where(usable, numerator, 1.0)
         step = (points - shift) * inverse[..., None]
-        # Far outside of the picture float32 overflows, and infinity by infinity is no number.
+        # Far outside the picture float32 overflows, and infinity over infinity is NaN.
         ideal = torch.where((usable & step.isfinite().all(-1))[..., None], step, points)
     return ideal

@@ -41,7 +41,7 @@ def limb_gaussians(points: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor, 
             f"points: got shape {tuple(points.shape)}, wanted [..., {len(skeleton.joints)}, 3] for {skeleton.name}"
         )
     dtype = points.dtype
-    # A half type has no number as small as a bone may be.
+    # Half types have no numbers as small as a bone's length may be.
     points = points.to(torch.promote_types(dtype, torch.float32))
     edges = _constant(skeleton.edges, torch.long, points.device)
     widths = _constant(skeleton.widths, points.dtype, points.device)
@@ -65,11 +65,11 @@ def _constant(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor
 
 @cache
 def copy_once(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Numbers on a device, once and for all: every copy from the host would wait for a GPU."""
-    # Kept for ever, they must not be the inference tensors that a caller's mode would make of them.
+    """Numbers on a device, copied there only once: every copy from the host waits for the GPU."""
+    # They are kept for ever, so they must not be inference tensors, even if the caller is in inference mode.
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)
 
 
-# What torch.compiler.assume_constant_result does; to call it would import all of the compiler with the package.
+# What torch.compiler.assume_constant_result does; calling it would import the whole compiler with the package.
 _constant._dynamo_marked_constant = True

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Of a matrix times itself transposed, from the identity.
+# The largest difference of a matrix times its transpose from the identity.
 TOLERANCE = 1e-3
 
 
 def is_rotation(matrix: Tensor) -> bool:
-    """Whether a matrix [3, 3] is one, to the digits that files have of it, and mirrors nothing."""
+    """Whether a matrix [3, 3] is a rotation and not a reflection, to the precision that files have."""
     matrix = matrix.double()
     off = (matrix @ matrix.mT - torch.eye(3).to(matrix)).abs().max()
     return bool(off <= TOLERANCE and torch.linalg.det(matrix) > 0)
@@ -18,7 +18,7 @@ def is_rotation(matrix: Tensor) -> bool:
 def rotate(rotations: Tensor, points: Tensor) -> Tensor:
     """Points turned by rotations, as products and sums in the points' own precision.
 
-    A matrix product would follow autocast and the TF32 switch, which geometry must not.
+    A matrix product would obey autocast and the TF32 switch, which geometry must not.
 
     Args:
         rotations: [..., 3, 3].
@@ -71,7 +71,7 @@ def rotation_from_quaternion(quaternion: Tensor) -> Tensor:
     """Rotation of a Hamilton quaternion (w, x, y, z).
 
     Args:
-        quaternion: [..., 4], of any length but zero.
+        quaternion: [..., 4], of any nonzero length.
 
     Returns:
         Rotation matrices, [..., 3, 3].
@@ -86,11 +86,11 @@ def quaternion_from_rotation(rotation: Tensor) -> Tensor:
     """Hamilton quaternion (w, x, y, z) of a rotation, the inverse of :func:`rotation_from_quaternion`.
 
     Args:
-        rotation: orthonormal matrices, [..., 3, 3]; a mirrored one is taken with its last column turned round, which is
-            the frame of the same Gaussian.
+        rotation: orthonormal matrices, [..., 3, 3]; the last column of a reflection is negated, which gives a frame of
+            the same Gaussian.
 
     Returns:
-        Unit quaternions with a real part that is not negative, [..., 4].
+        Unit quaternions with a non-negative real part, [..., 4].
     """
     mirrored = F.pad(torch.linalg.det(rotation).sign()[..., None], (2, 0), value=1.0)
     rows = (rotation * mirrored[..., None, :]).unbind(-2)
@@ -109,7 +109,7 @@ def quaternion_from_rotation(rotation: Tensor) -> Tensor:
 
 
 def _cross_matrix(vectors: Tensor) -> Tensor:
-    """What multiplies as the cross product with vectors [..., 3] does, [..., 3, 3]."""
+    """Matrices [..., 3, 3] that multiply as the cross product with vectors [..., 3] does."""
     x, y, z = vectors.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))

@@ -1,7 +1,7 @@
 """Skeletons: joints, edges, and the width of the Gaussian on each edge.
 
 The tables are facts of the method ("Human Pose Manipulation and Novel View Synthesis using Differentiable
-Rendering", Rochette et al. 2021) and stand in ``skeletons.json`` beside this file.
+Rendering", Rochette et al. 2021) and are stored in ``skeletons.json`` next to this file.
 """
 
 import json
@@ -23,7 +23,7 @@ class Skeleton:
         widths: N standard deviations across the edge, in metres.
         root: index of the joint that poses are relative to.
         parts: name -> (first joint, one past the last joint).
-        background: the data set's background pixel, RGB in 0..255, that training targets are filled with.
+        background: the data set's background colour, RGB in 0..255, which fills training targets around the person.
     """
 
     name: str
@@ -36,8 +36,8 @@ class Skeleton:
 
     @cached_property
     def mirror(self) -> list[int]:
-        """For each edge, the index of that on the body's other side, by the L and R that names of joints begin with;
-        its own where there is none."""
+        """For each edge, the index of its counterpart on the body's other side, by the L and R that joints' names begin
+        with; its own index if there is none."""
         swapped = {"L": "R", "R": "L"}
         places = {name: i for i, name in enumerate(self.joints)}
         other = [places.get(swapped.get(name[0], name[0]) + name[1:], i) for i, name in enumerate(self.joints)]
@@ -74,12 +74,12 @@ def customise(
     """A published skeleton with other joints, or other edges and widths.
 
     Args:
-        skeleton: gives what the other arguments do not: root, background, and, where the joints are its own, parts.
-        joints: names of all joints. The root is the joint named as the published one, or that in its place.
+        skeleton: gives what the other arguments do not: root, background and, if the joints are unchanged, parts.
+        joints: names of all joints. The root is the joint with the name of the published root, or else with its index.
         limbs: (joint, joint, width in metres) of all edges.
 
     Raises:
-        ValueError: joints or limbs make no skeleton.
+        ValueError: joints or limbs do not make a skeleton.
     """
     if joints is not None and tuple(joints) != skeleton.joints:
         _check_joints(joints)
@@ -93,7 +93,7 @@ def customise(
         edges = tuple((i, j) for i, j, _ in limbs)
         skeleton = replace(skeleton, edges=edges, widths=tuple(float(width) for *_, width in limbs))
     if max(max(edge) for edge in skeleton.edges) >= len(skeleton.joints):
-        raise ValueError(f"joints: got {len(skeleton.joints)}, fewer than the limbs name")
+        raise ValueError(f"joints: got {len(skeleton.joints)}, fewer than the limbs refer to")
     return skeleton
 
 

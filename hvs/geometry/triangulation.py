@@ -1,9 +1,9 @@
-"""Points in space from where calibrated cameras see them, whatever some of the cameras claim.
+"""Points in space from where calibrated cameras see them, even if some of the cameras are wrong.
 
 Each joint is found on its own: pairs of views propose a point (the middle of the shortest line between their rays),
 the proposal that most views agree with wins (RANSAC with the truncated squares of MSAC: Torr and Zisserman, CVIU 78,
-2000), and Levenberg-Marquardt refines it over all views with a loss that distant views hardly move (Geman and
-McClure, 1987). No random number is drawn, and the order of the views does not matter.
+2000), and Levenberg-Marquardt refines it over all views with a loss on which outliers have little influence (Geman and
+McClure, 1987). No random numbers are drawn, and the order of the views does not matter.
 """
 
 import math
@@ -20,22 +20,22 @@ from .distortion import distort, undistort
 
 # A view counts where the detector's confidence is above this.
 CONFIDENT = 0.25
-# A view agrees with a point that it sees within this part of its image's shorter side.
+# A view agrees with a point if it sees it this near to the keypoint, as a fraction of the image's shorter side.
 AGREEMENT = 0.015
-# The loss bends where residuals are so many times as large: views that are a little off are only noisy.
+# The loss flattens at residuals this many times as large: views that are a little off are only noisy.
 LOSS_SCALE = 1.5
-# Of the views that see a joint, this part must agree.
+# Of the views that see a joint, at least this fraction must agree.
 CONSENSUS = 1 / 4
 # Where rays are closer to parallel than this, depth is a guess.
 LEAST_ANGLE = math.radians(1.0)
 # Proposals per joint; up to 11 views that is all their pairs.
 MOST_PAIRS = 64
-# Nothing nearer to a camera than this is seen by it (metres).
+# A camera sees nothing nearer than this (metres).
 NEAR = 1e-2
-# On the plane z = 1.
+# Steps, difference for numerical derivatives, and largest remaining error, on the plane z = 1.
 NEWTON_STEPS, SLOPE_STEP, UNDISTORTED = 10, 1e-6, 1e-6
 REFINEMENT_STEPS = 15
-# Of (joint, pair, view) scored at once, some 300 MB.
+# Triples of joint, pair and view scored at once, some 300 MB.
 CHUNK = 2**20
 
 
@@ -43,7 +43,7 @@ class Triangulation(NamedTuple):
     """
     Attributes:
         points: world, in metres, [..., 3] float64; zero where nothing was found.
-        confidence: mean of the views that agree, [...] float64; zero where nothing was found.
+        confidence: mean over the views that agree, [...] float64; zero where nothing was found.
         inliers: the views that agree, [V, ...] bool.
         error: mean distance in pixels between point and keypoint over these views, lens distortion removed, [...].
     """
@@ -55,7 +55,7 @@ class Triangulation(NamedTuple):
 
 
 class _Views(NamedTuple):
-    """Cameras without lenses: matrices [V, 3, 4] from the world to ideal pixels, centres [V, 3], thresholds [V]."""
+    """Distortion-free cameras: matrices [V, 3, 4] from the world to ideal pixels, centres [V, 3], thresholds [V]."""
 
     matrices: Tensor
     centres: Tensor
@@ -73,13 +73,13 @@ def triangulate(
     """Points that several cameras see.
 
     Args:
-        keypoints: pixels, lens distortion included, [V, ..., 2] on any device; what is not finite is not seen.
-        confidence: of each, [V, ...]; above 0.25 it counts, and weighs the view (1 at most).
+        keypoints: pixels, lens distortion included, [V, ..., 2] on any device; not seen if not finite.
+        confidence: of each keypoint, [V, ...]; it counts above 0.25, with its confidence (1 at most) as its weight.
         cameras: one for each view, on any device; their images may differ in size.
-        threshold: in pixels, how far off a view may see a point that it agrees with; by default 1.5 % of the shorter
-            side of each image.
-        least_views: so many views must see a joint, at least 2. Of them a quarter must agree, and three where there
-            are as many, on rays that differ by a degree or more.
+        threshold: largest distance in pixels between the keypoint and the projected point of a view that agrees; by
+            default 1.5 % of the shorter side of each image.
+        least_views: how many views must see a joint, at least 2. Of these a quarter must agree, and three if there are
+            that many, on rays that differ by a degree or more.
 
     Returns:
         Points, their confidence, the views behind them, and their error in pixels.
@@ -96,7 +96,7 @@ def triangulate(
         raise ValueError(f"least_views: got {least_views}, wanted at least 2")
     shape, device = keypoints.shape[1:-1], keypoints.device
     cameras = [camera.to(device, torch.float64) for camera in cameras]
-    # In an order of their own, so that whoever lists them otherwise gets the same bits.
+    # In an order of their own, so that listing them differently gives the same bits.
     order = sorted(range(views), key=lambda view: torch.cat((cameras[view].t, cameras[view].R.flatten())).tolist())
     count = math.prod(shape)
     ideal, seen = _ideal_pixels(keypoints.double().reshape(views, count, 2), cameras)
@@ -116,7 +116,7 @@ def triangulate(
 def _solve(
     cameras: list[Camera], ideal: Tensor, confidence: Tensor, threshold: float | None, least_views: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Points [P, 3], who agrees [P, V], and errors [P], from ideal pixels [P, V, 2] and confidence [P, V]."""
+    """Points [P, 3], which views agree [P, V], and errors [P], from ideal pixels [P, V, 2] and confidence [P, V]."""
     count, device = len(ideal), ideal.device
     points = torch.zeros(count, 3, dtype=torch.float64, device=device)
     agreed = torch.zeros(ideal.shape[:2], dtype=torch.bool, device=device)
@@ -137,7 +137,7 @@ def _solve(
 
 
 def _ideal_pixels(pixels: Tensor, cameras: list[Camera]) -> tuple[Tensor, Tensor]:
-    """Where lenses without distortion would show pixels [V, P, 2], and which of them can be told [V, P]."""
+    """Where lenses without distortion would put pixels [V, P, 2], and for which of them that is known [V, P]."""
     ideal, known = torch.zeros_like(pixels), torch.zeros_like(pixels[..., 0], dtype=torch.bool)
     for view, camera in enumerate(cameras):
         finite = pixels[view].isfinite().all(-1)
@@ -147,7 +147,7 @@ def _ideal_pixels(pixels: Tensor, cameras: list[Camera]) -> tuple[Tensor, Tensor
         bent = torch.stack((x, y), -1)
         straight = undistort_exactly(bent, camera.distortion)
         off = (distort(straight, camera.distortion) - bent).norm(dim=-1)
-        # Far outside of the image a lens model may have no inverse.
+        # Far outside the image a lens model may have no inverse.
         known[view] = finite & (off < UNDISTORTED)
         straight = straight.where(known[view, :, None], 0.0)
         ideal[view] = straight @ camera.K[:2, :2].mT + camera.K[:2, 2]
@@ -174,7 +174,7 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
 
 @cache
 def _pairs(views: int) -> list[tuple[int, int]]:
-    """All pairs of so many views; where they are too many, some in which every view is met equally often."""
+    """All pairs of this many views; if they are too many, a selection with every view equally often."""
     if views * (views - 1) // 2 <= MOST_PAIRS:
         return [(i, j) for i in range(views) for j in range(i + 1, views)]
     gaps = torch.linspace(1, (views - 1) // 2, max(1, MOST_PAIRS // views)).round().int().tolist()
@@ -213,7 +213,7 @@ def _best_proposal(ideal: Tensor, directions: Tensor, weights: Tensor, views: _V
 
 
 def _residuals(points: Tensor, ideal: Tensor, views: _Views) -> tuple[Tensor, Tensor]:
-    """Ideal pixels of points [..., 1, 3] less the seen ones [..., V, 2], NaN behind a camera; and homogeneous ones."""
+    """Ideal pixels of points [..., 1, 3] minus the seen ones [..., V, 2], NaN behind a camera; and homogeneous ones."""
     x = (points[..., None, :] * views.matrices[:, :, :3]).sum(-1) + views.matrices[:, :, 3]  # [..., V, 3]
     # The last row of K is (0, 0, 1): the third coordinate is the depth in metres.
     depth = x[..., 2:].where(x[..., 2:] > NEAR, torch.nan)
@@ -221,7 +221,7 @@ def _residuals(points: Tensor, ideal: Tensor, views: _Views) -> tuple[Tensor, Te
 
 
 def _refine(points: Tensor, ideal: Tensor, weights: Tensor, views: _Views) -> Tensor:
-    """Points [P, 3] moved to where the sum over views of weight · s/(1 + s), s = (residual/scale)², is least."""
+    """Points [P, 3] moved to where the sum over views of weight · s/(1 + s), s = (residual/scale)², is smallest."""
     scales = LOSS_SCALE * views.thresholds
 
     def cost(points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -259,7 +259,7 @@ def _refine(points: Tensor, ideal: Tensor, weights: Tensor, views: _Views) -> Te
 def _judge(
     points: Tensor, known: Tensor, ideal: Tensor, weights: Tensor, views: _Views
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Points [P, 3], who agrees [P, V], and errors [P]; all zero where too few views agree, or from too close by."""
+    """Points [P, 3], which views agree [P, V], and errors [P]; all zero if too few agree, or on near-parallel rays."""
     distance = _residuals(points[:, None], ideal, views)[0].norm(dim=-1)
     seen = weights > 0
     # NaN, behind a camera, is not below anything.
@@ -267,7 +267,7 @@ def _judge(
     counts, seeing = agreed.sum(1), seen.sum(1)
     enough = (counts >= seeing.clamp(max=3)) & (counts >= CONSENSUS * seeing)
     towards = F.normalize(points[:, None] - views.centres, dim=-1) * agreed[..., None]
-    # Two rays at an angle have a mean as long as the cosine of its half.
+    # The mean of two unit rays is as long as the cosine of half the angle between them.
     spread = towards.sum(1).norm(dim=-1) / counts.clamp(min=1)
     found = known & enough & (spread < math.cos(LEAST_ANGLE / 2)) & points.isfinite().all(-1)
     agreed &= found[:, None]

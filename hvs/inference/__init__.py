@@ -1,1 +1,1 @@
-"""What the modes of infer.py are made of: a model ready to draw, captures and photos, camera paths, panels."""
+"""Parts of the modes of infer.py: a model ready to draw, captures and photos, camera paths, panels."""

@@ -1,4 +1,4 @@
-"""Work done ahead of whoever needs it: frames are decoded while the networks compute."""
+"""Results computed in advance: frames are decoded while the networks compute."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,14 +10,14 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 THREADS = 4
-# Finished and waiting, for every thread.
+# Items in the queue per thread, finished ones included.
 AHEAD = 4
 
 
 def ahead(function: Callable[[S], T], items: Iterable[S], threads: int = THREADS) -> Iterator[T]:
-    """``map(function, items)``, made by threads before it is asked for, in the order of the items.
+    """``map(function, items)``, computed in advance by threads, in the order of the items.
 
-    What goes wrong is raised in its place. When the reader stops, so do the threads.
+    An exception is raised in place of the item's result. When the reader stops, so do the threads.
     """
     items = iter(items)
     with ThreadPoolExecutor(threads, "ahead") as pool:

@@ -1,7 +1,7 @@
-"""A body in a picture, whatever keypoints it came with: how large it is, and joints that stand for others.
+"""The body in a picture, from keypoints of any layout: its size, and joints derived from others.
 
-A body is an array [135, 3] of x, y in pixels and confidence, its rows those of BODY_135. A joint that is no more sure
-than `CONFIDENT` was not seen.
+A body is an array [135, 3] of x, y in pixels and confidence, with the rows of BODY_135. A joint counts as seen if its
+confidence is above `CONFIDENT`.
 """
 
 import numpy as np
@@ -10,30 +10,31 @@ from hvs.data.layouts import CONFIDENT
 from hvs.data.plain.keypoints import BODY
 from hvs.geometry import Skeleton
 
-# Of an average adult, in metres.
+# Height of an average adult, in metres.
 STATURE = 1.7
-# (joint, next joint outwards) -> length as a part of the stature. Limbs are those of Drillis and Contini (1966), as in
-# Winter, Biomechanics and Motor Control of Human Movement, figure 4.1; shoulders and hips are as far apart as their
-# joints. Bones further in come first.
+# (joint, next joint outwards) -> length as a fraction of the stature. Limbs are those of Drillis and Contini (1966), as
+# in Winter, Biomechanics and Motor Control of Human Movement, figure 4.1; for shoulders and hips it is the distance
+# between the two joints. Inner bones come first.
 BONES = {
     (5, 6): 0.23, (5, 11): 0.288, (6, 12): 0.288, (11, 12): 0.13, (5, 7): 0.186, (6, 8): 0.186, (7, 9): 0.146,
     (8, 10): 0.146, (11, 13): 0.245, (12, 14): 0.245, (13, 15): 0.246, (14, 16): 0.246,
 }  # fmt: skip
 ACROSS = ((5, 6), (11, 12))
 HANGING = {bone: part for bone, part in BONES.items() if bone not in ACROSS}
-# Most bones are seen at a slant; the longest of all may be a detector's slip.
+# Quantile of the bones' lengths: most bones are foreshortened; the very longest may be an error of the detector.
 LONGEST = 0.9
 FACE, EYES_EARS, OUTLINE = slice(0, 5), slice(1, 5), slice(65, 133)
 SHOULDERS, HIPS = [5, 6], [11, 12]
 # Fingers, elbow, wrist.
 HANDS = ((slice(25, 45), 7, 9), (slice(45, 65), 8, 10))
-# From the shoulders up to eyes and ears, as a part of the stature; from the wrist to the middle of the hand, as a part
-# of the forearm.
+# Height of eyes and ears above the shoulders, as a fraction of the stature; distance from the wrist to the middle of
+# the hand, as a fraction of the forearm.
 HEAD, REACH = 0.13, 0.4
-# Joints of Human3.6M that BODY_135 has too: theirs -> its own.
+# Joints that both have: index in Human3.6M -> index in BODY_135.
 SHARED = {11: 5, 14: 6, 12: 7, 15: 8, 13: 9, 16: 10, 4: 11, 1: 12, 5: 13, 2: 14, 6: 15, 3: 16, 10: 18}
-# Where Human3.6M's other joints are between hips and shoulders, and the crown from the shoulders beyond eyes and ears:
-# parts of the way. And what part of the stature the way from ankles to head is, joint by joint. Measured on the sample.
+# Human3.6M's other joints: spine and thorax as fractions of the way from hips to shoulders, the crown as one of the way
+# from shoulders to eyes and ears. ALONG: joints of the legs and of the trunk, and the length along them from ankles to
+# head as a fraction of the stature. Measured on the sample.
 SPINE, THORAX, CROWN = 0.357, 1.146, 1.476
 ALONG = {
     "panoptic": (((15, 13, 11), (16, 14, 12)), ((11, 12), (5, 6), (1, 2, 3, 4)), 0.887),
@@ -42,7 +43,7 @@ ALONG = {
 
 
 def pixels_per_metre(body: np.ndarray) -> float | None:
-    """How large a body [135, 3] is in its picture, if both ends of a bone were seen: as large as an average adult's."""
+    """Scale of a body [135, 3] in its picture if the person is an average adult; None if no whole bone was seen."""
     seen = body[:, 2] > CONFIDENT
     lengths = [
         np.linalg.norm(body[i, :2] - body[j, :2]) / (part * STATURE)
@@ -53,7 +54,7 @@ def pixels_per_metre(body: np.ndarray) -> float | None:
 
 
 def stature(points: np.ndarray, skeleton: Skeleton) -> float:
-    """How tall a person in a pose [J, 3] is when they stand straight, in metres."""
+    """Height in metres, when standing straight, of a person in a pose [J, 3]."""
     legs, trunk, part = ALONG[skeleton.name]
     middles = [points[list(joints)].mean(0) for joints in trunk]
     upwards = sum(np.linalg.norm(b - a) for a, b in zip(middles, middles[1:], strict=False))
@@ -62,23 +63,23 @@ def stature(points: np.ndarray, skeleton: Skeleton) -> float:
 
 
 def keep_inside(rows: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Keypoints [L, 3] without those that are unsure, not finite, or outside the picture: as captures have them."""
+    """Keypoints [L, 3] as captures have them: zero where they are uncertain, not finite, or outside the picture."""
     pixels = rows[:, :2]
     inside = np.isfinite(rows).all(1) & (pixels >= 0).all(1) & (pixels <= (width - 1, height - 1)).all(1)
     return np.where((inside & (rows[:, 2] > CONFIDENT))[:, None], rows, 0.0).astype(np.float32)
 
 
 def from_human36m(joints: np.ndarray) -> np.ndarray:
-    """The body [135, 3] of Human3.6M's keypoints [17, 3], as far as it has these joints."""
+    """The body [135, 3] of Human3.6M's keypoints [17, 3]; zero for joints that Human3.6M lacks."""
     body = np.zeros((BODY, 3), np.float32)
     body[list(SHARED.values())] = joints[list(SHARED)]
-    # Their neck lies between thorax and nose.
+    # Human3.6M's neck lies halfway between thorax and nose.
     body[0] = _between(joints[8], joints[9], 2.0)
     return body
 
 
 def to_human36m(body: np.ndarray) -> np.ndarray:
-    """Human3.6M's keypoints [17, 3] of a body [135, 3]; as sure as all that a keypoint is told from."""
+    """Human3.6M's keypoints [17, 3] of a body [135, 3], each as confident as the least of the joints it comes from."""
     hips, shoulders = _middle(body[HIPS]), _middle(body[SHOULDERS])
     thorax = _between(hips, shoulders, THORAX)
     joints = np.zeros((17, 3), np.float32)
@@ -90,15 +91,15 @@ def to_human36m(body: np.ndarray) -> np.ndarray:
 
 
 def head_middle(body: np.ndarray) -> np.ndarray:
-    """The middle of those of eyes and ears that were seen, else the nose, [3]."""
+    """The middle of the eyes and ears that were seen, or the nose if none was, [3]."""
     around = body[EYES_EARS][body[EYES_EARS, 2] > CONFIDENT]
     return _middle(around) if len(around) else body[0]
 
 
 def with_guesses(body: np.ndarray, scale: float) -> np.ndarray:
-    """Places of all joints of a body [135, 3] of which a shoulder was seen, [135, 2]: a start for those that were not.
+    """Positions [135, 2] of all joints of a body [135, 3] with at least one shoulder seen; unseen joints are guessed.
 
-    Limbs hang down, the fingers of a hand lie in its middle, and the face in one place.
+    Guessed limbs hang down, guessed fingers lie in the middle of the hand, and a guessed face is a single point.
 
     Args:
         scale: pixels per metre of the person.
@@ -123,10 +124,10 @@ def with_guesses(body: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _middle(rows: np.ndarray) -> np.ndarray:
-    """Of some joints [n, 3], as sure as the least sure."""
+    """The middle of some joints [n, 3], as confident as the least confident one."""
     return np.append(rows[:, :2].mean(0), rows[:, 2].min())
 
 
 def _between(start: np.ndarray, end: np.ndarray, part: float) -> np.ndarray:
-    """A joint so far on the way from one [3] to another, or beyond."""
+    """A joint at this fraction of the way from one joint [3] to another; above 1 it lies beyond."""
     return np.append(start[:2] + part * (end[:2] - start[:2]), min(start[2], end[2]))

@@ -1,4 +1,4 @@
-"""Where the crop around a person lies in the full frame, to draw on the one what is known of the other."""
+"""The crop around a person and the full frame: keypoints of the frame in the crop, and crops put back in the frame."""
 
 import torch
 from torch import Tensor
@@ -8,32 +8,32 @@ from hvs.geometry import Camera
 
 
 def to_crop(keypoints: Tensor, full: Camera, crop: Camera) -> Tensor:
-    """Pixels of the full frame [..., J, 2] as pixels of a crop of it, whose camera came of `crop` and `resize`."""
+    """Pixels of the full frame [..., J, 2] as pixels of a crop, its camera from `crop` and `resize`."""
     scale, offset = _window(full, crop)
     return keypoints * scale.unsqueeze(-2) + offset.unsqueeze(-2)
 
 
 def place(image: Tensor, crop: Camera, full: Camera, colour: Tensor) -> Tensor:
-    """Crops at their places in the full frame, so that what stands still in the world stands still in the picture.
+    """Crops put back in the full frame, so that what stands still in the world stands still in the picture.
 
     Args:
         image: the crops, [B, 3, h, w].
-        crop: their cameras, of `Camera.crop` and `resize`; batch axes [B].
-        full: the camera that they were cropped from, its size the canvas's.
-        colour: of the rest of the canvas, [3].
+        crop: their cameras, from `Camera.crop` and `resize`, with the batch axis [B].
+        full: the camera they were cropped from; its size is the size of the canvas.
+        colour: colour of the rest of the canvas, [3].
 
     Returns:
-        [B, 3, H, W]; smooth where the crop is made larger, and each pixel a mean where it is made smaller.
+        [B, 3, H, W]; interpolated where the crop is enlarged, averaged where it is reduced.
     """
     scale, offset = _window(full, crop)  # [B, 2] each
-    # What lies outside the crop is zero, and so the difference to the colour is.
+    # Outside the crop the sampler gives zero, so it samples the difference from the colour.
     colour = colour.to(image)[:, None, None]
     side = image.new_tensor((crop.width, crop.height))
     x, y = (torch.arange(n, device=image.device, dtype=image.dtype) for n in (full.width, full.height))
     pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)  # [H, W, 2]
     placed = []
     for picture, by, moved, shrink in zip(image - colour, scale, offset, scale.clamp(min=1).tolist(), strict=True):
-        # Pixels of the canvas that are farther apart than the crop's would skip some of them.
+        # Where the canvas has fewer pixels than the crop, plain sampling would skip some of the crop's.
         size = [max(1, int(n / s)) for n, s in zip((crop.height, crop.width), shrink[::-1], strict=True)]
         picture = picture[None]
         if size != [crop.height, crop.width]:

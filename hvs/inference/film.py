@@ -1,4 +1,4 @@
-"""From people and cameras to the frames of a video, with or without panels beside the picture."""
+"""From people and cameras to the frames of a video, with or without panels next to the picture."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from .panels import side_by_side, with_poses
 from .settings import Drawing
 from .studio import Studio
 
-# Of a contact sheet, which is about so many pixels wide.
+# Frames of a contact sheet, and its approximate width in pixels.
 SHEET_FRAMES, SHEET_WIDTH = 12, 1600
 
 
@@ -29,10 +29,10 @@ class Shot:
 
     Attributes:
         points: the person's poses in the world, [B, J, 3] in metres.
-        camera: that sees them, with the batch axis [B].
+        camera: the camera that sees them, with the batch axis [B].
         before, after: panels to show on either side of pose, latent and output: name -> [B or 1, 3, h, w]. Those after
-            are by the camera too, [B, 3, h, w].
-        behind: pictures that the pose is drawn over, [B, 3, h, w]; white if there are none.
+            are seen by this camera too, [B, 3, h, w].
+        behind: pictures to draw the pose over, [B, 3, h, w]; white if not given.
     """
 
     points: Tensor
@@ -51,8 +51,8 @@ def film(
         studio: draws them.
         shots: what to draw.
         appearance: the looks of the person.
-        panels: whether to show what the pictures are made from.
-        full: camera whose whole frame to show, the pictures being crops of it.
+        panels: whether to show how the pictures come about.
+        full: camera of the full frame to put the pictures in, which are crops of it; by default the crops alone.
     """
     if panels:
         return _with_panels(studio, shots, appearance, full)
@@ -61,7 +61,7 @@ def film(
 
 
 def write_film(studio: Studio, frames: Iterable[np.ndarray], name: str, settings: Drawing) -> list[Path]:
-    """Write frames under a name into the studio's folder, and a contact sheet of some of them beside; both paths."""
+    """Write frames and a contact sheet of some of them into the studio's folder; returns both paths."""
     some = _Some()
     path = write_animation(studio.folder / f"{name}.{settings.format}", some.keep(frames), settings.fps)
     frames = some.spread()
@@ -72,7 +72,7 @@ def write_film(studio: Studio, frames: Iterable[np.ndarray], name: str, settings
 
 
 class _Some:
-    """A few frames, evenly spread over however many there turn out to be."""
+    """A few frames, evenly spread over a video whose length is not known in advance."""
 
     def __init__(self) -> None:
         self.kept: list[np.ndarray] = []
@@ -97,7 +97,7 @@ def _draw(studio: Studio, shot: Shot, appearance: Tensor, full: Camera | None) -
 
 
 def _in_frame(studio: Studio, image: Tensor, crop: Camera, full: Camera | None) -> Tensor:
-    """Pictures by cameras of crops, at their places in the whole frame, if that is to be shown."""
+    """Pictures of crops, put in their places in the whole frame if that is to be shown."""
     if not full:
         return image
     return place(image, crop, full, copy_once(studio.model.skeleton.background, image.dtype, image.device) / 255)

@@ -1,7 +1,7 @@
-"""``hvs.rasterize`` as a tool of its own: coloured Gaussians fitted to images whose cameras are known, or nearly so.
+"""``hvs.rasterize`` on its own: coloured Gaussians fitted to images whose cameras are known, exactly or nearly.
 
-Nothing of the networks is used. The person is a cloud of ellipsoids in the world, each with a place, three axes and a
-colour, and Adam moves them until their pictures are the images.
+No network is involved. The person is a cloud of ellipsoids in the world, each with a position, three axes and a colour,
+and Adam adjusts them until their pictures match the images.
 """
 
 import sys
@@ -30,14 +30,14 @@ from .footage import choose
 from .poses import choose_frame, close_up, open_capture
 from .shapes import LAST_SEED, Rasterising, check_range, choose_device, visible
 
-# Views that one step looks at, and learning rates.
+# Views per step, and learning rates.
 VIEWS_PER_STEP = 3
 RATES = dict(means=3e-3, quaternions=1e-2, log_scales=1e-2, logits=4e-2, tints=2e-2, turns=5e-4, moves=3e-4)
-# Random places that the Gaussians' first ones are picked from, and the space around the joints, in metres.
+# Random candidates for the initial means of the Gaussians, and the margin around the joints, in metres.
 PLACES, AROUND = 200_000, 0.15
-# Of fit.ply: among many others a Gaussian fills half of a pixel where it is a few times as heavy as they are.
+# For `visible_scales` in fit.ply: in a dense cloud a Gaussian weighs only a few times as much as its neighbours.
 CONTRAST = 5.0
-# The most that is drawn without minutes turning to hours, and views of the mosaic.
+# Limits that keep a fit to minutes rather than hours, and the number of views in the mosaic.
 MOST_GAUSSIANS, LARGEST_SIZE, SHOWN = 20_000, 1024, 5
 
 
@@ -46,25 +46,25 @@ class Fit(Rasterising):
     """Fit coloured Gaussians to a person's images from several sides, by gradient descent through the rasteriser."""
 
     root: Path | None = None
-    """Folder of a capture. The sample capture, made if it is not there yet, by default."""
+    """Folder of a capture. By default the sample capture, which is made first if missing."""
     sequence: str | None = None
     """Name of the sequence in the capture. The first one by default."""
     frame: int | None = None
     """Which frame. The middle one by default."""
     held_out: str | None = None
-    """Camera that is not fitted to but predicted. The one in the middle of the list by default."""
+    """Camera that is left out of the fit and predicted. The one in the middle of the list by default."""
     count: int = 400
-    """Of Gaussians."""
+    """Number of Gaussians."""
     steps: int = 400
-    """Of Adam, which looks at three views a step."""
+    """Steps of Adam, on three views each."""
     size: int = 128
     """Side of the images, in pixels."""
     refine_cameras: bool = False
-    """Turn and move the cameras too, all but the first."""
+    """Also correct the rotation and position of every camera but the first."""
     seed: int = 0
-    """Of the first places, and of the views of each step."""
+    """Random seed of the initial positions and of the views of each step."""
     out: Path = Path("runs/fit")
-    """Folder of fit.png, fit.npz, and fit.ply for viewers of Gaussian splatting."""
+    """Folder for fit.png, fit.npz, and fit.ply (for Gaussian-splatting viewers)."""
 
     def __post_init__(self) -> None:
         check_range("count", self.count, MOST_GAUSSIANS)
@@ -103,7 +103,7 @@ def fit(settings: Fit) -> None:
     try:
         optimise(cloud, shots[seen], settings.steps, corrections, settings.backend)
     except KeyboardInterrupt:
-        print("note: stopped before the last step; what there is by now is written", file=sys.stderr)
+        print("note: stopped before the last step; the results so far are written", file=sys.stderr)
     if corrections:
         shots = corrected(shots, seen, corrections)
 
@@ -138,7 +138,7 @@ def picture(cloud: Cloud, shots: Shots, backend: str = "auto") -> Tensor:
 
 
 def corrected(shots: Shots, seen: list[int], corrections: Corrections) -> Shots:
-    """The shots with the cameras of those that were fitted to as they were found to be."""
+    """The shots with corrected cameras for the views that were fitted."""
     cameras = corrections.corrected(shots.cameras[seen])
     R, t = shots.cameras.R.clone(), shots.cameras.t.clone()
     R[seen], t[seen] = cameras.R, cameras.t
@@ -150,7 +150,7 @@ def load_shots(sequence: Sequence, frame: int, size: int, device: torch.device) 
 
     Raises:
         DataError: a file is missing or broken.
-        UserError: fewer than three views see anybody.
+        UserError: fewer than three views see anybody, or all joints are unknown.
     """
     places = IMAGES, MASKS, sequence.layout.keypoints
     views = [view for view in sequence.views if all(frame in sequence.available(place, view) for place in places)]
@@ -167,7 +167,7 @@ def load_shots(sequence: Sequence, frame: int, size: int, device: torch.device) 
 
 
 def start(shots: Shots, points: Tensor, background: Tensor, count: int) -> Cloud:
-    """Spheres at random places of the visual hull, in the mean colours that the views see there.
+    """Spheres at random places in the visual hull, in the mean colours that the views show there.
 
     Raises:
         UserError: no place around the joints [J, 3] lies within all masks.
@@ -176,10 +176,10 @@ def start(shots: Shots, points: Tensor, background: Tensor, count: int) -> Cloud
     places = low + (high - low) * torch.rand(PLACES, 3, device=points.device)
     within = (look_up(shots.masks, shots.cameras, places) > 0.5).all(0)[:, 0]  # [PLACES]
     if not within.any():
-        raise UserError("masks: no place in space lies within all of them; are the cameras those of the images?")
+        raise UserError("masks: no place in space lies within all of them; do the cameras belong to the images?")
     volume = (high - low).prod() * within.float().mean()
     hull = places[within]
-    # The same place twice is no fault: the gradients tell them apart as soon as their colours differ.
+    # The same place may occur twice: the gradients tell the two apart as soon as their colours differ.
     means = hull[torch.arange(count, device=hull.device) % len(hull)]
     colours = look_up(shots.images, shots.cameras, means).mean(0)
     spacing = (volume / count).item() ** (1 / 3)
@@ -188,7 +188,7 @@ def start(shots: Shots, points: Tensor, background: Tensor, count: int) -> Cloud
 
 
 def look_up(images: Tensor, cameras: Camera, points: Tensor) -> Tensor:
-    """What images [V, C, H, W] show at world points [P, 3], [V, P, C]; zero beside the image."""
+    """What images [V, C, H, W] show at world points [P, 3], [V, P, C]; zero outside the image."""
     pixels = cameras.project(points.expand(len(images), -1, -1))
     size = pixels.new_tensor((cameras.width, cameras.height))
     found = F.grid_sample(images, ((2 * pixels + 1) / size - 1)[:, None], align_corners=False)  # [V, C, 1, P]
@@ -203,7 +203,7 @@ def optimise(
     backend: str = "auto",
     watch: Callable[[int, Tensor], None] = lambda step, loss: None,
 ) -> None:
-    """Move the cloud, and the cameras if they are to be corrected, until their pictures are the images.
+    """Fit the cloud, and the cameras if there are corrections, until its pictures match the images.
 
     Args:
         watch: called with each step and its loss, the mean absolute difference.
@@ -228,14 +228,14 @@ def optimise(
         fade.step()
         watch(step, loss.detach())
         square.append(difference.detach().square().mean())
-        # A look at the numbers waits for a GPU.
+        # Reading the numbers waits for the GPU, so it is done seldom.
         if len(square) == 20 or step == steps - 1:
             bar.set_postfix_str(f"PSNR {-10 * torch.stack(square).mean().log10().item():.2f} dB")
             square = []
 
 
 def draw_fit(pictures: Tensor, images: Tensor, names: list[str], held: int) -> Image:
-    """Image, fit and error below one another, for some views and the one that was held out."""
+    """Image, fit and error, one below the other, for the held-out view and some others."""
     others = [view for view in range(len(names)) if view != held]
     places = np.linspace(0, len(others) - 1, min(SHOWN - 1, len(others))).round().astype(int)
     shown = [held, *(others[place] for place in places)]
@@ -245,7 +245,7 @@ def draw_fit(pictures: Tensor, images: Tensor, names: list[str], held: int) -> I
 
 
 def as_arrays(cloud: Cloud, shots: Shots) -> dict[str, np.ndarray]:
-    """What was fitted, in the world and in metres, and the cameras of the images."""
+    """The fitted cloud, in the world and in metres, and the cameras of the images."""
     tensors = dict(
         means=cloud.means,
         rotations=cloud.rotations,

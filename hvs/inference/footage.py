@@ -1,4 +1,4 @@
-"""People in captures: which sequence, frames and views to show, and their images and poses, read ahead."""
+"""People in captures: which sequence, frames and views to show, and their images and poses, read in advance."""
 
 import sys
 from collections.abc import Collection, Iterator
@@ -24,14 +24,14 @@ from .ahead import ahead
 
 @dataclass(frozen=True)
 class Footage:
-    """Frames of a sequence, seen by one camera and shown by another, or by the same.
+    """Frames of a sequence, seen by one camera and rendered for another, or for the same.
 
     Attributes:
-        sequence: that they are of.
+        sequence: the sequence they belong to.
         view: the camera of the input images.
-        target: the camera that is to be seen through.
+        target: the camera to render for.
         frames: their numbers, ascending.
-        settings: of the model that they are for.
+        settings: settings of the model they are for.
     """
 
     sequence: Sequence
@@ -41,9 +41,9 @@ class Footage:
     settings: ModelSettings
 
     def batches(self, size: int, device: torch.device) -> Iterator[dict[str, Any]]:
-        """All frames, in batches of at most so many as `PairDataset` has them; who is not in the image is left out.
+        """All frames with somebody in the image, as `PairDataset` has them, in batches of at most `size`.
 
-        A line on stderr says how many were left out.
+        A line on stderr says how many frames were left out.
 
         Raises:
             DataError: a file is missing or broken.
@@ -66,9 +66,9 @@ class Footage:
             tqdm.write(f"note: {self._where}: {left_out}", file=sys.stderr)
 
     def spread(self, count: int) -> "Footage":
-        """At most so many of the frames, evenly spread: the middle one, or the first and the last and some between.
+        """At most `count` of the frames, evenly spread: the middle one, or the first, the last and some in between.
 
-        Where nobody is in the image, the nearest frame in which somebody is.
+        A frame with nobody in the image is replaced by the nearest one with somebody.
 
         Raises:
             DataError: a file is missing or broken.
@@ -80,11 +80,11 @@ class Footage:
         return Footage(self.sequence, self.view, self.target, frames, self.settings)
 
     def sources(self, count: int, device: torch.device) -> dict[str, Any]:
-        """At most so many of the frames, evenly spread, as one batch: what the person's appearance is from."""
+        """At most `count` of the frames, evenly spread, as one batch to encode the person's appearance from."""
         return next(self.spread(count).batches(count, device))
 
     def progress(self, size: int, device: torch.device, name: str) -> Iterator[dict[str, Any]]:
-        """The batches, with a bar under this name."""
+        """The batches, with a progress bar of this name."""
         with tqdm(total=len(self.frames), desc=name, unit="frame") as bar:
             for batch in self.batches(size, device):
                 yield batch
@@ -92,7 +92,7 @@ class Footage:
 
     @property
     def up(self) -> Tensor:
-        """The world's direction that is up, [3]."""
+        """The world's up direction, [3]."""
         return torch.tensor(self.sequence.layout.up)
 
     @property
@@ -104,7 +104,7 @@ class Footage:
         return UserError(f"{self._where}: {shown}: nobody is in the image")
 
     def _nearest(self, place: int) -> int:
-        """The frame nearest to a place among them in which somebody is."""
+        """The frame with somebody in the image that is nearest to the one at index `place`."""
         for i in sorted(range(len(self.frames)), key=lambda i: abs(i - place)):
             if self._load(self.frames[i]) is not None:
                 return self.frames[i]
@@ -119,14 +119,14 @@ class Footage:
 def find_sequence(
     root: Path, skeleton: Skeleton, name: str | None = None, argument: str = "sequence", unlike: Sequence | None = None
 ) -> Sequence:
-    """The sequence of a capture that was asked for.
+    """The requested sequence of a capture.
 
     Args:
         root: folder of the capture.
-        skeleton: of the model that it is for.
-        name: of the sequence; by default the first one that was never trained on, else the first one of all.
+        skeleton: skeleton of the model it is for.
+        name: name of the sequence; by default the first one that was never trained on, or else the first of all.
         argument: what the name is called in errors.
-        unlike: without a name, somebody else than this sequence's person is wanted, if there is anybody.
+        unlike: without a name, prefer somebody other than this sequence's person.
 
     Raises:
         DataError: no such capture, or a broken one.
@@ -145,7 +145,7 @@ def find_sequence(
 
 
 def require_skeleton(root: Path, found: Skeleton, wanted: Skeleton) -> None:
-    """A UserError if a capture's skeleton is not the model's."""
+    """Raise a UserError if a capture's skeleton is not the model's."""
     if found.name != wanted.name:
         raise UserError(f"{root}: is a {found.name} capture, but the model's skeleton is {wanted.name}")
     if found.joints != wanted.joints:
@@ -160,26 +160,26 @@ def choose_frames(
     interval: tuple[int, int] | None = None,
     argument: str = "",
 ) -> Footage:
-    """The frames of a sequence that were asked for.
+    """The requested frames of a sequence.
 
     Args:
-        sequence: that they are of.
-        settings: of the model that they are for.
+        sequence: the sequence they belong to.
+        settings: settings of the model they are for.
         view: by default the first one of the sequence.
         target: by default the view.
-        interval: first and last frame; by default those of the test split, else all.
-        argument: goes before the names of view and interval in errors.
+        interval: first and last frame; by default the frames of the test split, or else all.
+        argument: prefix of the names of view and interval in errors.
 
     Raises:
         UserError: a view that the sequence does not have, or an interval without frames.
     """
     view = choose(f"{argument}view", view or sequence.views[0], sequence.views)
     target = choose("target", target or view, sequence.views)
-    # A person's label is only there where there is exactly one of them.
+    # Points exist only for frames with exactly one person.
     places = IMAGES, MASKS, sequence.layout.keypoints
     held = set(sequence.available(sequence.layout.points))
     held.intersection_update(*(sequence.available(place, name) for place in places for name in (view, target)))
-    # Every frame, though only every so manieth is evaluated: a video should not stutter.
+    # All frames, although evaluation takes only every nth: a video should not stutter.
     tested = {frame for first, last in sequence.intervals["test"] for frame in range(first, last + 1)}
     asked = held & tested or held if interval is None else {f for f in held if interval[0] <= f <= interval[1]}
     if not asked:
@@ -195,7 +195,7 @@ def _views(view: str, target: str) -> str:
 
 
 def next_view(sequence: Sequence, view: str | None) -> str:
-    """The view after the given one in a sequence's order, or after the first one; after the last one, the first."""
+    """The view after the given one in the sequence's order, or after the first if none is given; wraps around."""
     views = sequence.views
     place = views.index(view) if view in views else 0
     return views[(place + 1) % len(views)]
@@ -206,7 +206,7 @@ def _subject(sequence: Sequence) -> str:
 
 
 def choose(argument: str, name: str, names: Collection[str]) -> str:
-    """The name, if it is one of those; else a UserError that lists them."""
+    """The name, if it is one of `names`; a UserError lists them if not."""
     if name not in names:
         raise UserError(f"{argument}: got {name!r}, wanted one of {', '.join(names)}")
     return name

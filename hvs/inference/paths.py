@@ -1,7 +1,7 @@
-"""Paths of virtual cameras around a person: a ring, a fixed place, or whatever a JSON file says.
+"""Paths of virtual cameras around a person: a ring, a fixed place, or the cameras of a JSON file.
 
-A focal length is given in millimetres of the film of 36 mm width, as photographers know it, and is that of a square
-picture as wide as that film.
+Focal lengths are in millimetres for film 36 mm wide, as photographers know them, and hold for a square picture of that
+width.
 """
 
 import math
@@ -19,11 +19,11 @@ from hvs.geometry.rotations import is_rotation
 from .settings import FARTHEST, FOCAL_LENGTHS
 
 FILM = 36.0
-# Pixels along either side of a picture.
+# The largest side of a picture, in pixels.
 LARGEST_SIDE = 1 << 15
-# A virtual camera keeps this much space around the person, as a part of their size.
+# A virtual camera shows this many times the person's radius.
 MARGIN = 1.15
-# No camera is nearer than to see the person within this angle to either side.
+# The largest angle to either side of the axis within which a camera shows the person, however near it is.
 WIDEST = math.asin(0.95)
 
 
@@ -43,17 +43,17 @@ def orbit(
     elevation: float = 0.0,
     focal: float | None = None,
 ) -> Camera:
-    """A ring of cameras around poses, which starts on the source camera's side; the person fills the picture.
+    """A ring of cameras around poses, starting on the source camera's side; the person fills the picture.
 
     Args:
         points: [..., J, 3] in the world, in metres.
-        source: the camera that they were seen by, without batch axes.
-        up: the world's direction that is up, [3].
-        count: of the cameras.
-        size: of their pictures, in pixels a side.
-        elevation: of the cameras above the person, in degrees, less than 90 either way.
-        focal: in mm; the cameras stand where the person fills the picture. By default they stand as far away as the
-            source does, and the focal length follows.
+        source: the camera that saw them, without batch axes.
+        up: the world's up direction, [3].
+        count: number of cameras.
+        size: side of their pictures, in pixels.
+        elevation: angle of the cameras above the person, in degrees, between -90 and 90.
+        focal: focal length in mm; the cameras stand where the person fills the picture. By default they stand as far
+            away as the source, and the focal length follows.
     """
     centre, radius = frame_person(points)
     eye = _eye(source)
@@ -67,34 +67,34 @@ def orbit(
 
 
 def look_at(eye: Tensor, target: Tensor, radius: float, up: Tensor, size: int, focal: float | None = None) -> Camera:
-    """A camera at a place [3] that looks at another [3], without batch axes.
+    """A camera at one point [3] that looks at another [3], without batch axes.
 
     Args:
-        radius: in metres, of what is to be seen around the target.
-        up: the world's direction that is up, [3].
-        size: of the picture, in pixels a side.
-        focal: in mm; by default what is to be seen fills the picture.
+        radius: radius of what to show around the target, in metres.
+        up: the world's up direction, [3].
+        size: side of the picture, in pixels.
+        focal: focal length in mm; by default what is to be shown fills the picture.
     """
     focal = focal or _filling(radius, (eye - target).norm().item())
     return Camera.look_at(eye, target, up.to(eye), _intrinsics(focal, size).to(eye), size, size)
 
 
 def read_path(file: Path, points: Tensor, up: Tensor, size: int, focal: float | None = None) -> Camera:
-    """The cameras of a JSON file, as a batch: a list of objects of either kind,
+    """The cameras of a JSON file, as a batch. The file holds a list of objects, each in one of two forms:
 
         {"eye": [x, y, z], "target": [x, y, z], "focal": 50}      metres and mm; the last two may be left out
         {"K": [[...]], "R": [[...]], "t": [...], "resolution": [width, height]}      as in cameras.json, undistorted
 
-    and of the latter the largest square in the middle of the picture is shown.
+    Of a camera of the second form, the largest square in the middle of the picture is shown.
 
     Args:
         file: to read.
-        points: poses [..., J, 3] in the world, looked at where there is no target.
+        points: poses [..., J, 3] in the world; a camera without a target looks at them.
         up, size: as for `look_at`.
-        focal: in mm, of those that look at something and have none; by default what is to be seen fills the picture.
+        focal: focal length in mm for cameras of the first form without one; by default the person fills the picture.
 
     Raises:
-        DataError: it is missing, or not such a list; the message names the entry.
+        DataError: the file is missing or holds no such list; the message names the entry.
     """
     entries = read_json(file)
     if not isinstance(entries, list) or not entries:
@@ -131,7 +131,7 @@ def _camera(entry: Any, where: str, points: Tensor, up: Tensor, size: int, focal
     if K[1, 0].abs() > 1e-6:
         raise DataError(f"{where}: got {K[1, 0]:g} for the first number of the second row of K, wanted 0")
     if not is_rotation(R):
-        raise DataError(f"{where}: R is no rotation")
+        raise DataError(f"{where}: R is not a rotation")
     if t.abs().max() >= FARTHEST:
         raise DataError(f"{where}: got {t.abs().max():g} in t, wanted within {FARTHEST:g} metres")
     width, height = map(int, sides)
@@ -142,7 +142,7 @@ def _camera(entry: Any, where: str, points: Tensor, up: Tensor, size: int, focal
 
 def _numbers(entry: dict, name: str, where: str, *shape: int) -> Tensor:
     try:
-        # By way of float64, as what is too large for float32 is to be infinite, not an error of its own.
+        # Via float64: a number too large for float32 should become infinite, not raise an error of its own.
         values = torch.tensor(entry[name], dtype=torch.float64).float()
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise DataError(f"{where}: {name} is missing or not a table of numbers") from error
@@ -162,7 +162,7 @@ def _eye(camera: Camera) -> Tensor:
 
 
 def _filling(radius: float, distance: float) -> float:
-    """The focal length that shows a ball of this radius from this distance, whole and as large as can be."""
+    """The focal length that shows a ball of this radius at this distance whole and as large as possible."""
     angle = math.asin(min(radius / max(distance, 1e-6), 1.0))
     return FILM / 2 / math.tan(min(angle, WIDEST))
 

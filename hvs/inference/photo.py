@@ -1,4 +1,4 @@
-"""One picture from the wild: who is in it, in which pose, where, and what they look like."""
+"""A single picture from the wild: the person in it, their pose, position and looks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,39 +26,39 @@ from .settings import FOCAL_LENGTHS, Drawing
 from .silhouette import draw_silhouette
 from .snapshot import read_mask, read_snapshot
 
-# In mm, between a phone's lens and one for portraits.
+# Default focal length in mm, between a phone's lens and a portrait lens.
 USUAL_FOCAL = 35.0
-# In mm, of the cameras of the turn: about that of the crops of captures, however near the photographer stood.
+# Focal length in mm of the turn: about that of the crops of captures, however near the photographer stood.
 RING_FOCAL = 50.0
-# Width in pixels of the frames that a layout's `crop_side` is of.
+# Width in pixels of the frames that a layout's `crop_side` refers to.
 FRAME_WIDTH = 1920
-# Crops are made of pictures no more times as large as this.
+# A large picture is first reduced by an integer, to a crop of at least this many times the wanted size.
 REDUCED = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Photo(Drawing):
-    """A turn around a person in one picture, with their keypoints and nothing else.
+    """A turn around a person from one picture and their keypoints.
 
-    The camera is taken to stand upright and to have no lens distortion.
+    The camera is assumed to be upright and to have no lens distortion.
     """
 
     image: Positional[Path]
-    """The picture. It is turned as its EXIF data say."""
+    """The picture. It is turned upright as its EXIF data say."""
     keypoints: Path | None = None
-    """JSON of OpenPose, MMPose or COCO-WholeBody (docs/data.md), in pixels of the upright picture. The file of the
-    picture's name that ends in .json by default."""
+    """JSON of OpenPose, MMPose or COCO-WholeBody (docs/data.md), in pixels of the upright picture. By default the file
+    with the picture's name and the ending .json."""
     mask: Path | None = None
-    """Picture of the same size, white where the person is. By default where the picture is not transparent, else drawn
-    from the keypoints."""
+    """Picture of the same size, white where the person is. By default the part of the picture that is not transparent,
+    or, if none is transparent, drawn from the keypoints."""
     focal: float | None = None
-    """Of the picture, in mm, as of 36 mm film along its longer side. By default what its EXIF data say, else 35."""
+    """Focal length in mm, for 36 mm film along the longer side. By default what the EXIF data say, or else 35."""
     height: float | None = None
-    """Of the person when they stand straight, in metres. By default what the pose says."""
+    """Height of the person when standing straight, in metres. By default estimated from the pose."""
     frames: int = 72
-    """Of the turn."""
+    """Number of frames of the turn."""
     elevation: float = 10.0
-    """Of the cameras above the person, in degrees."""
+    """Angle of the cameras above the person, in degrees."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,9 +75,9 @@ class Portrait:
     Attributes:
         image: the crop around the person, [1, 3, h, w] in 0..1 on the model's background.
         points: the pose in metres, [1, J, 3].
-        camera, full: of the crop and of the whole picture, without batch axes.
-        keypoints, seen: pixels of the whole picture [1, J, 2], and which of them somebody saw [1, J] bool.
-        told: what was known of the camera, the person and the mask, for people to read.
+        camera, full: cameras of the crop and of the whole picture, without batch axes.
+        keypoints, seen: pixels of the whole picture [1, J, 2], and which of them were detected [1, J] bool.
+        told: what is known of the camera, the person and the mask, as text for the user.
     """
 
     image: Tensor
@@ -90,11 +90,11 @@ class Portrait:
 
 
 def read_portrait(settings: Photo, model: HumanViewSynthesis) -> Portrait:
-    """What the files of the settings show, on the model's device.
+    """The person that the files of the settings show, on the model's device.
 
     Raises:
         DataError: a file is missing or broken.
-        UserError: nobody is in the picture, or not enough of them to tell where they are.
+        UserError: nobody is in the picture, or too little of them to tell where they are.
     """
     layout = LAYOUTS[model.skeleton.name]
     if model.skeleton.joints != layout.skeleton.joints:
@@ -102,14 +102,14 @@ def read_portrait(settings: Photo, model: HumanViewSynthesis) -> Portrait:
     snapshot = read_snapshot(settings.image)
     file = settings.keypoints or settings.image.with_suffix(".json")
     if not settings.keypoints and not file.exists():
-        raise UserError(f"keypoints: no {file.name} beside the picture; give --keypoints")
+        raise UserError(f"keypoints: no {file.name} next to the picture; give --keypoints")
     height, width = snapshot.pixels.shape[:2]
     rows = read_frame(read_json(file), str(file), settings.image.name)
     if rows is None:
         raise UserError(f"{file}: nobody is in it")
     rows = bodies.keep_inside(rows, width, height)
     keypoints, seen, body, scale = _understand(rows, layout, file, (width, height))
-    # Cameras that do not know their lens write down anything.
+    # Cameras that do not know their lens record arbitrary values.
     known = snapshot.focal if FOCAL_LENGTHS[0] < (snapshot.focal or 0) < FOCAL_LENGTHS[1] else None
     focal = settings.focal or known or USUAL_FOCAL
     full = _camera(focal, width, height)
@@ -119,7 +119,7 @@ def read_portrait(settings: Photo, model: HumanViewSynthesis) -> Portrait:
         raise UserError(f"{file}: too few joints to tell where the person is")
     points, frame = placed
     if settings.height:
-        # Farther away and larger looks the same.
+        # A larger person farther away looks the same.
         points = points * (settings.height / bodies.stature(points.cpu().numpy(), model.skeleton))
     mask, drawn = snapshot.opaque, False
     if settings.mask:
@@ -149,7 +149,7 @@ def read_portrait(settings: Photo, model: HumanViewSynthesis) -> Portrait:
 def _understand(
     rows: np.ndarray, layout: Layout, file: Path, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor, np.ndarray, float]:
-    """Keypoints of the skeleton [J, 2], guesses among them, which were seen [J], the body, and its pixels per metre."""
+    """The skeleton's keypoints [J, 2], some guessed; which were seen [J]; the body; and its pixels per metre."""
     human36m = layout.label_joints != BODY
     if len(rows) != BODY and not human36m:
         raise UserError(f"{file}: {len(rows)} joints of Human3.6M, but the model's skeleton is {layout.skeleton.name}")
@@ -176,13 +176,13 @@ def _camera(focal: float, width: int, height: int) -> Camera:
 
 
 def _box(keypoints: Tensor, layout: Layout, frame: float, resolution: int) -> Box:
-    """The window that training would cut around a person, also beyond the picture's edges.
+    """The window that training would crop around a person; it may extend beyond the picture's edges.
 
     Args:
         keypoints: those that were seen, [n, 2].
-        layout: whose crops are meant.
-        frame: width in pixels of the photo of what a frame of the model's capture would show.
-        resolution: of the crop.
+        layout: the layout whose crops to imitate.
+        frame: width, in pixels of the photo, of what a frame of the model's capture would show.
+        resolution: side of the crop, in pixels.
     """
     low, high = keypoints.aminmax(dim=0)
     side = MARGIN * (high - low).max().item()

@@ -1,4 +1,4 @@
-"""Where a person in a photo stands and in which pose: what the lifter says, where it fits the keypoints best."""
+"""Pose and position of a person in a photo: the lifter's pose, placed where it fits the keypoints best."""
 
 import torch
 from torch import Tensor
@@ -8,15 +8,17 @@ from hvs.data.layouts import Layout
 from hvs.geometry import Camera
 from hvs.models import HumanViewSynthesis
 
-# A capture's frames show so many metres where the person stands. Nothing tells how many the model's own did.
+# How many metres a capture's frames may show where the person stands. It is unknown how many those of the model's own
+# capture did.
 FRAMES = tuple(2.2 * 1.15**i for i in range(9))
 # Side of the frames that the lifter is shown, in pixels.
 SIDE = 1024
-# How often unseen joints are looked for where the lifted pose has them.
+# How often unseen joints are taken from the lifted pose.
 ROUNDS = 3
-# Fewer joints do not tell where a pose is.
+# Fewer joints do not determine where a pose is.
 LEAST_JOINTS = 3
-# A pose weighs less by this power of how much more than the best it misses the keypoints; no miss is smaller than this.
+# A pose's weight is this power of the best pose's distance to the keypoints over its own; distances are floored at
+# TINY.
 SHARPNESS, TINY = 4, 1e-6
 UP = (0.0, -1.0, 0.0)
 
@@ -25,23 +27,23 @@ UP = (0.0, -1.0, 0.0)
 def place(
     model: HumanViewSynthesis, layout: Layout, keypoints: Tensor, seen: Tensor, camera: Camera, scale: float
 ) -> tuple[Tensor, float] | None:
-    """The pose of a person in the frame of a camera that nobody calibrated, [J, 3] in metres.
+    """The pose of a person in the frame of an uncalibrated camera, [J, 3] in metres.
 
-    The lifter knows people in the middle of its capture's frames. So it is shown what a camera in the same place
-    would see that is turned to the person and zooms. How far is tried out, and the better a pose fits the keypoints,
-    the more it counts in their mean. Joints that nobody saw are looked for where the lifted pose has them, and the pose
-    is lifted again.
+    The lifter knows people in the middle of its capture's frames. So it is shown what a camera in the same place would
+    see if it were turned to the person and zoomed. Several zooms are tried, and the result is a mean in which a pose
+    counts the more the better it fits the keypoints. Unseen joints are taken from the lifted pose, and the pose is
+    lifted again.
 
     Args:
         model: whose lifter to use, on the keypoints' device.
-        layout: of the labels that it was trained on.
-        keypoints: pixels of the photo, [J, 2]; guesses where nobody saw the joint.
-        seen: which are no guesses, [J] bool.
-        camera: of the photo, upright, without lens distortion and batch axes, at the origin of the world.
+        layout: layout of the labels it was trained on.
+        keypoints: pixels of the photo, [J, 2]; guesses for joints that were not seen.
+        seen: which joints were seen, [J] bool.
+        camera: camera of the photo, upright, at the origin of the world, without lens distortion or batch axes.
         scale: pixels of the photo per metre of the person.
 
     Returns:
-        The pose, and the metres that a frame of the model's capture shows; None where the keypoints do not tell.
+        The pose, and how many metres a frame of the model's capture shows; None if the keypoints do not tell.
     """
     skeleton = layout.skeleton
     projected = torch.ones_like(seen)
@@ -58,7 +60,7 @@ def place(
     rays = turned.to_camera(rays)
     plane = rays[:, :2] / rays[:, 2:]  # [J, 2]
     shown, size = (seen | projected).expand(len(FRAMES), -1), plane.new_full((len(FRAMES), 2), SIDE)
-    # Pixels of the frames per unit of the plane, on which a metre of the person is scale / focal.
+    # Pixels of the frames per unit of the plane z = 1, where a metre of the person measures scale / focal.
     zoom = SIDE * camera.K[0, 0] / scale / plane.new_tensor(FRAMES)[:, None, None]  # [M, 1, 1]
     places = plane
     for _ in range(ROUNDS + 1):
@@ -82,7 +84,7 @@ def place(
 
 
 def _translations(poses: Tensor, plane: Tensor) -> Tensor:
-    """Where poses [M, J, 3] are to be moved to be seen at points [J, 2] of the plane z = 1, [M, 3].
+    """Translations [M, 3] after which poses [M, J, 3] are seen at points [J, 2] of the plane z = 1.
 
     Least squares of x·(Z + tz) = X + tx and y·(Z + tz) = Y + ty over all joints.
     """
@@ -90,5 +92,5 @@ def _translations(poses: Tensor, plane: Tensor) -> Tensor:
     x, y = plane.unbind(-1)
     rows = torch.cat((torch.stack((one, zero, -x), -1), torch.stack((zero, one, -y), -1)))  # [2J, 3]
     right = (plane * poses[..., 2:] - poses[..., :2]).mT.flatten(1)  # [M, 2J]
-    # Not lstsq, which refuses them all when one of the poses is not finite.
+    # Not lstsq, which fails for all poses when one of them is not finite.
     return (right.double() @ torch.linalg.pinv(rows.double()).mT).to(poses)

@@ -1,4 +1,4 @@
-"""Poses of a capture as the rasteriser draws them, a Gaussian per limb."""
+"""Poses of a capture as the rasteriser draws them, one Gaussian per limb."""
 
 import math
 from dataclasses import dataclass, replace
@@ -35,36 +35,36 @@ from .shapes import (
     render,
 )
 
-# Pictures beside one another, and poses in all.
+# Pictures per row, and the largest number of poses.
 COLUMNS, MOST = 4, 1000
-# Where the virtual camera stands: metres away, part of that above the person, and radians beside their front. It shows
-# this radius at least, in metres, of somebody with one known joint.
+# The virtual camera: distance in metres, height above the person as a fraction of it, angle from their front in
+# radians, and the least radius it shows, in metres, for somebody with one known joint.
 DISTANCE, ABOVE, BESIDE, NARROWEST = 4.0, 0.15, 0.45, 0.1
 Colours = Literal["limb", "part"]
 
 
 @dataclass(frozen=True)
 class Poses(Rasterising):
-    """A picture of poses of a capture, a Gaussian per limb, as the network gets to see them."""
+    """A picture of poses of a capture, one Gaussian per limb, as the network sees them."""
 
     root: Path | None = None
-    """Folder of a capture. The sample capture, made if it is not there yet, by default."""
+    """Folder of a capture. By default the sample capture, which is made first if missing."""
     sequence: str | None = None
     """Name of the sequence in the capture. All of them by default."""
     frames: tuple[int, ...] = ()
-    """Which frames of the sequence, or of the first one. Random ones by default."""
+    """Which frames of the sequence, or of the first one if none is named. Random ones by default."""
     count: int = 8
-    """Of random frames."""
+    """Number of random frames."""
     view: str | None = None
-    """Camera of the capture to see them by, with its images beside. A virtual one before each person by default."""
+    """Camera of the capture to draw them for, next to its images. By default a virtual one in front of each person."""
     colours: Colours = "limb"
-    """One for each limb of the body, or one for each part: body, hands, face."""
+    """One colour for each limb of the body, or one for each part: body, hands, face."""
     alpha: float = 0.025
     """How sharply a limb ends; smaller is sharper."""
     size: int = 256
     """Side of each picture, in pixels."""
     seed: int = 0
-    """Of the random frames."""
+    """Random seed for choosing frames."""
     out: Path = Path("runs/shapes/poses.png")
     """PNG file."""
 
@@ -77,11 +77,11 @@ class Poses(Rasterising):
 
 @dataclass(frozen=True)
 class Seen:
-    """A pose of a frame, and the camera that it is seen by.
+    """A pose of a frame, and the camera that sees it.
 
     Attributes:
         points, valid: joints in the world [J, 3], and which of them are known [J].
-        camera: of the picture.
+        camera: camera of the picture.
         image: what the capture's camera saw, [3, size, size]; None for a virtual one.
     """
 
@@ -112,11 +112,11 @@ def draw_poses(settings: Poses) -> None:
 
 
 def see(sequence: Sequence, frame: int, settings: Poses) -> Seen:
-    """A pose and what it is seen by.
+    """A pose and the camera that sees it.
 
     Raises:
         DataError: a file is missing or broken.
-        UserError: nothing is known of the person, or nobody is in the image.
+        UserError: no joint is known, or nobody is in the image.
     """
     points, valid = sequence.points(frame)
     if not valid.any():
@@ -132,7 +132,7 @@ def see(sequence: Sequence, frame: int, settings: Poses) -> Seen:
 def draw_pose(
     points: Tensor, valid: Tensor, camera: Camera, skeleton: Skeleton, settings: Poses, device: torch.device
 ) -> Tensor:
-    """The limbs between joints [J, 3] in the world that are valid [J], as a picture [3, size, size] on the CPU."""
+    """The limbs between the valid [J] of the joints [J, 3] in the world, as a picture [3, size, size] on the CPU."""
     whole = valid[torch.tensor(skeleton.edges)].all(1).to(device)  # [N]
     points, camera = points.to(device), camera.to(device)
     colours = torch.tensor(limb_colours(skeleton, settings.colours), device=device)
@@ -155,11 +155,11 @@ def limb_colours(skeleton: Skeleton, colours: Colours) -> list[list[float]]:
 
 
 def before(points: Tensor, valid: Tensor, sequence: Sequence, size: int) -> Camera:
-    """A camera a little beside and above a person's front, who fills its picture."""
+    """A camera a little to the side of and above a person's front; they fill its picture."""
     up = torch.tensor(sequence.layout.up)
     centre, radius = frame_person(points[valid])
     shoulders = [sequence.layout.skeleton.joints.index(name) for name in ("LShoulder", "RShoulder")]
-    # Whose shoulders are unknown is seen from anywhere.
+    # Somebody with unknown shoulders is seen from any side.
     left = points[shoulders[0]] - points[shoulders[1]] if valid[shoulders].all() else torch.tensor((1.0, 0.0, 0.0))
     front = F.normalize(torch.linalg.cross(left, up), dim=0)
     side = torch.linalg.cross(up, front)
@@ -168,11 +168,11 @@ def before(points: Tensor, valid: Tensor, sequence: Sequence, size: int) -> Came
 
 
 def choose_poses(settings: Poses) -> list[Seen]:
-    """Poses of the frames asked for, or random ones that can be seen, in ascending order.
+    """Poses of the requested frames, or of random ones that can be seen, in ascending order.
 
     Raises:
         DataError: no such capture, or a broken one.
-        UserError: it has no such sequence, frame or view, or nobody is to be seen there.
+        UserError: it has no such sequence, frame or view, or nobody can be seen there.
     """
     sequences = open_capture(settings.root, settings.sequence)
     if settings.view is not None:
@@ -190,7 +190,7 @@ def choose_poses(settings: Poses) -> list[Seen]:
         try:
             found[place] = see(*known[place], settings)
         except UserError as error:
-            # Whoever asked for no frame in particular takes another one.
+            # No frame in particular was requested, so another one will do.
             trouble = error
         if len(found) == settings.count:
             break
@@ -200,7 +200,7 @@ def choose_poses(settings: Poses) -> list[Seen]:
 
 
 def with_pose(sequence: Sequence, view: str | None = None) -> list[int]:
-    """Frames, ascending, that have a 3D pose and, of a view, all that it takes to see them by that."""
+    """Frames, ascending, that have a 3D pose and, if a view is given, its image, mask and keypoints."""
     frames = set(sequence.available(sequence.layout.points))
     if view is not None:
         for place in (IMAGES, MASKS, sequence.layout.keypoints):
@@ -213,13 +213,13 @@ def _no_poses(view: str | None) -> str:
 
 
 def open_capture(root: Path | None, name: str | None = None) -> list[Sequence]:
-    """All sequences of a capture, by default the sample, or the one of that name."""
+    """All sequences of a capture, by default the sample, or only the one of that name."""
     sequences = {sequence.name: sequence for sequence in find_sequences(root or sample_capture(), "all")}
     return list(sequences.values()) if name is None else [sequences[choose("sequence", name, sequences)]]
 
 
 def sample_capture() -> Path:
-    """Where the sample capture lies; it is made first if it is not there yet."""
+    """The folder of the sample capture, which is made first if missing."""
     try:
         from hvs.data.sample import make_sample
 
@@ -229,7 +229,7 @@ def sample_capture() -> Path:
 
 
 def choose_frame(sequence: Sequence, frame: int | None, view: str | None = None, argument: str = "frame") -> int:
-    """That frame of a sequence, or the middle one, of those that have a 3D pose and can be seen by a view."""
+    """That frame of a sequence, or by default the middle one, among those with a 3D pose that the view can see."""
     frames = with_pose(sequence, view)
     if not frames:
         raise DataError(f"{sequence.folder}: {_no_poses(view)}")

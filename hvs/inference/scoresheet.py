@@ -1,4 +1,4 @@
-"""What an evaluation found, as a table to read, as CSV with a line for every pair, and as means for JSON."""
+"""Results of an evaluation: a table to read, CSV with a line for every pair, and means for JSON."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hvs.evaluation import average
 
-# Of the table: what columns have in common, their width and decimals, and how the table calls each score.
+# Groups of columns of the table: title, width, decimals, and the heading of each score.
 COLUMNS: dict[str, tuple[int, int, dict[str, str]]] = {
     "PSNR (dB)": (
         8,
@@ -28,12 +28,12 @@ COLUMNS: dict[str, tuple[int, int, dict[str, str]]] = {
 }
 NAME, COUNT = 28, 7
 TITLES = {"known": "known subjects", "unknown": "held-out subjects *", "all": "all"}
-# Whose scores stand below those of the model's pictures, by the ends of their names.
+# Baselines below the model's scores: how the names of their scores end, and the titles of their lines.
 BASELINES = {"_background_baseline": "  constant background", "_copy_baseline": "  source image copied"}
 LEGEND = """\
 *        never trained on
-person   in the box around the person; there too: the constant background, and the source image copied over
-MPJPE    of the joints that are known (MPVJPE); N- after the best scale, P- after the best scale, turn and shift"""
+person   in the box around the person, as are the constant background (backgr.) and the copied source image (copy)
+MPJPE    over known joints (MPVJPE); N- after the best scale, P- after the best scale, rotation and translation"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Scoresheet:
 
     Attributes:
         where: sequence, frame, source view and target view of each.
-        unseen: whether the person was kept out of the training, of each.
+        unseen: whether each pair's person was held out of training.
         scores: name -> [P], as :func:`hvs.evaluation.score` has them.
     """
 
@@ -58,7 +58,7 @@ class Scoresheet:
         return found
 
     def groups(self) -> dict[str, list[int]]:
-        """The pairs of the subjects that were trained on and of those that were not, where there are any, and all."""
+        """The pairs of known and of held-out subjects, each if there are any, and all pairs."""
         found: dict[str, list[int]] = {}
         for i, unseen in enumerate(self.unseen):
             found.setdefault("unknown" if unseen else "known", []).append(i)
@@ -69,9 +69,9 @@ class Scoresheet:
         return average([{name: values[pairs] for name, values in self.scores.items()}])
 
     def worst(self, score: str, count: int, entries: int = 4) -> list[int]:
-        """The pairs with the worst values of a score, at most so many, the worst one first.
+        """At most `count` pairs with the worst values of a score, the worst one first.
 
-        Of pairs that have the same first few entries of `where` it is the worst one only.
+        Of pairs with the same first `entries` of `where`, only the worst is taken.
         """
         higher_is_better = score.startswith(("psnr", "ssim"))
         values = self.scores[score] if higher_is_better else -self.scores[score]
@@ -82,7 +82,7 @@ class Scoresheet:
         return list(found.values())[:count]
 
     def label(self, pair: int) -> str:
-        """A line that says which pair it is, and how good."""
+        """A line that names a pair and its scores."""
         sequence, frame, source, target = self.where[pair]
         psnr, mpjpe = (self.scores[name][pair].item() for name in ("psnr_foreground", "mpjpe_mm"))
         return f"{sequence}, frame {frame}, {source} to {target}: person {psnr:.1f} dB, MPJPE {mpjpe:.0f} mm"
@@ -108,7 +108,7 @@ class Scoresheet:
         return "\n".join([above, below, *lines])
 
     def _line(self, title: str, pairs: list[int], whose: str = "") -> str:
-        """Mean scores of some pairs, of the model's pictures or of those of a baseline."""
+        """A line of mean scores of some pairs, of the model's pictures or of a baseline's."""
         means = self.means(pairs)
         if len(title) > NAME:
             title = f"…{title[1 - NAME :]}"
@@ -124,7 +124,7 @@ class Scoresheet:
         return "".join(cells).rstrip()
 
     def csv(self) -> str:
-        """A line for every pair, empty where there is no score."""
+        """A line for every pair; a field is empty where there is no score."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["sequence", "frame", "source", "target", "held_out_subject", *self.scores])

@@ -33,40 +33,40 @@ from .settings import WithModel
 from .studio import Studio
 
 NAME = "evaluation"
-# Picture of worst cases: the score that they are worst by, and the entries of `where` that it depends on. A lifted pose
-# is the same from wherever it is seen.
+# Picture of the worst cases -> the score that ranks them, and how many entries of `where` it depends on: a lifted pose
+# is the same for every target view.
 WORST = {"worst.png": ("psnr_foreground", 4), "worst_poses.png": ("mpjpe_mm", 3)}
-# Broken files that are told of on the console.
+# Broken files that are listed on the console.
 MOST_TOLD = 5
 
 
 @dataclass(frozen=True)
 class Evaluate(WithModel):
-    """Scores on novel views, beside those of the constant background and of the source image.
+    """Scores on novel views, next to those of the constant background and of the source image.
 
-    Means on the console, all scores in evaluation.csv and evaluation.json, the worst cases in worst.png and
-    worst_poses.png. Over eight GPUs: `torchrun --standalone --nproc-per-node 8 -- infer.py evaluate`.
+    Means are printed and written to evaluation.json, the scores of every pair to evaluation.csv, and the worst cases
+    to worst.png and worst_poses.png. On eight GPUs: `torchrun --standalone --nproc-per-node 8 -- infer.py evaluate`.
     """
 
     root: Path | None = None
-    """Folder of a capture. The one that the model was trained on by default."""
+    """Folder of a capture. By default the one that the model was trained on."""
     split: Split = "test"
     """Which frames."""
     subjects: Subjects = "all"
-    """People who were known in training, those who were not, or all."""
+    """People who were trained on, those who were not, or all."""
     pairs: int = 96
-    """Pairs of views, spread evenly over sequences, frames and views, and as many again of the unknown subjects; 0 is
-    every pair. With as many as in training (96 by default) they are the same ones."""
+    """Pairs of views, spread evenly over sequences, frames and views, as many of known as of unknown subjects; 0 takes
+    all pairs. With as many as training evaluates (96 by default) they are the same pairs."""
     worst: int = 8
-    """Worst cases to draw, by the picture and by the pose; 0 draws none."""
+    """How many worst cases to draw, by picture and by pose; 0 draws none."""
     batch_size: int = 8
-    """Pairs that the networks take at once."""
+    """Pairs that the networks process at once."""
     precision: Precision = "fp32"
-    """Of the networks, as they are evaluated in training; geometry and rasteriser always compute in float32. "auto" is
-    bf16 where the GPU has it."""
+    """Precision of the networks, by default as training evaluates them; geometry and rasteriser always compute in
+    float32. "auto" is bf16 where the GPU supports it."""
     refine_steps: int = 0
-    """Steps that bring each pair's appearance closer to its input image, as the other modes do. With 0, the encoder's
-    appearance as it is, the scores are those of the training."""
+    """Steps of gradient descent that fit each pair's appearance to its input image, as in the other modes. With 0 the
+    encoder's appearance is used as it is, and the scores are those of the training."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,7 +102,7 @@ def evaluate(settings: Evaluate) -> None:
 
 
 def choose_pairs(root: Path, model: HumanViewSynthesis, settings: Evaluate) -> dict[str, Subset]:
-    """Pairs of two different views: a view of its own is no novel one. Of each group of subjects with such frames.
+    """Pairs of two different views, as a view seen again is not novel, for each group of subjects with such frames.
 
     Raises:
         DataError: no such capture or subjects, or a broken one.
@@ -127,7 +127,7 @@ def choose_pairs(root: Path, model: HumanViewSynthesis, settings: Evaluate) -> d
 
 
 class Note(NamedTuple):
-    """Which pair was scored, and what was passed over for it, as `PairDataset` tells."""
+    """Which pair was scored, and what was skipped for it, as `PairDataset` reports."""
 
     where: tuple[str, int, str, str]
     skipped: int
@@ -135,7 +135,7 @@ class Note(NamedTuple):
 
 
 def score_pairs(studio: Studio, pairs: ConcatDataset, lpips: nn.Module | None) -> tuple[list[Note], dict[str, Tensor]]:
-    """Notes and scores of every pair, [P] each, by all processes together."""
+    """Notes and scores of every pair, [P] each, computed by all processes together."""
     notes: list[Note] = []
 
     def noted() -> Iterator[dict[str, Any]]:
@@ -151,9 +151,9 @@ def score_pairs(studio: Studio, pairs: ConcatDataset, lpips: nn.Module | None) -
 
 
 def own_batches(pairs: ConcatDataset, size: int) -> Iterator[dict[str, Any]]:
-    """This process's part of all batches.
+    """This process's share of all batches.
 
-    As the scores must be, those are the same however many processes there are, and the same as in training.
+    Like the scores, the batches are the same however many processes there are, and the same as in training.
     """
     groups = pairwise([0, *pairs.cumulative_sizes])
     batches = [range(i, min(i + size, end)) for start, end in groups for i in range(start, end, size)]
@@ -166,7 +166,7 @@ def own_batches(pairs: ConcatDataset, size: int) -> Iterator[dict[str, Any]]:
 
 
 def load_lpips(device: torch.device) -> nn.Module | None:
-    """LPIPS on AlexNet; None, and a line that names the file, where its weights are not."""
+    """LPIPS on AlexNet; without its weights None, and a line that names the missing file."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -180,7 +180,7 @@ def load_lpips(device: torch.device) -> nn.Module | None:
 
 
 def draw_worst(studio: Studio, pairs: Dataset, sheet: Scoresheet, count: int) -> dict[str, Image]:
-    """File -> picture of the worst pairs, a row each; none where there is nothing to draw."""
+    """File -> picture of the worst pairs, one row each; files with nothing to draw are left out."""
     pictures = {}
     for file, (name, entries) in WORST.items():
         if worst := sheet.worst(name, count, entries):
@@ -191,12 +191,12 @@ def draw_worst(studio: Studio, pairs: Dataset, sheet: Scoresheet, count: int) ->
 
 
 def tell_passed_over(notes: list[Note]) -> dict[str, Any]:
-    """Say what was passed over; the same for the file."""
+    """Print what was skipped, and return it for the file."""
     skipped, faults = sum(note.skipped for note in notes), sorted(set(chain(*(note.faults for note in notes))))
     if skipped:
-        print(f"note: passed over {skipped} pairs without a person in both images", file=sys.stderr)
+        print(f"note: skipped {skipped} pairs without a person in both images", file=sys.stderr)
     for fault in faults[:MOST_TOLD]:
-        print(f"note: passed over {fault}", file=sys.stderr)
+        print(f"note: skipped {fault}", file=sys.stderr)
     if len(faults) > MOST_TOLD:
         print(f"note: and {len(faults) - MOST_TOLD} more broken files, see {NAME}.json", file=sys.stderr)
     return {"skipped": skipped, "faults": faults}

@@ -1,4 +1,4 @@
-"""Settings of the modes of infer.py that have a model."""
+"""Settings of the modes of infer.py that use a model."""
 
 import math
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from hvs.models.synthesis import REFINE_STEPS
 from hvs.runtime import Precision, UserError
 from hvs.video import Format
 
-# In mm, both ends left out; and metres from the world's origin along each axis, beyond which there is nobody.
+# The range of focal lengths in mm, ends excluded; and the largest coordinate of anything in the world, in metres.
 FOCAL_LENGTHS = 4, 4000
 FARTHEST = 1e4
-# Frames a second that players show: browsers take shorter times of a GIF for none at all.
+# Most frames per second that players show: browsers ignore shorter frame times of a GIF.
 FASTEST = {"mp4": 240, "gif": 50, "webp": 240}
 
 
@@ -20,16 +20,16 @@ class Computing:
     """Which model, and how it computes."""
 
     checkpoint: Path | None = None
-    """Model to use, of this project or of the original. The newest one under runs/ by default."""
+    """Model to use, of this project or of the original. By default the newest one under runs/."""
     device: str = "auto"
     """"cpu", "cuda", ...; "auto" takes the GPU if there is one."""
     precision: Precision = "auto"
-    """Of the networks; geometry and rasteriser always compute in float32. "auto" is bf16 where the GPU has it."""
+    """Precision of the networks; geometry and rasteriser always use float32. "auto" is bf16 where the GPU has it."""
     compile: bool = False
-    """Compile the networks by torch.compile: a wait at first, faster for every frame."""
+    """Compile the networks with torch.compile: a wait at first, then every frame is faster."""
     refine_steps: int = REFINE_STEPS
-    """Steps that bring a person's appearance, once, closer to the images that it is from: colours that the encoder does
-    not know become right. 0 takes the encoder's as it is."""
+    """Steps of gradient descent that fit a person's appearance, once, to the images it is encoded from, for colours
+    that the encoder does not know. 0 takes the encoder's appearance as it is."""
 
     def __post_init__(self) -> None:
         if self.refine_steps < 0:
@@ -41,7 +41,7 @@ class Computing:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted more than 0")
 
     def require_between(self, name: str, low: float, high: float, unit: str) -> None:
-        """Both ends left out; None is what the default will be."""
+        """Refuse values outside the range, ends excluded; None, which stands for a default, is accepted."""
         value = getattr(self, name)
         if value is not None and not low < value < high:
             raise UserError(f"{name}: got {value}, wanted between {low} and {high} {unit}")
@@ -52,9 +52,9 @@ class WithModel(Computing):
     """Which model, how it computes, and where results go."""
 
     out: Path | None = None
-    """Folder of what is written. The checkpoint's by default."""
+    """Folder for the results. By default the checkpoint's."""
     batch_size: int = 8
-    """Frames that the networks take at once."""
+    """Frames that the networks process at once."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,9 +68,9 @@ class Drawing(WithModel):
     format: Format = "mp4"
     """"png" is a folder of single frames."""
     fps: int = 25
-    """Frames a second of what is written."""
+    """Frames per second of what is written."""
     panels: bool = False
-    """Show, side by side, what the picture is made from: input, poses, latent."""
+    """Show, side by side, how the picture comes about: input, poses, latent."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,15 +84,15 @@ class InCapture(Computing):
     """Whom to look at in a capture."""
 
     root: Path | None = None
-    """Folder of a capture. The one that the model was trained on by default."""
+    """Folder of a capture. By default the one that the model was trained on."""
     sequence: str | None = None
-    """Name of the sequence in the capture. The first one that was never trained on, if there is one, by default."""
+    """Name of the sequence in the capture. By default the first one never trained on, or else the first of all."""
     view: str | None = None
     """Camera whose images are the input. The first one by default."""
     interval: tuple[int, int] | None = None
-    """First and last frame. Those of the test split by default."""
+    """First and last frame. By default the frames of the test split."""
     appearance_frames: int = 1
-    """Frames, spread evenly over the interval, whose mean appearance the person has. The middle one by default."""
+    """Number of frames, spread evenly over the interval, to average the appearance over. With 1, the middle one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -111,31 +111,31 @@ class View(Watching):
     target: str | None = None
     """Camera to see the person from. The one after the input's by default."""
     full_frame: bool = False
-    """Show the crop at its place in the camera's full frame: a crop that moves with the person hides how they move."""
+    """Show the crop in its place in the camera's full frame: a crop that follows the person hides how they move."""
 
 
 @dataclass(frozen=True)
 class Orbit(Watching):
-    """Cameras that never were: one turn around a person, a fixed place, or a path from a file.
+    """Virtual cameras: a turn around a person, a fixed place, or a path from a file.
 
     By default time stands still, at the middle frame of the interval.
     """
 
     moving: bool = False
-    """Let time go on, a frame of the interval for each frame of the video."""
+    """Let time go on, one frame of the interval per frame of the video."""
     frames: int = 72
-    """Of the turn around a person who stands still."""
+    """Number of frames of the turn around a person who stands still."""
     elevation: float = 10.0
-    """Of the cameras above the person, in degrees."""
+    """Angle of the cameras above the person, in degrees."""
     focal: float | None = None
-    """Focal length in mm, as of 36 mm film; with a path, of those of its cameras that have none. By default that which
-    makes the person fill the picture."""
+    """Focal length in mm, for 36 mm film; with a path, for those of its cameras that have none. By default the person
+    fills the picture."""
     eye: tuple[float, float, float] | None = None
-    """A fixed place for the camera in the world, in metres, in place of the turn."""
+    """A fixed place for the camera in the world, in metres, instead of the turn."""
     target: tuple[float, float, float] | None = None
-    """What the camera at the fixed place looks at, in metres. The person by default."""
+    """Point that the camera at the fixed place looks at, in metres. The person by default."""
     path: Path | None = None
-    """JSON file of cameras, in place of the turn (docs/inference.md)."""
+    """JSON file of cameras, instead of the turn (docs/inference.md)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -158,14 +158,14 @@ class Transfer(Watching):
     """The motion of one sequence with the looks of another person."""
 
     person: str | None = None
-    """Name of the sequence of whose person the looks are. The first one of somebody else by default."""
+    """Name of the sequence that the looks come from. By default the first one of somebody else."""
     person_root: Path | None = None
-    """Folder of the capture of that sequence. The motion's by default."""
+    """Folder of the capture with that sequence. By default the same as for the motion."""
     person_view: str | None = None
-    """Camera that the looks are from. The first one by default."""
+    """Camera that the looks come from. The first one by default."""
     person_interval: tuple[int, int] | None = None
-    """First and last frame that the looks are from. Those of the test split by default."""
+    """First and last frame that the looks come from. By default the frames of the test split."""
     target: str | None = None
-    """Camera to see the person from. That of the motion by default."""
+    """Camera to see the person from. By default that of the motion."""
     full_frame: bool = False
-    """Show the crop at its place in the camera's full frame: a crop that moves with the person hides how they move."""
+    """Show the crop in its place in the camera's full frame: a crop that follows the person hides how they move."""

@@ -1,4 +1,4 @@
-"""The renderer itself: spheres and ellipsoids in colour, what they cover of the background, and how deep they lie."""
+"""The renderer on its own: coloured spheres and ellipsoids, how much of the background they cover, and their depth."""
 
 import math
 from collections.abc import Callable
@@ -20,31 +20,32 @@ from hvs.runtime import UserError, make_folder, select_device, write_atomically
 Shape = Literal["sphere", "ellipsoid", "two-spheres", "spheres", "ellipsoids"]
 Backend = Literal["auto", "triton", "torch", "reference"]
 Gaussians = tuple[Tensor, Tensor, Tensor, Tensor]
-# Where the shapes are, in metres, the focal length as a part of the picture's side, and the radius of a cloud of many.
+# Distance of the shapes in metres, focal length as a multiple of the picture's side, and radius in metres of a cloud of
+# many.
 DISTANCE, FOCAL, CLOUD = 2.0, 2.0, 0.4
-# As large as memory allows, some five gigabytes, and as many as are drawn in minutes.
+# The largest picture, which takes some five gigabytes of memory, and the most shapes, which take minutes to draw.
 LARGEST, MOST = 4096, 1_000_000
-# Of random numbers, and how sharp Gaussians may be, largest first.
+# The largest random seed, and the range of alpha, largest first.
 LAST_SEED, ALPHAS = 2**32 - 1, (1000, 1e-6)
-# A Gaussian is seen to about this part of its standard deviation, times the root of alpha.
+# A Gaussian is visible to about this multiple of its standard deviation, times the root of alpha.
 SEEN = 1.6
-# Floor of the weights: the background of a very deep scene weighs less than the renderer's own.
+# Floor of the sum of weights: in a very deep scene the background weighs less than the renderer's default floor.
 FAINTEST = 1e-20
-# Lines of equal coverage.
+# Number of bands of coverage, with a line between neighbours.
 BANDS = 10
 PAPER, DARK = (0.96, 0.94, 0.90), (0.07, 0.07, 0.10)
 CORAL, BLUE, GOLD = (0.93, 0.35, 0.29), (0.20, 0.50, 0.82), (0.99, 0.75, 0.24)
 PALETTE = (CORAL, GOLD, (0.62, 0.80, 0.36), (0.15, 0.70, 0.66), BLUE, (0.57, 0.37, 0.76))
-# Towards the light, up, left and to the camera, and what is left of a colour in the shade.
+# Direction to the light (up, left and towards the camera), and how much of a colour is left in the shade.
 LIGHT, SHADE = (-0.5, -0.65, -0.57), 0.75
 
 
 @dataclass(frozen=True)
 class Rasterising:
-    """What runs the rasteriser, and where."""
+    """Which rasteriser runs, and where."""
 
     backend: Backend = "auto"
-    """Of the rasteriser; "auto" takes the best one that the device has."""
+    """Backend of the rasteriser; "auto" takes the best one that the device can run."""
     device: str = "auto"
     """"cpu", "cuda", ...; "auto" takes the GPU if there is one."""
 
@@ -54,18 +55,17 @@ class Shapes(Rasterising):
     """A picture of spheres or ellipsoids: their colours, how much of the background they cover, and their depth."""
 
     what: Literal["all", Shape] = "all"
-    """Which shapes; "all" are those five below one another."""
+    """Which shapes; "all" draws all five, one below the other."""
     count: int = 300
-    """Of many spheres or ellipsoids."""
+    """Number of shapes, for "spheres" and "ellipsoids"."""
     radius: float | None = None
-    """Standard deviation of a Gaussian, the longest one of an ellipsoid, in metres. One that fills the picture by
-    default."""
+    """Standard deviation of a Gaussian, the longest one of an ellipsoid, in metres. By default it fills the picture."""
     alpha: float = 0.025
-    """How sharply a Gaussian ends; smaller is sharper, and smaller to be seen."""
+    """How sharply a Gaussian ends; smaller is sharper, and looks smaller."""
     size: int = 384
     """Side of each picture, in pixels."""
     seed: int = 0
-    """Of where many spheres lie."""
+    """Random seed for "spheres"."""
     out: Path | None = None
     """PNG file. runs/shapes/<what>.png by default."""
 
@@ -89,10 +89,10 @@ def draw_shapes(settings: Shapes) -> None:
 
 
 def draw(gaussians: Gaussians, settings: Shapes, device: torch.device) -> list[Tensor]:
-    """Colour, coverage and depth of Gaussians before a camera, [3, size, size] each, on the CPU.
+    """Colour, coverage and depth of Gaussians in front of a camera, [3, size, size] each, on the CPU.
 
-    One call of the rasteriser draws them all: a pixel is the mean of the features by weight, so a feature that is one
-    on every Gaussian and zero on the background tells the Gaussians' share of the pixel.
+    One call of the rasteriser draws all three: a pixel is the weighted mean of the features, so a feature that is one
+    on every Gaussian and zero on the background gives the Gaussians' share of the pixel.
     """
     means, rotations, scales, colours = (v.to(device) for v in gaussians)
     one = torch.ones_like(means[:, :1])
@@ -120,7 +120,7 @@ def camera(size: int, device: torch.device) -> hvs.Camera:
 
 
 def contours(coverage: Tensor) -> Tensor:
-    """Coverage [H, W] in 0..1 as colours of heat, with a line at every tenth."""
+    """Coverage [H, W] in 0..1 as heat-map colours, with a line at every tenth."""
     band = (coverage * BANDS).floor()
     padded = F.pad(band[None], (0, 1, 0, 1), mode="replicate")[0]
     line = (padded[1:, :-1] != band) | (padded[:-1, 1:] != band)
@@ -149,13 +149,13 @@ def ellipsoid(settings: Shapes) -> Gaussians:
 
 
 def two_spheres(settings: Shapes) -> Gaussians:
-    """A near and a far one, that overlap: the near one weighs more, whichever comes first."""
+    """A near and a far sphere that overlap: the near one weighs more, whichever comes first."""
     radius = settings.radius or 0.7
     return place([(-0.1, 0.05, -0.2), (0.12, -0.06, 0.3)], [(radius,) * 3, (1.2 * radius,) * 3], [CORAL, BLUE])
 
 
 def spheres(settings: Shapes) -> Gaussians:
-    """A ball of spheres at random places, of sizes that differ."""
+    """A ball of spheres of different sizes at random places."""
     random = torch.Generator().manual_seed(settings.seed)
     outward = F.normalize(torch.randn(settings.count, 3, generator=random), dim=1)
     distance = torch.rand(settings.count, 1, generator=random) ** (1 / 3)
@@ -167,7 +167,7 @@ def spheres(settings: Shapes) -> Gaussians:
 
 
 def ellipsoids(settings: Shapes) -> Gaussians:
-    """A ball of petals that lie flat on it along spirals, as the seeds of a sunflower do."""
+    """A ball covered by flat petals along spirals, like the seeds of a sunflower."""
     index = torch.arange(settings.count) + 0.5
     height = 1 - 2 * index / settings.count
     angle = math.pi * (3 - math.sqrt(5)) * index
@@ -196,23 +196,23 @@ SHAPES: dict[Shape, Callable[[Shapes], Gaussians]] = {
 
 
 def place(offsets, scales, colours) -> Gaussians:
-    """Gaussians at offsets [N, 3] from the middle of the picture, their axes those of the camera."""
+    """Gaussians at offsets [N, 3] from the middle of the picture, with the camera's axes."""
     offsets, scales, colours = (torch.as_tensor(v, dtype=torch.float32) for v in (offsets, scales, colours))
     return offsets + offsets.new_tensor((0, 0, DISTANCE)), torch.eye(3).expand(len(offsets), 3, 3), scales, colours
 
 
 def ball(count: int) -> float:
-    """Radius of a ball of many; a few stay nearer to the middle, the only one in it."""
+    """Radius of a ball of `count` shapes; a few stay nearer to the middle, a single one lies in it."""
     return CLOUD * math.sqrt(1 - 1 / count)
 
 
 def visible(radius: float, alpha: float) -> float:
-    """The standard deviation of a Gaussian that is seen to have this radius."""
+    """The standard deviation of a Gaussian that appears to have this radius."""
     return radius / (SEEN * math.sqrt(alpha))
 
 
 def palette(place: Tensor) -> Tensor:
-    """Colours [N, 3] of places [N] in 0..1 on a wheel."""
+    """Colours [N, 3] of places [N] in 0..1 on a colour wheel."""
     wheel = torch.tensor((*PALETTE, PALETTE[0]))
     place = place % 1 * len(PALETTE)
     below = place.long()
@@ -220,13 +220,13 @@ def palette(place: Tensor) -> Tensor:
 
 
 def light(colours: Tensor, outward: Tensor) -> Tensor:
-    """Colours [N, 3] of what looks in directions [N, 3], in light from one side."""
+    """Colours [N, 3] of surfaces that face directions [N, 3], lit from one side."""
     facing = (outward @ outward.new_tensor(LIGHT)).clamp(min=0)
     return colours * (SHADE + (1 - SHADE) * facing)[:, None]
 
 
 def choose_device(settings: Rasterising) -> torch.device:
-    """The device of that name, known to run the backend."""
+    """The device of the settings; it can run their backend."""
     device = select_device(settings.device)
     try:
         backends.select(settings.backend, torch.empty(0, device=device))
@@ -236,7 +236,7 @@ def choose_device(settings: Rasterising) -> torch.device:
 
 
 def choose_file(wanted: Path | None, default: Path) -> Path:
-    """The PNG file to write, its folder made."""
+    """The PNG file to write; its folder is made."""
     file = wanted or default
     if file.suffix.lower() != ".png":
         raise UserError(f"out: got {file}, wanted a name that ends in .png")

@@ -1,4 +1,4 @@
-"""Where a person is in a picture, told from their keypoints alone, for those who have no mask."""
+"""Where a person is in a picture, drawn from their keypoints alone, if there is no mask."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -7,7 +7,7 @@ from hvs.data.layouts import CONFIDENT
 
 from .body import HANDS, HIPS, SHOULDERS, head_middle, with_guesses
 
-# Widths in metres of limbs in their clothes, and the head's radius: what fits the masks of the sample best.
+# Widths in metres of clothed limbs, and the head's radius: those that fit the masks of the sample best.
 ARM, FOREARM, FINGER, THIGH, SHANK, FOOT, TRUNK, NECK, HEAD = 0.1, 0.08, 0.02, 0.18, 0.11, 0.06, 0.14, 0.14, 0.105
 LIMBS = {
     (5, 7): ARM, (6, 8): ARM, (7, 9): FOREARM, (8, 10): FOREARM,
@@ -19,12 +19,12 @@ FEET = ((15, slice(19, 22)), (16, slice(22, 25)))
 
 
 def draw_silhouette(body: np.ndarray, scale: float, width: int, height: int) -> np.ndarray:
-    """A mask [height, width] bool of a body [135, 3] of which a shoulder was seen: thick limbs, a trunk and a head.
+    """A mask [height, width] bool of a body [135, 3] with a shoulder seen: thick limbs, a trunk and a head.
 
     Args:
-        body: x, y and confidence of BODY_135's joints; limbs without them are left out.
+        body: x, y and confidence of BODY_135's joints; limbs with unseen joints are left out.
         scale: pixels per metre of the person.
-        width, height: of the picture.
+        width, height: size of the picture, in pixels.
     """
     picture = Image.new("1", (width, height))
     draw = ImageDraw.Draw(picture)

@@ -1,4 +1,4 @@
-"""Pictures as people have them: whatever Pillow reads, upright, in 8 bits."""
+"""Pictures of any kind: whatever Pillow reads, turned upright, in 8 bits."""
 
 import io
 import warnings
@@ -24,7 +24,7 @@ TURNS = {
     7: Turn.TRANSVERSE,
     8: Turn.ROTATE_90,
 }
-# Of 16 bits in 8.
+# Values of 16 bits per value of 8 bits.
 STEP = 257
 
 
@@ -33,8 +33,8 @@ class Snapshot:
     """
     Attributes:
         pixels: RGB, [H, W, 3] uint8.
-        opaque: where the picture is not transparent, [H, W] bool; None if it is nowhere.
-        focal: in mm, as of 36 mm film, if the camera wrote it down.
+        opaque: where the picture is not transparent, [H, W] bool; None if that is everywhere.
+        focal: focal length in mm, for 36 mm film, if the camera recorded it.
     """
 
     pixels: np.ndarray
@@ -43,11 +43,11 @@ class Snapshot:
 
 
 def read_snapshot(file: Path) -> Snapshot:
-    """A picture, turned as its EXIF data say.
+    """A picture, turned upright as its EXIF data say.
 
     Raises:
-        DataError: missing, no picture, damaged, of more than 2^27 pixels, transparent, or of numbers that are no
-            colours.
+        DataError: the file is missing, damaged or not a picture; or the picture has more than 2^27 pixels, is
+            transparent everywhere, or holds numbers that are not colours.
     """
     picture, focal = _read(file)
     opaque = None
@@ -64,7 +64,7 @@ def read_mask(file: Path, width: int, height: int) -> np.ndarray:
     """Where a mask is white and not transparent, [height, width] bool.
 
     Raises:
-        DataError: as for `read_snapshot`; another size; nothing white.
+        DataError: as for `read_snapshot`; or the size is another, or nothing is white.
     """
     snapshot = read_snapshot(file)
     if snapshot.pixels.shape[:2] != (height, width):
@@ -81,13 +81,13 @@ def _read(file: Path) -> tuple[Image.Image, float | None]:
     """A picture, upright and in 8 bits, and its focal length."""
     try:
         with warnings.catch_warnings():
-            # Pillow warns of fewer pixels than are read here.
+            # Pillow warns about fewer pixels than are accepted here.
             warnings.simplefilter("ignore")
             picture = Image.open(io.BytesIO(read_bounded(file)))
             if picture.width * picture.height > MAX_PIXELS:
                 raise DataError(f"{file}: {picture.width}x{picture.height} pixels, wanted at most {MAX_PIXELS}")
             picture.load()
-    # What Pillow's many decoders raise at damaged files.
+    # What Pillow's many decoders raise for damaged files.
     except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
         if isinstance(error, DataError):
             raise
@@ -104,14 +104,14 @@ def _exif(picture: Image.Image) -> tuple[int, float | None]:
         table = picture.getexif()
         focal = float(table.get_ifd(EXIF_TABLE).get(EXIF_FOCAL_35MM, 0))
         return int(table.get(EXIF_ORIENTATION, 1)), focal if focal > 0 else None
-    # Pillow raises whatever it stumbles over in a broken table; the picture is none the worse.
+    # In a broken table Pillow may raise anything; the picture itself is still good.
     except Exception:
         return 1, None
 
 
 def _in_bytes(picture: Image.Image, file: Path) -> Image.Image:
     if picture.mode == "F":
-        raise DataError(f"{file}: a picture of fractions, wanted 8 or 16 bits")
+        raise DataError(f"{file}: a picture of floating-point numbers, wanted 8 or 16 bits")
     if not picture.mode.startswith("I"):
         return picture
     values = np.asarray(picture)

@@ -1,4 +1,4 @@
-"""A model made ready to draw many pictures."""
+"""A model prepared to draw many pictures."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,22 +16,22 @@ from hvs.runtime import UserError, autocast, choose_precision, make_folder, sele
 from .settings import Computing, WithModel
 
 RUNS = Path("runs")
-# Images that are encoded at once.
+# Images encoded at once.
 ENCODED = 8
 
 
 class Studio:
-    """Lifts poses, encodes appearances and draws people; every mode of inference composes these three.
+    """Lifts poses, encodes appearances and draws people; every mode of inference combines these three.
 
     Args:
         settings: which model, and how it computes.
-        model: in place of that of the settings; there is no folder then.
+        model: replaces that of the settings; there is no folder then.
 
     Attributes:
         model: on its device, in evaluation mode.
-        device: that everything is to be on.
-        folder: of what is written, known to be writable; none where the settings have none.
-        refine_steps: of an appearance.
+        device: the one that everything is to be on.
+        folder: for the results, known to be writable; there is none if the settings have none.
+        refine_steps: how many steps refine an appearance.
 
     Raises:
         UserError: no model, no such device, or a folder that cannot be written to.
@@ -50,18 +50,18 @@ class Studio:
         self.model = model.to(self.device).eval()
         self.precision = choose_precision(settings.precision, self.device)
         self.batch_size = settings.batch_size if isinstance(settings, WithModel) else 1
-        # Pictures are all of one size: the search for the fastest convolution is soon done.
+        # All pictures have one size, so the search for the fastest convolution is soon done.
         torch.backends.cudnn.benchmark = True
         self.model.decoder.to(memory_format=torch.channels_last)
         self._compiled = settings.compile
         self.refine_steps = settings.refine_steps
-        # The kernels of a single frame take less time than to launch them one by one.
+        # The kernels of a single frame take less time than launching them one by one.
         mode = "reduce-overhead" if self.device.type == "cuda" else None
         render = self.model.render
         self._render = torch.compile(render, dynamic=False, mode=mode) if self._compiled else render
 
     def root(self, given: Path | None) -> Path:
-        """The capture that was asked for, or that the model was trained on."""
+        """The given capture, or the one that the model was trained on."""
         from hvs.checkpoint import read_extra
 
         root = given or read_extra(self.checkpoint).get("root")
@@ -71,7 +71,7 @@ class Studio:
 
     @torch.inference_mode()
     def lift(self, batch: dict[str, Any]) -> Tensor:
-        """Poses of a batch of frames in the world, around the known places of their roots, [B, J, 3] in metres."""
+        """Lifted poses of a batch of frames in the world, with their roots at the known places, [B, J, 3] in metres."""
         camera = batch["camera_a"]
         root = camera.to_camera(batch["points"])[:, self.model.skeleton.root, None]
         lifted = self.model.lift(batch["keypoints_a"], batch["confidence_a"], batch["resolution_a"])
@@ -83,7 +83,7 @@ class Studio:
         Args:
             images: [F, 3, h, w] in 0..1.
             points: poses in the world, [F, J, 3] in metres.
-            camera: of the images, with the batch axis [F].
+            camera: camera of the images, with the batch axis [F].
         """
         from tqdm import tqdm
 
@@ -91,17 +91,17 @@ class Studio:
             encoded = [self.model.encode(part).float() for part in images.split(ENCODED)]
             appearance = torch.cat(encoded).mean(0, keepdim=True)
             points = camera.to_camera(points)
-            # Only a large model on a CPU takes so long that the bar is seen.
+            # Only a large model on a CPU takes long enough for the bar to appear.
             with tqdm(total=self.refine_steps, desc="refine", unit="step", leave=False, delay=1) as bar:
                 return self.model.refine(appearance, images, points, camera, self.refine_steps, bar.update)
 
     def encode_batch(self, batch: dict[str, Any]) -> Tensor:
-        """The same of the frames of a batch."""
+        """The same, of the person in the frames of a batch."""
         return self.encode(batch["image_a"], self.lift(batch), batch["camera_a"])
 
     @torch.inference_mode()
     def draw(self, points: Tensor, appearance: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
-        """Latent images [B, C, h, w] and pictures [B, 3, H, W] in 0..1 of people, overwritten by the next call.
+        """Latent images [B, C, h, w] and pictures [B, 3, H, W] in 0..1 of people; the next call overwrites them.
 
         Args:
             points: poses in the world, [B, J, 3] in metres.
@@ -111,7 +111,7 @@ class Studio:
         count = len(points)
         points = camera.to_camera(points)
         if self._compiled and count < self.batch_size:
-            # Another size would be compiled anew.
+            # A batch of another size would be compiled again.
             fill = torch.arange(self.batch_size, device=points.device).clamp(max=count - 1)
             points, camera = points[fill], camera[fill]
         with autocast(self.device, self.precision):
@@ -119,7 +119,7 @@ class Studio:
         return latent[:count].float(), image[:count].float().clamp(0, 1)
 
     def fetch(self, batches: Iterable[Tensor]) -> Iterator[np.ndarray]:
-        """Frames [H, W, 3] uint8 of batches of pictures [B, 3, H, W]; the device draws the next ones meanwhile."""
+        """Frames [H, W, 3] uint8 of batches of pictures [B, 3, H, W]; meanwhile the device draws the next ones."""
         waiting: tuple[Tensor, torch.cuda.Event] | None = None
         for images in batches:
             if self.device.type != "cuda":

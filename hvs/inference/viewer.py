@@ -1,4 +1,4 @@
-"""A page in the browser: walk around a person and see what the network makes of them, at once."""
+"""A live page in the browser: walk around a person and see what the network makes of them."""
 
 import contextlib
 import time
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Viewer(InCapture):
-    """A page to walk around a person with the mouse; the network draws every view at once.
+    """A page to walk around a person with the mouse, with every view drawn live by the network.
 
-    Nobody but this machine can open it, unless --host says otherwise.
+    Only this machine can open it, unless --host says otherwise.
     """
 
     host: str = "127.0.0.1"
-    """Address to listen on. "0.0.0.0" lets everybody see the capture who can reach this machine."""
+    """Address to listen on. "0.0.0.0" lets everybody who can reach this machine see the capture."""
     port: int = 8080
-    """Port to listen on, or the next one that is free."""
+    """Port to listen on; if it is in use, the next free one is taken."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,7 +45,7 @@ def viewer(settings: Viewer) -> None:
         raise UserError("the viewer needs viser: pip install 'hvs[viewer]'") from error
     from .live.server import free_port, serve
 
-    # A model takes longer to read than it takes to see that nobody can listen.
+    # First, as reading a model takes longer than finding out that the port cannot be used.
     port = free_port(settings.host, settings.port)
     studio = Studio(settings)
     cast = Cast(studio, settings)
@@ -58,7 +58,7 @@ def viewer(settings: Viewer) -> None:
 
 
 def draw_for_ever(artist: Artist, wanted: "Wanted[Page]") -> None:
-    """Draw for one page after the other what it wants."""
+    """Draw what the pages want, one page after the other."""
     recent: list[float] = []
     while True:
         page = wanted.take()
@@ -71,7 +71,7 @@ def draw_for_ever(artist: Artist, wanted: "Wanted[Page]") -> None:
                 recent = [moment for moment in recent if moment > end - 1] + [end]
                 page.show(drawn, f"{1000 * (end - start):.0f} ms, {len(recent)} pictures/s")
             except Exception as error:
-                # What one page meets does not end the others.
+                # An error of one page does not end the others.
                 page.complain(error)
                 if not isinstance(error, (DataError, UserError)):
                     traceback.print_exc()

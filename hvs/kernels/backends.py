@@ -1,4 +1,4 @@
-"""Which backend renders: the one asked for, or the best that the tensors' device has."""
+"""Choice of the backend: the one asked for, or the fastest that can run on the tensors' device."""
 
 import warnings
 from functools import cache
@@ -24,7 +24,7 @@ def select(backend: str, means: Tensor) -> str:
     single = means.dtype != torch.float64
     if backend == "auto" and not (means.is_cuda and single):
         return "torch"
-    obstacle = _obstacle(str(means.device)) if single else "computes in float32, and means is float64"
+    obstacle = _obstacle(str(means.device)) if single else "computes in float32, but means is float64"
     if not obstacle:
         return "triton"
     if backend == "triton":
@@ -37,27 +37,27 @@ def _obstacle(device: str) -> str:
     return _find_obstacle(device)
 
 
-# What torch.compiler.assume_constant_result does; to call it would import all of the compiler with the package.
+# The effect of torch.compiler.assume_constant_result; calling it would import the whole compiler with the package.
 _obstacle._dynamo_marked_constant = True
 
 
 @cache
 def _find_obstacle(device: str) -> str:
-    """What keeps the Triton backend from running on a device; empty if nothing does."""
+    """Why the Triton backend cannot run on a device; empty if it can."""
     try:
         import triton
     except ImportError:
-        return "needs the package triton, and it is not installed"
+        return "needs the package triton, but it is not installed"
     if triton.knobs.runtime.interpret:
         return ""
     if torch.device(device).type != "cuda":
-        return f"runs on a GPU, and means is on {device} (TRITON_INTERPRET=1 runs it on the CPU, to debug)"
+        return f"runs on a GPU, but means is on {device} (TRITON_INTERPRET=1 runs it on the CPU, for debugging)"
     if not torch.version.hip and torch.cuda.get_device_capability(device) < OLDEST_GPU:
         name, found = torch.cuda.get_device_name(device), ".".join(map(str, torch.cuda.get_device_capability(device)))
-        return f"needs compute capability {'.'.join(map(str, OLDEST_GPU))}, and {name} has {found}"
+        return f"needs compute capability {'.'.join(map(str, OLDEST_GPU))}, but {name} has {found}"
     return ""
 
 
 @cache
 def _notice(obstacle: str) -> None:
-    warnings.warn(f"hvs.rasterize takes the slower backend 'torch': 'triton' {obstacle}", stacklevel=2)
+    warnings.warn(f"hvs.rasterize falls back to the slower backend 'torch': 'triton' {obstacle}", stacklevel=2)

@@ -1,7 +1,7 @@
-"""Which Gaussians matter where: pairs of a tile and a Gaussian, and the pair with the largest depth.
+"""Culling: the pairs of a tile and a Gaussian that may matter, and the pair with the largest depth.
 
-Both walk the pyramid of ray cells from the whole image down to the tiles and drop a (cell, Gaussian) pair as soon as a
-bound shows that it cannot matter. With ``B = diag(1/s) ρᵀ`` the rays that a Gaussian reaches with ``D ≤ T`` are those
+Both searches descend the pyramid of ray cells from the whole image to the tiles and drop a pair of a cell and a
+Gaussian as soon as a bound shows that it cannot matter. With ``B = diag(1/s) ρᵀ``, the rays with ``D ≤ T`` are those
 that hit the ellipsoid ``|B (x - μ)|² ≤ T``.
 """
 
@@ -14,19 +14,19 @@ from torch import Tensor
 from .limits import SMALLEST_VOLUME
 from .pyramid import FAN_OUT, TILE, Cells, gather_tiles
 
-# The bounds are computed in the inputs' precision; this widens them by more than their own rounding.
+# The bounds are computed in the inputs' precision; this margin is larger than their rounding error.
 SLACK = 1e-4
-# Pairs that one step looks at together.
+# Pairs that are tested at a time.
 PAIRS_PER_STEP = 1 << 18
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Where the rays lie that can meet each of N Gaussians, [B, N] each.
+    """Bounds of the rays that can meet each of N Gaussians.
 
     Attributes:
-        low, high: the box of (x/z, y/z), [B, N, 2]; empty (low > high) for a Gaussian that matters nowhere.
-        normal: rays with ``|normal · (x/z, y/z, 1)| > 1`` pass beside the Gaussian's long axis, [B, N, 3].
+        low, high: their bounding box of (x/z, y/z), [B, N, 2]; empty (low > high) for a Gaussian that matters nowhere.
+        normal: rays with ``|normal · (x/z, y/z, 1)| > 1`` miss the Gaussian to the side of its long axis, [B, N, 3].
     """
 
     low: Tensor
@@ -42,9 +42,9 @@ def whitening(rotations: Tensor, scales: Tensor) -> Tensor:
 def gaussian_extent(means: Tensor, whiten: Tensor, visible: Tensor, least_weight: Tensor, alpha: float) -> Extent:
     """Bounds of the rays on which a Gaussian's weight exceeds ``least_weight``.
 
-    A weight is at most ``½ √(πα) |B⁻¹| / (1 + z⁴) exp(-D/α)``. That bounds D by a threshold T, and a second round with
-    the least depth z of the ellipsoid D ≤ T tightens it. The ellipsoid's box on the plane z = 1 follows from the
-    planes through the camera that touch it.
+    A weight is at most ``½ √(πα) |B⁻¹| / (1 + z⁴) exp(-D/α)``. This bounds D by a threshold T, and a second round, with
+    a lower bound of z over the ellipsoid D ≤ T, tightens it. The ellipsoid's bounding box on the plane z = 1 follows
+    from the planes through the camera that touch it.
 
     Args:
         means [B, N, 3], whiten [B, N, 3, 3], visible [B, N] (bool), least_weight [B].
@@ -70,8 +70,8 @@ def gaussian_extent(means: Tensor, whiten: Tensor, visible: Tensor, least_weight
     for axis in (0, 1):
         offset = means[..., axis]
         covariance = (unwhiten[..., axis, :] * unwhiten[..., 2, :]).sum(-1)
-        # The touching planes are the roots a of (μ_x - a μ_z)² = T (Σ_xx - 2 a Σ_xz + a² Σ_zz). Their half distance is
-        # written so that nothing cancels.
+        # A plane x = a z touches the ellipsoid if (μ_x - a μ_z)² = T (Σ_xx - 2 a Σ_xz + a² Σ_zz). Half the distance
+        # between the two roots a is written so that no large numbers cancel.
         spread = (unwhiten[..., axis, :] * depth[..., None] - unwhiten[..., 2, :] * offset[..., None]).square().sum(-1)
         area = deviation[..., axis] * deviation[..., 2] - covariance.square()
         half = (threshold * (spread - threshold * area).clamp(min=0)).sqrt()
@@ -80,7 +80,7 @@ def gaussian_extent(means: Tensor, whiten: Tensor, visible: Tensor, least_weight
         box.append(((middle - margin) / front, (middle + margin) / front))
     low, high = (torch.stack(side, -1) for side in zip(*box, strict=True))
 
-    # The plane through the camera and the ellipsoid's longest axis: beside it the ellipsoid is thin.
+    # The normal of the plane through the camera, the mean and the longest axis; in its direction the ellipsoid is thin.
     longest = unwhiten.square().sum(-2).argmax(-1)[..., None, None].expand(*depth.shape, 3, 1)
     normal = torch.linalg.cross(means, unwhiten.gather(-1, longest)[..., 0])
     thickness = (threshold * (unwhiten * normal[..., :, None]).sum(-2).square().sum(-1)).sqrt()
@@ -90,7 +90,7 @@ def gaussian_extent(means: Tensor, whiten: Tensor, visible: Tensor, least_weight
         * (closest / (thickness * (1 + SLACK) + SLACK * SLACK * means.norm(dim=-1) * normal.norm(dim=-1)))[..., None]
     )
 
-    # An ellipsoid around the camera, one without an end, or numbers too large for the bounds, may be met anywhere.
+    # An ellipsoid that reaches around the camera or is unbounded, or whose bounds overflow, is taken to meet every ray.
     bounded = (in_front & torch.cat((low, high, normal), -1).isfinite().all(-1))[..., None]
     low = torch.where(bounded, low, -math.inf).masked_fill(~reached[..., None], math.inf)
     high = torch.where(bounded, high, math.inf).masked_fill(~reached[..., None], -math.inf)
@@ -98,7 +98,7 @@ def gaussian_extent(means: Tensor, whiten: Tensor, visible: Tensor, least_weight
 
 
 def tile_pairs(levels: list[Cells], extent: Extent) -> tuple[Tensor, Tensor]:
-    """Pairs (tile, Gaussian) that may matter, sorted by tile.
+    """Pairs of a tile and a Gaussian that may matter, sorted by tile.
 
     Returns:
         tiles [P] as b·T + tile and Gaussians [P] as b·N + Gaussian.
@@ -124,23 +124,23 @@ def tile_pairs(levels: list[Cells], extent: Extent) -> tuple[Tensor, Tensor]:
 def farthest(
     means: Tensor, whiten: Tensor, visible: Tensor, rays: Tensor, levels: list[Cells], height: int, width: int
 ) -> Tensor:
-    """Flat index pixel·N + Gaussian of the largest depth z of each image, the lowest one among equals.
+    """Flat index pixel·N + Gaussian of the largest depth z in each image; among equals, the lowest index.
 
-    Over a cell, ``|z| ≤ (|p| + |m| δ|B|) / (|u| - δ|B|)²`` and ``|z| ≤ |m| / (|u| - δ|B|)``, with p and u at the centre
-    and δ the cell's radius. What stays below the best centre so far is dropped; of tens of thousands of pairs of a tile
-    and a Gaussian a few dozen are left.
+    Branch and bound: over a cell, ``|z| ≤ (|p| + |m| δ|B|) / (|u| - δ|B|)²`` and ``|z| ≤ |m| / (|u| - δ|B|)``, with p
+    and u at the centre and δ the cell's radius. Pairs whose bound is below the largest depth at any centre so far are
+    dropped; of tens of thousands of pairs of a tile and a Gaussian, a few dozen are left.
 
     Args:
         means [B, N, 3], whiten [B, N, 3, 3], visible [B, N] (bool), rays [B, 3, H, W] padded to tiles, levels their
         pyramid, height and width of the image without padding.
 
     Returns:
-        [B]; zero for an image in which nothing is visible.
+        [B]; zero for an image in which no Gaussian is visible.
     """
     batch, count = visible.shape
     m = (whiten * means[..., None, :]).sum(-1)
     m_norm = m.norm(dim=-1)
-    # |B|² is at most the largest row sum of BBᵀ, which is diagonal for a true rotation (Gershgorin).
+    # |B|² is at most the largest row sum of |BBᵀ| (Gershgorin); for a true rotation, BBᵀ is diagonal.
     lipschitz = (whiten[..., :, None, :] * whiten[..., None, :, :]).sum(-1).abs().sum(-1).amax(-1).sqrt()
     best = means.new_full((batch,), -math.inf)
     image, gaussian = visible.nonzero().unbind(-1)
@@ -165,7 +165,7 @@ def farthest(
 def _farthest_pixel(
     pairs: tuple[Tensor, ...], m: Tensor, whiten: Tensor, rays: Tensor, size: tuple[int, int]
 ) -> Tensor:
-    """The farthest index over all pixels of the given (image, tile, Gaussian) pairs."""
+    """The result of :func:`farthest`, from all pixels of the given pairs (image, tile, Gaussian)."""
     batch, count = m.shape[:2]
     height, width = size
     step = torch.arange(TILE, device=m.device)
@@ -174,7 +174,7 @@ def _farthest_pixel(
     nowhere = height * width * count
     for image, tile, gaussian in zip(*(v.split(PAIRS_PER_STEP // TILE**2) for v in pairs), strict=True):
         row, column = tile // (rays.shape[3] // TILE), tile % (rays.shape[3] // TILE)
-        # A padded pixel is a copy of the one at the border, and has that one's index.
+        # A padded pixel is a copy of one at the border, and has that one's index.
         y = (row[:, None] * TILE + step).clamp(max=height - 1)[:, :, None]
         x = (column[:, None] * TILE + step).clamp(max=width - 1)[:, None, :]
         flat = ((y * width + x) * count + gaussian[:, None, None]).flatten(1)
@@ -194,7 +194,7 @@ def _positive(q: Tensor) -> Tensor:
 
 
 def _descend(pairs: tuple[Tensor, ...], coarse: Cells | None, fine: Cells):
-    """Chunks of (image, cell, Gaussian) one level down; the first level is where the pairs already are."""
+    """Chunks of the pairs (image, cell, Gaussian) one level down; without a coarser level, of the pairs as they are."""
     if coarse is None:
         yield from zip(*(v.split(PAIRS_PER_STEP) for v in pairs), strict=True)
         return

@@ -1,8 +1,9 @@
-"""A pyramid of cells of rays, to ask once about many pixels.
+"""A pyramid of cells of rays, so that one test covers many pixels.
 
-The leaves are tiles of 16×16 pixels; every coarser level joins 4×4 cells of the finer one, up to a single cell that is
-the image. A cell knows a ray at its centre, the box of the coordinates (x/z, y/z) that its rays span, and a distance
-within which all of them lie from the centre. The bounds come from the rays themselves, so they hold for any lens.
+The leaves are tiles of 16×16 pixels. Each coarser level joins 4×4 cells of the finer one, up to a single cell that is
+the whole image. A cell has a centre, which is one of its rays, the bounding box of (x/z, y/z) over its rays, and a
+radius around the centre that contains all of them. The bounds are computed from the rays themselves, so they hold for
+any lens.
 """
 
 from dataclasses import dataclass
@@ -13,18 +14,18 @@ from torch.nn import functional as F
 
 TILE = 16
 FAN_OUT = 4
-# Rays flatter than this have no usable coordinates (x/z, y/z); their cell's box is then the whole plane.
+# A ray with a smaller z than this has no usable coordinates (x/z, y/z); the box of its cell is the whole plane.
 FLATTEST_RAY = 1e-6
 
 
 @dataclass(frozen=True)
 class Cells:
-    """One level of the pyramid, of B images with height×width cells each, T in all.
+    """One level of the pyramid: B images with T = height×width cells each.
 
     Attributes:
         centre: a ray of each cell, [B, T, 3].
-        radius: distance from the centre within which all rays of the cell lie, [B, T].
-        low, high: bounds of (x/z, y/z) over the cell, [B, T, 2].
+        radius: upper bound of the distance between the centre and any ray of the cell, [B, T].
+        low, high: bounding box of (x/z, y/z) over the cell, [B, T, 2].
     """
 
     centre: Tensor
@@ -35,10 +36,10 @@ class Cells:
     width: int
 
     def children(self, cells: Tensor, fine: "Cells") -> tuple[Tensor, Tensor]:
-        """The cells of the next finer level that lie in given cells [P] of this one.
+        """The cells of the next finer level that make up the given cells [P] of this one.
 
         Returns:
-            indices into the finer level [P, FAN_OUT²], and whether there is such a cell [P, FAN_OUT²].
+            their indices in the finer level [P, FAN_OUT²], and which of them exist [P, FAN_OUT²].
         """
         step = torch.arange(FAN_OUT, device=cells.device)
         rows = ((cells // self.width * FAN_OUT)[:, None] + step)[:, :, None]
@@ -64,7 +65,7 @@ def scatter_tiles(image: Tensor, tiles: tuple[Tensor, Tensor, Tensor], values: T
 
 
 def _rows_of(image: Tensor, tiles: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Where the pixel rows of tiles lie in the image as a list of TILE pixels each, [A, C, TILE]."""
+    """Indices of the tiles' pixel rows, with the image seen as a list of rows of TILE pixels, [A, C, TILE]."""
     _, channels, height, width = image.shape
     b, row, column = (v[:, None, None] for v in tiles)
     channel = torch.arange(channels, device=b.device)[:, None]
@@ -73,7 +74,7 @@ def _rows_of(image: Tensor, tiles: tuple[Tensor, Tensor, Tensor]) -> Tensor:
 
 
 def build_pyramid(rays: Tensor) -> list[Cells]:
-    """The levels from the tiles up to the single cell, for padded rays [B, 3, H, W]."""
+    """All levels, from the tiles up to a single cell, for padded rays [B, 3, H, W]."""
     depth = rays[:, 2:]
     plane = rays[:, :2] / depth
     centre = rays[..., TILE // 2 :: TILE, TILE // 2 :: TILE]
@@ -92,8 +93,8 @@ def build_pyramid(rays: Tensor) -> list[Cells]:
 
 def _cells(centre: Tensor, low: Tensor, high: Tensor) -> Cells:
     plane = centre[:, :2] / centre[:, 2:]
-    # Points of the plane z = 1 come closer to one another when they are normalised to unit rays, and no two unit
-    # rays are further apart than 2.
+    # Normalising points of the plane z = 1 to unit rays moves no two of them further apart, and no two unit rays are
+    # further apart than 2.
     radius = torch.maximum(high - plane, plane - low).norm(dim=1).nan_to_num(2.0).clamp(max=2.0)
     height, width = radius.shape[1:]
     centre, low, high = (v.flatten(2).mT.contiguous() for v in (centre, low, high))
@@ -101,7 +102,7 @@ def _cells(centre: Tensor, low: Tensor, high: Tensor) -> Cells:
 
 
 def pool(image: Tensor, size: int, reduce) -> Tensor:
-    """[B, C, H, W] -> [B, C, H/size, W/size]; rows first, whose reduction runs along contiguous memory."""
+    """[B, C, H, W] -> [B, C, H/size, W/size]; rows are reduced first, which runs along contiguous memory."""
     return reduce(reduce(image.unflatten(-2, (-1, size)), -2).unflatten(-1, (-1, size)), -1)
 
 

@@ -1,4 +1,4 @@
-"""``hvs.rasterize``: Gaussians and rays to a latent image, by whichever backend suits the device."""
+"""``hvs.rasterize``: renders Gaussians along rays into a latent image, by whichever backend suits the device."""
 
 import math
 
@@ -37,29 +37,31 @@ def rasterize(
 ) -> Tensor:
     """Render Gaussians with features into an image of features, differentiably.
 
-    Along a unit ray r a Gaussian responds with its line integral at the depth z of its strongest response,
-    ``w = 1/(1 + z⁴) · ½ √(πα/q) · exp(-D/α)``, where ``q = |u|²``, ``z = u·m/q`` and ``D = |m × u|²/q`` with
-    ``u = diag(1/s) ρᵀ r`` and ``m = diag(1/s) ρᵀ μ``. The background is one more token, β times as deep as the deepest
-    response in the image. A pixel is the mean of all features by weight; nothing is composited, the order of the
-    Gaussians does not matter. Source: Rochette et al., "Human Pose Manipulation and Novel View Synthesis using
-    Differentiable Rendering", FG 2021.
+    The weight of a Gaussian on a unit ray r is half of its line integral, times a falloff with the depth z of its
+    strongest response: ``w = 1/(1 + z⁴) · ½ √(πα/q) · exp(-D/α)``, where ``q = |u|²``, ``z = u·m/q`` and
+    ``D = |m × u|²/q`` with ``u = diag(1/s) ρᵀ r`` and ``m = diag(1/s) ρᵀ μ``. The background is one more token, β times
+    as deep as the deepest response in the image. A pixel is the weighted mean of all features; nothing is composited,
+    so the order of the Gaussians does not matter. Source: Rochette et al., "Human Pose Manipulation and Novel View
+    Synthesis using Differentiable Rendering", FG 2021.
 
-    The leading axes ``...`` are any number of batch axes, and broadcast. Gradients flow to every tensor. Geometry is
-    computed in float32 (float64 if given), whatever autocast says. For finite input the result is never NaN.
+    ``...`` stands for any number of batch axes, which broadcast. Gradients flow to every tensor. Geometry is computed
+    in float32 (float64 if the inputs are), whatever autocast says. For finite input the result is never NaN.
 
     Args:
         means: centres in metres in the camera's frame (x right, y down, z forward), [..., N, 3].
-        rotations: whose columns are the Gaussians' axes, [..., N, 3, 3].
+        rotations: matrices whose columns are the Gaussians' axes, [..., N, 3, 3].
         scales: standard deviations along those axes in metres, positive, [..., N, 3]; floored at 1e-4.
-        features: of the Gaussians, [..., N, C].
+        features: features of the Gaussians, [..., N, C].
         background: feature of the background, [..., C].
         rays: unit viewing rays of the pixels, [..., H, W, 3].
         alpha: sharpness of a Gaussian's falloff; smaller is sharper.
-        beta: the background's depth as a multiple of the largest depth.
+        beta: depth of the background, as a multiple of that of the deepest response.
         eps: floor of the sum of weights.
-        near: Gaussians with their mean at less depth than this (metres) do not exist.
-        tolerance: pairs whose weight is below this part of the least possible sum of weights may be skipped; the latent
-            changes by at most ``N · tolerance · 2 max|f|``. The reference skips none.
+        near: a Gaussian whose mean has a smaller depth than this, in metres, has weight 0 and does not count for the
+            deepest response.
+        tolerance: a pair of a pixel and a Gaussian whose weight is at most this fraction of the smallest possible sum
+            of weights may be skipped; this changes the latent by at most ``N · tolerance · 2 max|f|``. The reference
+            skips none.
         backend: "triton" (fused kernels for a GPU; float32), "torch" (tiled and culled, any device), "reference"
             (dense, by autograd, slow), or "auto": "triton" where it can run, else "torch".
 
@@ -67,9 +69,9 @@ def rasterize(
         The latent image, [..., C, H, W], in the dtype of ``features``.
 
     Raises:
-        ValueError: an argument has the wrong shape, dtype or device, or (checked where the tensors are on the CPU)
-            a scale is not positive; "triton" was asked for and cannot run; the call is transformed by torch.func or
-            differentiated in forward mode.
+        ValueError: an argument has the wrong shape, dtype or device, or (checked on the CPU only) a scale is not
+            positive; "triton" was asked for and cannot run; the call is transformed by torch.func or differentiated in
+            forward mode.
     """
     tensors = dict(means=means, rotations=rotations, scales=scales, features=features, background=background, rays=rays)
     batch = _check_tensors(tensors)
@@ -81,7 +83,7 @@ def rasterize(
 
     flat = [_flatten_batch(tensor, batch, len(_AXES[name])) for name, tensor in tensors.items()]
     if backend == "triton":
-        from .fused import ops  # brings triton, which a machine without a GPU need not have
+        from .fused import ops  # imports triton, which a machine without a GPU need not have
 
         latent, *_ = ops.rasterize(*flat, alpha, beta, eps, near, tolerance)
     else:
@@ -104,7 +106,7 @@ def _render(
     near: float,
     tolerance: float,
 ) -> Tensor:
-    """One batch axis, by the backends that take the background's weight and leave the clamping to PyTorch."""
+    """Render one batch axis by a backend that takes clamped tensors and the background's weight."""
     renderer = dict(torch=tiled, reference=reference)[backend]
     wanted, dtype = features.dtype, torch.promote_types(means.dtype, torch.float32)
     means, rotations, scales, features, background, rays = (
@@ -121,7 +123,7 @@ def _render(
 def _background_weight(
     means: Tensor, rotations: Tensor, scales: Tensor, rays: Tensor, visible: Tensor, alpha: float, beta: float, renderer
 ) -> Tensor:
-    """Weight of the background token of each image, [B]; where nothing is visible it lies at depth zero."""
+    """Weight of each image's background token, [B]; if no Gaussian is visible, the background is at depth zero."""
     batch, count = visible.shape
     width = rays.shape[2]
     variance = scales.detach().square().flatten(1)
@@ -141,7 +143,7 @@ def _background_weight(
 
 
 def _flatten_batch(tensor: Tensor, batch: torch.Size, axes: int) -> Tensor:
-    """One batch axis of the common batch; a tensor that has it comes back as it is."""
+    """Expand a tensor to the common batch, as one batch axis; returned as it is if it already has that axis."""
     own, shape = tensor.shape[: tensor.ndim - axes], tensor.shape[tensor.ndim - axes :]
     if own != batch:
         tensor = tensor.expand(*batch, *shape)
@@ -174,17 +176,18 @@ def _check_tensors(tensors: dict[str, Tensor]) -> torch.Size:
             raise ValueError(f"{name}: got dtype {tensor.dtype}, wanted a floating dtype")
         if torch.promote_types(tensor.dtype, torch.float32) != wanted_dtype:
             half = " (or a half type)" if wanted_dtype == torch.float32 else ""
-            raise ValueError(f"{name}: got dtype {tensor.dtype}, wanted {wanted_dtype}{half}, as means has it")
+            raise ValueError(f"{name}: got dtype {tensor.dtype}, wanted {wanted_dtype}{half}, to match means")
         if tensor.device != means.device:
             raise ValueError(f"{name}: is on {tensor.device}, wanted {means.device}, where means is")
+    batch = batches[0]
     try:
-        # Mostly all are alike, and then there is nothing to look up.
-        batch = batches[0] if batches.count(batches[0]) == len(batches) else torch.broadcast_shapes(*batches)
+        if any(own != batch for own in batches):
+            batch = torch.broadcast_shapes(*batches)
     except RuntimeError:
         shapes = ", ".join(f"{name} {tuple(v.shape)}" for name, v in tensors.items())
         raise ValueError(f"batch axes do not broadcast: got {shapes}") from None
     scales = tensors["scales"]
-    # On a GPU the look at the values would wait for the device; there the floor of the scales has to do.
+    # On a GPU, reading the values would wait for the device; there the floor of the scales has to suffice.
     if scales.device.type == "cpu" and not torch.compiler.is_compiling() and (scales <= 0).any():
         raise ValueError(f"scales: got {scales.min().item():g} in shape {tuple(scales.shape)}, wanted all positive")
     return batch
@@ -197,7 +200,7 @@ def _wrong_shape(name: str, shape: torch.Size) -> str:
 def _refuse_transforms(name: str, tensor: Tensor) -> None:
     if torch._C._functorch.is_batchedtensor(tensor):
         raise ValueError(f"{name}: is batched by torch.func.vmap; give leading batch axes instead")
-    # PyTorch would take derivatives in forward mode, which the backends do not have, for zero.
+    # The backends have no forward-mode derivatives; PyTorch would silently take them to be zero.
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor) or forward_ad.unpack_dual(tensor).tangent is not None:
         wanted = "torch.autograd.grad, or backward()"
         raise ValueError(f"{name}: is to be differentiated by torch.func or in forward mode; wanted {wanted}")
@@ -206,6 +209,6 @@ def _refuse_transforms(name: str, tensor: Tensor) -> None:
 def _check_numbers(**numbers: float) -> None:
     for name, number in numbers.items():
         least = name in ("near", "tolerance", "beta")
-        # By comparisons alone, as math.isfinite does not take the symbols that torch.compile has for numbers.
+        # Comparisons only, because math.isfinite does not accept the symbolic numbers of torch.compile.
         if not (0 <= number < math.inf if least else 0 < number < math.inf):
             raise ValueError(f"{name}: got {number}, wanted a finite number {'≥' if least else '>'} 0")

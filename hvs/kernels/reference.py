@@ -1,7 +1,7 @@
-"""The dense reference: every pixel against every Gaussian, in the textbook order, differentiated by autograd.
+"""The dense reference: every pixel against every Gaussian, step by step as in the formulas, differentiated by autograd.
 
-It is the oracle of the other backends, written to be read. Pixels go through in chunks that are recomputed in the
-backward pass, so memory stays bounded, and any floating dtype works.
+The other backends are tested against it, and it is written to be read. Pixels are processed in chunks that the backward
+pass recomputes, so memory stays bounded. Any floating dtype works.
 """
 
 import math
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .limits import LARGEST_COMPONENT
 
-# Pairs of a pixel and a Gaussian in one chunk: some twenty intermediates of them live at a time.
+# Pairs of a pixel and a Gaussian in one chunk; some twenty intermediates of this size are alive at a time.
 PAIRS_PER_CHUNK = 1 << 18
 
 
@@ -37,7 +37,7 @@ def response(means: Tensor, rotations: Tensor, scales: Tensor, rays: Tensor) -> 
 
 
 def farthest(means: Tensor, rotations: Tensor, scales: Tensor, rays: Tensor, visible: Tensor) -> Tensor:
-    """Flat index pixel·N + Gaussian of the largest z of each image, the lowest one among equals, [B].
+    """Flat index pixel·N + Gaussian of the largest z in each image, [B]; among equals, the lowest index.
 
     Args:
         means [B, N, 3], rotations [B, N, 3, 3], scales [B, N, 3], rays [B, H, W, 3], visible [B, N] (bool).
@@ -49,7 +49,7 @@ def farthest(means: Tensor, rotations: Tensor, scales: Tensor, rays: Tensor, vis
     for start, chunk in _chunks(rays, count):
         z = response(means, rotations, scales, chunk)[0].where(visible[:, None], -math.inf).flatten(1)
         value, where = z.max(-1)
-        # torch.max may return any of several equal maxima, argmax of the mask returns the first.
+        # torch.max may return any of several equal maxima; argmax of the mask returns the first.
         where = (z == value[:, None]).to(torch.uint8).argmax(-1)
         better = value > best
         best, index = torch.where(better, value, best), torch.where(better, where + start * count, index)
@@ -94,7 +94,7 @@ def _pixels(
     alpha: float,
     eps: float,
 ) -> Tensor:
-    """The latent of rays [B, P, 3], [B, P, C]."""
+    """The latent along rays [B, P, 3]: [B, P, C]."""
     z, D, q = response(means, rotations, scales, rays)
     w = 1 / (1 + z**4) * 0.5 * torch.sqrt(math.pi * alpha / q) * torch.exp(-D / alpha)
     w = w.where(visible[:, None], 0.0)  # [B, P, N]
@@ -104,7 +104,7 @@ def _pixels(
 
 
 class _InChunks(torch.autograd.Function):
-    """:func:`_pixels` over all rays, keeping nothing but its inputs: the backward pass computes every chunk again."""
+    """:func:`_pixels` over all rays, saving only its inputs: the backward pass recomputes every chunk."""
 
     @staticmethod
     def forward(ctx, rays: Tensor, *inputs) -> Tensor:
@@ -126,7 +126,7 @@ class _InChunks(torch.autograd.Function):
 
 
 class _InChunksBackward(torch.autograd.Function):
-    """The gradients of :class:`_InChunks`, as a function of its own: one that has no gradient says so when asked."""
+    """The gradients of :class:`_InChunks`, as a function of its own so that second derivatives raise an error."""
 
     @staticmethod
     def forward(ctx, wanted: tuple[bool, ...], gradient: Tensor, alpha: float, eps: float, rays: Tensor, *others):
@@ -150,6 +150,6 @@ class _InChunksBackward(torch.autograd.Function):
 
 
 def _chunks(rays: Tensor, count: int) -> list[tuple[int, Tensor]]:
-    """Offsets and slices of rays [B, P, 3] along P, small enough to meet ``count`` Gaussians densely."""
+    """Offsets and slices of rays [B, P, 3] along P, small enough to be paired with all ``count`` Gaussians."""
     size = max(1, PAIRS_PER_CHUNK // max(1, rays.shape[0] * count))
     return [(start, rays[:, start : start + size]) for start in range(0, max(1, rays.shape[1]), size)]

@@ -1,6 +1,6 @@
-"""The tiled torch backend: only the pixels of the tiles that a Gaussian reaches are computed, on any device.
+"""The tiled torch backend, for any device: a Gaussian is evaluated only in the tiles that it may reach.
 
-The gradient is written by hand from the saved latent O and denominator S. With ``B = diag(1/s) ρᵀ``, ``u = B r``,
+The gradient is hand-written, from the saved latent O and denominator S. With ``B = diag(1/s) ρᵀ``, ``u = B r``,
 ``m = B μ``, ``z = p/q``, ``e = m - z u`` (so ``D = |e|²``), ``g = dL/dO`` and ``h = w dL/dw``:
 
     dL/dw = (g·f - g·O) / S                  (without g·O where S sits on its floor)
@@ -9,8 +9,9 @@ The gradient is written by hand from the saved latent O and denominator S. With 
     dL/dμ = Bᵀ v       v = -Σ h [2/α e + k/q u]
     dL/dr = Bᵀ h [(2z/α - k/q) e + (k z - 1)/q u]
 
-The sums run over the pixels, so a Gaussian's geometry gradient is nine moments per tile. They are of whitened vectors:
-those of the world, multiplied by B in the end, would cancel where a Gaussian is flat.
+The sums run over the pixels, so a Gaussian's geometry gradient takes nine moments per tile. These are moments of
+whitened vectors: moments of the vectors themselves, multiplied by B afterwards, would lose digits to cancellation where
+a Gaussian is flat.
 """
 
 import math
@@ -27,7 +28,7 @@ from .tiles import Block, Scene
 
 
 def render(*inputs) -> Tensor:
-    """As :func:`hvs.kernels.reference.render`, without the pairs that the tolerance lets go."""
+    """As :func:`hvs.kernels.reference.render`, without the pairs that the tolerance allows to be skipped."""
     latent, *_ = blend(*inputs)
     return latent
 
@@ -67,8 +68,8 @@ def blend(
         background_weight [B], rays [B, H, W, 3], all of one dtype, visible [B, N] (bool).
 
     Returns:
-        latent [B, C, H, W], denominator before its floor [B, H, W], and the pairs of tiles and Gaussians that were not
-        culled, as in :class:`hvs.kernels.tiles.Scene`, [P] twice.
+        latent [B, C, H, W], denominator without its floor [B, H, W], and the pairs of a tile and a Gaussian that were
+        not culled, two tensors [P] as in :class:`hvs.kernels.tiles.Scene`.
     """
     floor = background_weight.clamp(min=eps)
     padded = pad_to_tiles(rays.movedim(-1, 1)).contiguous()
@@ -86,7 +87,7 @@ def blend(
         for block in chunk.blocks:
             w = _respond(scene, m, block, r, alpha).w
             more = S + w.new_zeros(r.shape[1:]).index_add_(0, block.slots, w)
-            # A running mean: every factor is at most one, so nothing overflows whatever the features are.
+            # A running mean: every factor is at most one, so nothing overflows, whatever the features.
             least = more.clamp(min=torch.finfo(w.dtype).tiny)
             f = block.pad(features.flatten(0, 1)[block.gaussians], len(r[0]))
             w = block.pad(w / least[block.slots], len(r[0]))
@@ -128,7 +129,7 @@ def blend_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of means, rotations, scales, features, background, background_weight and rays.
 
-    The one of rays is empty unless ``with_rays``.
+    The gradient of rays is empty unless ``with_rays``.
     """
     scene = Scene(
         pad_to_tiles(rays.movedim(-1, 1)).contiguous(), culling.whitening(rotations, scales), tiles, gaussians
@@ -139,8 +140,8 @@ def blend_backward(
     d_means = torch.zeros_like(means).flatten(0, 1)
     d_rays = torch.zeros_like(scene.rays) if with_rays else rays.new_empty(0)
 
-    # dO/df_bg = w_bg/S in every pixel. dO/dw_bg = (f_bg - O)/S vanishes where nothing but the background is seen,
-    # unless S sits on its floor there.
+    # dO/df_bg = w_bg/S in every pixel. dO/dw_bg = (f_bg - O)/S vanishes where only the background is visible, unless S
+    # sits on its floor there.
     by_pixel = torch.bmm(gradient.flatten(2), total.clamp(min=eps).reciprocal().flatten(1)[..., None])[..., 0]
     d_background = background_weight[:, None] * by_pixel
     d_weight = torch.where(background_weight < eps, (background * by_pixel).sum(-1), 0)
@@ -151,7 +152,7 @@ def blend_backward(
         g, O, S = (gather_tiles(v, chunk.tiles) for v in padded)  # [A, C, TILE²] twice, [A, 1, TILE²]
         g = g / S.clamp(min=eps)
         behind = background[chunk.images, :, None]  # [A, C, 1]
-        # Nothing, to the last bit, where the background is all that is seen.
+        # Exactly zero where only the background is visible.
         beyond = (g * (O - behind)).sum(1)  # [A, TILE²]
         gO = torch.where(eps <= S[:, 0], beyond + torch.bmm(behind.mT, g)[:, 0], 0)
         floored = background_weight[chunk.images, None] < eps
@@ -222,7 +223,7 @@ blend.register_autograd(_backward, setup_context=_save_for_backward)
 
 @dataclass(frozen=True)
 class _Response:
-    """What P pairs of a tile and a Gaussian have to do with one another, [P, TILE²] each."""
+    """The response in every pixel, for P pairs of a tile and a Gaussian, [P, TILE²] each."""
 
     u: tuple[Tensor, Tensor, Tensor]
     e: tuple[Tensor, Tensor, Tensor]
@@ -233,7 +234,7 @@ class _Response:
 
 
 def _respond(scene: Scene, m: Tensor, block: Block, rays: Tensor, alpha: float) -> _Response:
-    """Rays [3, A, TILE²] of the chunk's tiles, m [B, N, 3]."""
+    """The responses of a block, from rays [3, A, TILE²] of the chunk's tiles and m [B, N, 3]."""
     B = scene.whiten.flatten(0, 1)[block.gaussians]
     m = m.flatten(0, 1)[block.gaussians]
     r = rays.index_select(1, block.slots)
@@ -252,7 +253,7 @@ def _respond(scene: Scene, m: Tensor, block: Block, rays: Tensor, alpha: float) 
 
 
 def _across(response: _Response) -> tuple[Tensor, Tensor, Tensor]:
-    """e without what rounding has left of it along u, which gradients of a flat Gaussian would be made of."""
+    """e without the component along u that rounding leaves, which would dominate the gradients of a flat Gaussian."""
     e, u = response.e, response.u
     along = (e[0] * u[0]).addcmul_(e[1], u[1]).addcmul_(e[2], u[2]).div_(response.q)
     return tuple(torch.addcmul(e[i], along, u[i], value=-1) for i in range(3))
@@ -293,6 +294,6 @@ def _ray_gradient(response: _Response, h: Tensor, B: Tensor, alpha: float) -> Te
 
 
 def _pad_with_zeros(image: Tensor) -> Tensor:
-    """[B, ..., H, W] up to multiples of TILE. A padded pixel has no gradient, and so passes none on."""
+    """[B, ..., H, W] padded to multiples of TILE. A padded pixel has zero gradient, and so passes none on."""
     down, right = -image.shape[-2] % TILE, -image.shape[-1] % TILE
     return F.pad(image, (0, right, 0, down)) if down or right else image

@@ -1,4 +1,4 @@
-"""The work of the tiled backend: which Gaussians each tile meets, in chunks that fit in little memory."""
+"""The work of the tiled backend: the Gaussians that each tile meets, in chunks that need little memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,21 +9,22 @@ from torch import Tensor
 from .limits import LARGEST_COMPONENT
 from .pyramid import TILE, gather_tiles
 
-# (pixel, Gaussian) pairs in flight at a time: some twenty intermediates of them live at once.
+# Pairs of a pixel and a Gaussian in one chunk; some twenty intermediates of this size are alive at a time.
 PAIRS_PER_CHUNK = 1 << 18
-# The feature product pads every tile of a chunk to the longest list of Gaussians: one intermediate of this size.
+# The product with the features pads every tile of a chunk to the longest list of Gaussians; only one intermediate has
+# this size.
 PADDED_PAIRS_PER_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Block:
-    """Pairs of the tiles of one chunk with P Gaussians.
+    """P pairs of a tile of one chunk and a Gaussian.
 
     Attributes:
         gaussians: b·N + Gaussian of each pair, [P].
         slots: which of the chunk's A tiles each pair belongs to, [P].
-        places: slot·longest + rank of the pair within its tile, [P].
-        longest: room for the pairs of one tile in the padded layout.
+        places: place of each pair in the padded layout, slot·longest + rank of the pair within its tile, [P].
+        longest: places per tile in the padded layout.
     """
 
     gaussians: Tensor
@@ -43,7 +44,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A tiles, as (image, row, column) of [A] each, and the blocks of their pairs."""
+    """A tiles, as (image, row, column) [A] each, and their pairs in blocks."""
 
     tiles: tuple[Tensor, Tensor, Tensor]
     blocks: list[Block]
@@ -73,7 +74,7 @@ class Scene:
         return rays.movedim(1, 0).contiguous()
 
     def chunks(self) -> Iterator[Chunk]:
-        """All tiles that meet a Gaussian, those with as many together."""
+        """All tiles that meet a Gaussian, those with similar numbers of Gaussians together."""
         tiles, counts = torch.unique_consecutive(self.tiles, return_counts=True)
         first = counts.cumsum(0) - counts
         counts, order = counts.sort(descending=True, stable=True)

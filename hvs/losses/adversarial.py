@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# R1's weight is this much for every pixel, at a batch of 32.
+# R1's weight per pixel, at a batch of 32.
 R1_PER_PIXEL = 2.5e-4
 R1_BATCH = 32
-# R1 is evaluated every so manieth step, and weighs so much more.
+# R1 is evaluated only once in this many steps, and weighs that many times as much.
 R1_INTERVAL = 16
 
 
@@ -25,7 +25,7 @@ def generator_loss(fake: Tensor) -> Tensor:
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Binary cross-entropy of telling real pictures from made-up ones, from logits of any shape (scalar)."""
+    """Binary cross-entropy of telling real pictures from generated ones, from logits of any shape (scalar)."""
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
@@ -41,11 +41,11 @@ def feature_matching_loss(fake: list[Tensor], real: list[Tensor]) -> Tensor:
 def r1_penalty(logits_of: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
     """γ/2 · E‖∂ logits / ∂ picture‖² on real pictures [B, 3, H, W], with γ = 2.5e-4·H·W/32 (scalar).
 
-    It is differentiable with respect to whatever ``logits_of`` uses. In float32 throughout: the gradient of a
-    gradient leaves the range of half precision.
+    It is differentiable with respect to whatever ``logits_of`` uses, and computed in float32 throughout: the gradient
+    of a gradient leaves the range of half precision.
 
     Args:
-        logits_of: pictures -> logits, one or more per picture; a discriminator, with its augmentation.
+        logits_of: pictures -> logits, one or more per picture: a discriminator with its augmentation.
         real: pictures in 0..1.
     """
     with torch.autocast(real.device.type, enabled=False), torch.enable_grad():

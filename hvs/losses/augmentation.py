@@ -1,7 +1,7 @@
 """Adaptive discriminator augmentation: "Training GANs with limited data" (Karras et al. 2020).
 
-Every transform is drawn for every picture, with a probability that follows the discriminator. Moves are by whole
-pixels, so nothing is interpolated, and colours change by one affine map of RGB: all of it is differentiable, twice.
+Each transform is drawn for each picture, with a probability that adapts to the discriminator. Moves are by whole
+pixels, so nothing is interpolated, and colours change by one affine map of RGB: all of it is twice differentiable.
 """
 
 import math
@@ -9,20 +9,20 @@ import math
 import torch
 from torch import Tensor, nn
 
-# The probability moves so far at every step, towards a mean sign of the logits on real pictures of TARGET.
+# The probability moves this far at every step, to bring the mean sign of the logits on real pictures to TARGET.
 STEP = 2.5e-3
 TARGET = 0.5
 MOMENTUM = 0.8
-# Largest move, as a part of the picture's side.
+# Largest move, as a fraction of the picture's side.
 MOVE = 0.125
-# Standard deviations; contrast and saturation are multiplied by two to such a power.
+# Standard deviations; those of contrast and saturation are of the logarithm, to base two, of a factor.
 BRIGHTNESS, CONTRAST, SATURATION = 0.2, 0.5, 1.0
-# Direction of grey in RGB.
+# Each component of the direction of grey in RGB.
 GREY = 1 / math.sqrt(3)
 
 
 class AdaptiveAugmentation(nn.Module):
-    """Changes real and made-up pictures alike, the more the better the discriminator tells them apart.
+    """Changes real and generated pictures alike, more often the better the discriminator tells them apart.
 
     The probability and what it follows are buffers: part of the state, on the device, never waited for.
     """
@@ -46,18 +46,18 @@ class AdaptiveAugmentation(nn.Module):
 
     @torch.no_grad()
     def adapt(self, sign: Tensor, part: float = 1.0) -> None:
-        """Let the probability follow the mean sign of the logits of real pictures (scalar), if that is a number.
+        """Let the probability follow the mean sign of the logits of real pictures; the sign is ignored if not finite.
 
         Args:
-            sign: of these pictures.
-            part: of a step's pictures that they are; all parts together move as far as a whole.
+            sign: mean sign for these pictures (scalar).
+            part: the fraction of a step's pictures that these are; all parts together move as far as the whole.
         """
         sign = torch.where(sign.isfinite(), sign.float(), self.sign)
         self.sign.lerp_(sign, 1 - MOMENTUM**part)
         self.probability.add_(part * STEP * (self.sign - TARGET).sign()).clamp_(0, 1)
 
     def _chosen(self, count: int) -> Tensor:
-        """Which pictures a transform is for, [B] bool."""
+        """Which pictures a transform applies to, [B] bool."""
         return torch.rand(count, device=self.probability.device) < self.probability
 
     def _moves(self, count: int, height: int, width: int) -> Tensor:
@@ -105,5 +105,5 @@ class AdaptiveAugmentation(nn.Module):
         hue = along + angle.cos() * (identity - along) + angle.sin() * cross
         saturate = along + saturation * (identity - along)
         mirror = identity + (flip - 1) * along
-        # The luma flip turns brightness round, the rest leaves grey where it is.
+        # The luma flip reverses brightness, the rest leaves grey unchanged.
         return saturate @ hue @ mirror * contrast, (flip * brightness * contrast).expand(-1, 3, 1)

@@ -1,4 +1,4 @@
-"""Losses between pictures: L1, and distances between the features of a classifier, when its weights are at hand."""
+"""Losses between pictures: L1, and distances between the features of a classifier, if its weights are available."""
 
 import warnings
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SCALES = 3
-# Of the five groups of VGG's features, from fine to coarse: "High-resolution image synthesis and semantic manipulation
-# with conditional GANs" (Wang et al. 2018).
+# Weights of the five groups of VGG's features, from fine to coarse: "High-resolution image synthesis and semantic
+# manipulation with conditional GANs" (Wang et al. 2018).
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 # Added to the length of a pixel's features before they are divided by it.
 LENGTH_EPS = 1e-10
 
 
 class _Weights(NamedTuple):
-    """A file that torchvision publishes, and what becomes of a run without it."""
+    """A file that torchvision publishes, and what happens to a run without it."""
 
     name: str
     without: str
@@ -95,7 +95,7 @@ def load_perceptual(path: str | Path | None = None, kind: Literal["lpips", "vgg"
 
 
 def load_lpips(net: Literal["vgg", "alex"], path: str | Path | None = None) -> nn.Module | None:
-    """LPIPS on the features of a classifier, frozen; None, after one warning, where the classifier's weights are not.
+    """LPIPS on the features of a classifier, frozen; None, after one warning, if the classifier's weights are missing.
 
     Nothing is ever downloaded.
 
@@ -112,14 +112,14 @@ def load_lpips(net: Literal["vgg", "alex"], path: str | Path | None = None) -> n
         if path:
             raise ValueError(f"{file}: no such file, wanted torchvision's {weights.name}")
         warnings.warn(
-            f"LPIPS needs {weights.name}, which is not there: {weights.without}. "
-            f"To have it, download https://download.pytorch.org/models/{weights.name} to {file}",
+            f"LPIPS needs {weights.name}, which is missing: {weights.without}. "
+            f"To use it, download https://download.pytorch.org/models/{weights.name} to {file}",
             stacklevel=3,
         )
         return None
     from lpips import LPIPS
 
-    # Left to itself the package downloads the classifier; started at random instead, it gets the file's weights below.
+    # By default the package downloads the classifier; instead it starts at random and gets the file's weights below.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="torchvision")
         distance = LPIPS(net=net, pnet_rand=True, verbose=False)

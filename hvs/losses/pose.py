@@ -16,7 +16,7 @@ _PARTS = {
 }
 
 
-# Where no joint counts, their sum of zero is divided by this.
+# If no joint counts, the sum of zero is divided by this.
 _LEAST = 1e-6
 
 
@@ -29,18 +29,18 @@ def pose_loss(
 ) -> Tensor:
     """Mean joint position error in metres over valid joints, a weighted sum over the skeleton's parts (scalar).
 
-    Body 1, relative to the root; for a skeleton with hands and face, each hand 10, relative to its wrist, and face 5,
-    relative to the nose, so that small parts are shaped by their own joints rather than by where the arm is
-    (Rochette et al. 2021). A joint counts where it and the joint it is taken relative to are valid; a part without one
-    counts 0.
+    The body weighs 1, relative to the root; for a skeleton with hands and face, each hand 10, relative to its wrist,
+    and the face 5, relative to the nose, so that small parts are shaped by their own joints rather than by where the
+    arm is (Rochette et al. 2021). A joint counts where it and the joint it is taken relative to are valid; a part
+    without one counts 0.
 
     Args:
         predicted: poses relative to the root joint, metres, [B, J, 3].
         target: poses in the same frame, metres, [B, J, 3]; the root is subtracted here.
         valid: which joints of the target are known, [B, J] bool.
         skeleton: the joints' order.
-        average: of several processes that each have a part of a batch: the mean of a tensor over them. The number of
-            joints that count is then that of the whole batch, and the mean of the losses is the whole batch's loss.
+        average: the mean of a tensor over several processes that each have a part of a batch. Joints are then counted
+            over the whole batch, and the mean of the processes' losses is the whole batch's loss.
 
     Raises:
         ValueError: the shapes do not agree with one another or with the skeleton.

@@ -1,11 +1,11 @@
-"""What a named loss of a picture is made of, and what each part weighs (Rochette et al. 2021)."""
+"""The terms of each named image loss, and their weights (Rochette et al. 2021)."""
 
 from typing import Literal, get_args
 
 ImageLoss = Literal["pixel", "vgg", "lpips", "adversarial", "adaptive"]
 
-# Feature matching, on the discriminator's own features, takes the place of a classifier's in the adversarial ones.
-# "adaptive" is "adversarial" with augmentation, which changes what the discriminator sees and not what is minimised.
+# In the adversarial losses, matching the discriminator's own features takes the place of a classifier's features.
+# "adaptive" is "adversarial" with augmentation, which changes what the discriminator sees but not what is minimised.
 TERMS: dict[ImageLoss, tuple[str, ...]] = {
     "pixel": ("pixel",),
     "vgg": ("pixel", "vgg"),

@@ -1,4 +1,4 @@
-"""The networks, and the model that composes them."""
+"""The networks, and the model that combines them."""
 
 from .decoder import Decoder
 from .discriminator import Discriminator

@@ -9,7 +9,7 @@ from .layers import ModulatedConv
 
 LEVELS = 4
 WIDEST = 3
-# What is left of the loud weights of a new decoder.
+# The factor by which `start_quiet` scales weights.
 QUIET = 0.1
 
 
@@ -70,9 +70,9 @@ class Decoder(nn.Module):
         return 0.5 * (self.to_rgb(x, style) + 1)
 
     def save_memory(self) -> None:
-        """Let the layers of the largest images, of the latent's size and more, keep nothing but their input.
+        """Let the layers on the largest images, those of the latent's size and larger, keep only their input.
 
-        They are a few of the layers and hold most of what the backward pass needs, which then computes it once more.
+        These few layers hold most of what the backward pass needs, which then computes it again.
         """
         for part in (self.stem, self.up[-1], self.merge[-1], self.outer, self.to_rgb):
             for layer in part.modules():
@@ -81,10 +81,11 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def start_quiet(self) -> None:
-        """Shrink the weights of a new decoder that make its first pictures loud and its channels differ by style.
+        """Shrink the weights of a new decoder that make its first pictures noisy and its channels depend on the style.
 
-        Drawn from N(0, 1) they paint noise over the whole picture, and turn the sign of every sixth channel for one
-        person or another: what is learned first is to be silent, and what one person teaches does not serve the next.
+        Drawn from N(0, 1), they paint noise over the whole picture and flip the sign of every sixth channel from one
+        person to another: training would first have to remove the noise, and what it learns from one person would not
+        help with the next.
         """
         self.to_rgb.weight.mul_(QUIET)
         for layer in self.modules():
@@ -93,7 +94,7 @@ class Decoder(nn.Module):
 
 
 class _Chain(nn.ModuleList):
-    """Layers in a row, all of the same style."""
+    """Layers in sequence, all with the same style."""
 
     def __init__(self, *layers: ModulatedConv) -> None:
         super().__init__(layers)

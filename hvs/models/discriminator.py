@@ -1,4 +1,4 @@
-"""Discriminator: picture -> map of logits, real or made up."""
+"""Discriminator: picture -> map of logits, real or generated."""
 
 import math
 
@@ -12,7 +12,7 @@ WIDEST = 3
 
 
 class Discriminator(nn.Module):
-    """Residual discriminator of StyleGAN2's kind (Karras et al. 2020) that judges every patch of the picture."""
+    """Residual discriminator like StyleGAN2's (Karras et al. 2020) that judges every patch of the picture."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Discriminator(nn.Module):
         self.head = EqualisedConv(widths[-1], 1, kernel=1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Pictures [B, 3, H, W] in 0..1 -> logits [B, 1, H/16, W/16], and the activations that feature matching reads.
+        """Pictures [B, 3, H, W] in 0..1 -> logits [B, 1, H/16, W/16], and the activations for feature matching.
 
         The activations are the outputs of the stem and of the four blocks.
         """

@@ -10,11 +10,11 @@ DEPTHS = (18, 34, 50)
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 
-# Principal components that the appearance of an untrained encoder is made of.
+# Number of principal components that make up the appearance of an untrained encoder.
 COMPONENTS = 16
-# Of the largest component's spread: smaller ones are left out.
+# Components with less than this fraction of the largest one's spread are left out.
 LEAST_SPREAD = 1e-3
-# Standard deviation of that part over images; the rest, of deviation 1, is the same for all of them.
+# Standard deviation over images of the part they make up; the rest, of deviation 1, is the same for all images.
 VARIATION = 0.3
 
 
@@ -43,12 +43,12 @@ class AppearanceEncoder(nn.Module):
 
     @torch.no_grad()
     def start_apart(self, images: Tensor) -> None:
-        """Draw the last layer anew so that limbs differ from one another and these images [B, 3, h, w] in each limb.
+        """Reinitialise the last layer so that appearances differ between limbs, and between these images [B, 3, h, w].
 
-        A limb's appearance is a random code of its own, by which a decoder can tell it from other limbs whoever it
-        belongs to, and a smaller part that depends on the image. The pooled features of a network that was never
-        trained are nearly the same for every image, and a decoder learns to ignore an appearance that does not vary;
-        so that part is a random mixture of the features' first principal components, each brought to the same variance,
+        A limb's appearance is the sum of a random code, by which a decoder can tell it from other limbs for any person,
+        and a smaller part that depends on the image. The pooled features of an untrained network are nearly the same
+        for every image, and a decoder learns to ignore an appearance that does not vary. The second part is therefore a
+        random mixture of the first principal components of these images' features, each scaled to the same variance,
         after "Data-dependent initializations of convolutional neural networks" (Krähenbühl et al. 2016).
         """
         found: list[Tensor] = []
@@ -59,7 +59,7 @@ class AppearanceEncoder(nn.Module):
         features = found[0].float()
         mean = features.mean(0)
         _, spread, axes = torch.linalg.svd(features - mean, full_matrices=False)
-        # Few images, or the same again, do not vary in so many ways, and what is left is rounding.
+        # Few or repeated images vary in fewer ways, and the other components are rounding errors.
         count = max(1, int((spread[:COMPONENTS] > LEAST_SPREAD * spread[0]).sum()))
         whiten = axes[:count] / (spread[:count, None].clamp(min=1e-6) / len(images) ** 0.5)
         mixture = VARIATION * torch.randn(len(head.weight), count, device=features.device) / count**0.5

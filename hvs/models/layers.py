@@ -40,9 +40,9 @@ def modulated_conv2d(
 ) -> Tensor:
     """Convolution whose weight is scaled per sample and input channel by a style, then normalised per filter.
 
-    A weight of each sample's own, ``w'[b,o,i] = w[o,i]·s[b,i] / (‖w[o]·s[b]‖ + 1e-8)``, would take one convolution per
-    sample. The style acts on input channels and the norm on output channels, so this is the same as scaling the input,
-    one convolution shared by the batch, and scaling the output.
+    A separate weight for each sample, ``w'[b,o,i] = w[o,i]·s[b,i] / (‖w[o]·s[b]‖ + 1e-8)``, would take one convolution
+    per sample. The style acts on input channels and the norm on output channels, so the same results from scaling the
+    input, one convolution for the whole batch, and scaling the output.
 
     Args:
         x: [B, I, H, W].
@@ -51,8 +51,8 @@ def modulated_conv2d(
         bias: [O].
         stride: 1 or 2; a transposed convolution of stride 2 doubles the size exactly.
         demodulate: divide by the norm of the modulated filter.
-        rescale: [I], an extra scale of the input channels that the norm does not see.
-        gain: of the result, bias included.
+        rescale: [I], an extra scale of the input channels that the norm leaves out.
+        gain: factor on the result, bias included.
 
     Returns:
         [B, O, H', W'] with H' = H / stride (rounded up), or H · stride if transposed.
@@ -73,7 +73,7 @@ def modulated_conv2d(
 
 def _demodulation(weight: Tensor, style: Tensor, transposed: bool) -> Tensor:
     """One over the norm of every modulated filter, [B, O, 1, 1]."""
-    # A sum of squares in half precision would lose the norm's digits, and in float32 it costs next to nothing.
+    # In half precision a sum of squares would lose the norm's digits, and in float32 it costs next to nothing.
     with torch.autocast(weight.device.type, enabled=False):
         energy = weight.square().sum((2, 3))
         energy = energy if transposed else energy.mT  # [I, O]
@@ -125,8 +125,8 @@ class SecondMoment(nn.Module):
     """Running mean square of every channel, by which the input of a layer is normalised.
 
     In training the statistic of [B, C, H, W] is updated before it is used; the first batch sets it. Until then it is 1,
-    so a model that was never trained does not normalise. A batch that is not finite is left out of it. Where several
-    processes train together, it is the statistic of all their batches, which are of one size.
+    so a model that was never trained does not normalise. A batch that is not finite is left out of it. If several
+    processes train together, it covers all their batches, which have the same size.
     """
 
     MOMENTUM = 0.995
@@ -146,13 +146,14 @@ class SecondMoment(nn.Module):
     def _update(self, x: Tensor) -> None:
         # Half precision overflows in the square, so the sum is float32 at least.
         dtype = torch.promote_types(x.dtype, torch.float32)
-        # Two means, because torch is slow at summing over axes that are not neighbours.
+        # Two means, because torch is slow at summing over axes that are not adjacent.
         batch = x.to(dtype).square().mean((2, 3)).mean(0).to(self.mean_square.dtype)
         if dist.is_available() and dist.is_initialized():
-            # Not all backends have a mean of their own.
+            # Not all backends can average.
             dist.all_reduce(batch)
             batch = batch / dist.get_world_size()
-        # Selected on the device: a Python branch on the flags would wait for the GPU. What is not finite would stay.
+        # Selected on the device: a Python branch on the flags would wait for the GPU. A value that is not finite would
+        # stay for ever.
         fine = batch.isfinite().all()
         moved = torch.where(self.initialised, batch.lerp(self.mean_square, self.MOMENTUM), batch)
         self.mean_square.copy_(torch.where(fine, moved, self.mean_square))
@@ -171,7 +172,7 @@ class ModulatedConv(nn.Module):
         activation: False leaves out the demodulation and the leaky ReLU, as the last layer does.
 
     Attributes:
-        recompute: keep nothing but the input for the backward pass, which computes the rest once more.
+        recompute: keep only the input for the backward pass, which computes the rest again.
     """
 
     recompute = False
@@ -193,7 +194,7 @@ class ModulatedConv(nn.Module):
         self.style = EqualisedLinear(style_features, in_channels, bias=1.0)
         self.moment = SecondMoment(in_channels)
         self.blur = Blur(5) if stride > 1 else None
-        # A transposed layer draws on fan_out as PyTorch counts it for an [in, out, k, k] weight: in · k² in both cases.
+        # For a transposed layer's [in, out, k, k] weight this is what PyTorch calls fan_out: in · k² in both cases.
         self.scale = 1 / math.sqrt(in_channels * kernel**2)
         self.stride = stride
         self.transposed = transposed
@@ -203,15 +204,15 @@ class ModulatedConv(nn.Module):
         """Images x [B, in_channels, H, W] and style vectors [B, style_features] -> [B, out_channels, H', W']."""
         if self.blur and not self.transposed:
             x = self.blur(x)
-        # Not a part of what may be computed twice: the statistic moves once.
+        # Outside what may be computed twice: the statistic must move only once.
         rescale = self.moment(x)
         if self.recompute:
             return checkpoint(self._convolve, x, style, rescale, use_reentrant=False, preserve_rng_state=False)
         return self._convolve(x, style, rescale)
 
     def _convolve(self, x: Tensor, style: Tensor, rescale: Tensor) -> Tensor:
-        # The weight's scale goes into the style and the activation's gain into the demodulation: the same numbers, and
-        # fewer passes over images and weights.
+        # The weight's scale goes into the style and the activation's gain into the demodulation: the result is the
+        # same, with fewer passes over images and weights.
         x = modulated_conv2d(
             x,
             self.weight,
@@ -225,5 +226,5 @@ class ModulatedConv(nn.Module):
         )
         if self.blur and self.transposed:
             x = self.blur(x)
-        # In place: nobody needs what it was, and the backward pass then keeps one image less.
+        # In place: nothing needs the old values, and the backward pass then keeps one image less.
         return F.leaky_relu(x, SLOPE, inplace=True) if self.activation else x

@@ -12,9 +12,9 @@ class Lifter(nn.Module):
     """Fully connected residual network on all joints at once (after Martinez et al. 2017, arXiv 1705.03098).
 
     Args:
-        joints: their number J.
-        width: of the hidden layers, a multiple of 32 and at least 64.
-        dropout: probability after every hidden layer.
+        joints: number J of joints.
+        width: width of the hidden layers, a multiple of 32 and at least 64.
+        dropout: dropout probability after every hidden layer.
     """
 
     def __init__(self, joints: int, width: int, dropout: float = 0.1) -> None:
@@ -24,7 +24,7 @@ class Lifter(nn.Module):
             nn.Sequential(_layer(width, width, dropout), _layer(width, width, dropout)) for _ in range(2)
         )
         self.head = nn.Linear(width, 3 * joints)
-        # A group of two is normalised to the sign of a difference, and float32 has not always the digits for that.
+        # A group of two is normalised to the sign of its difference, which float32 cannot always resolve.
         if width == 2 * GROUPS:
             self.double()
 
@@ -44,7 +44,7 @@ class Lifter(nn.Module):
         x = self.stem(x.flatten(1))
         for block in self.blocks:
             x = (x + block(x)) / math.sqrt(2)
-        # Whole pixels are as good as others, but a pose in whole metres is not.
+        # Pixels may be integers, but the pose must not be rounded to whole metres.
         found = keypoints.dtype if keypoints.is_floating_point() else torch.float32
         return self.head(x).unflatten(1, (-1, 3)).to(found)
 

@@ -17,36 +17,36 @@ from .decoder import LEVELS, WIDEST, Decoder
 from .encoder import DEPTHS, AppearanceEncoder
 from .lifter import GROUPS, Lifter
 
-# Of `HumanViewSynthesis.refine`; a step's length is a part of the appearance's root mean square. More steps, or longer
-# ones, go on to make strangers better, at the cost of those whom the encoder knows.
+# Defaults of `HumanViewSynthesis.refine`; the rate is a fraction of the appearance's root mean square. More or longer
+# steps improve strangers further, at the expense of people whom the encoder knows.
 REFINE_STEPS, REFINE_RATE = 20, 0.025
-# Images whose gradient is taken at once: all that the decoder computes of them is kept for it.
+# Images whose gradient is taken at once: everything that the decoder computes for them is kept until then.
 REFINE_IMAGES = 4
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """All that fixes the shape of the model, and how it reads cameras. Stored in checkpoints.
+    """All that determines the shape of the model, and how it reads cameras. Stored in checkpoints.
 
     Attributes:
         skeleton: "panoptic" or "human36m".
-        joints: names of the joints, where they are not the published ones.
-        limbs: edges and widths, (joint, joint, metres), where they are not the published ones.
+        joints: names of the joints, if they are not the published ones.
+        limbs: edges and widths, (joint, joint, metres), if they are not the published ones.
         d_embedding: width of the lifter's hidden layers.
-        dropout: of the lifter.
-        input_resolution: side of the images that are encoded, in pixels.
+        dropout: dropout probability of the lifter.
+        input_resolution: side of the encoder's input images, in pixels.
         rendering_resolution: side of the latent image.
         target_resolution: side of the picture; 2^n times the rendering resolution.
         appearance_features: channels C of a limb's appearance and of the latent image.
         alpha: softness of the limbs, as in :func:`hvs.rasterize`. In a latent image of few pixels the paper's limbs are
             thinner than a pixel.
-        base_channels: of the decoder.
-        encoder_depth: of the encoder's ResNet: 18, 34 or 50.
+        base_channels: channels of the decoder's first level.
+        encoder_depth: depth of the encoder's ResNet: 18, 34 or 50.
         resize: how a camera shrinks from the target to the rendering resolution; the released checkpoints of the
             original need "original".
 
     Raises:
-        ValueError: a setting is not what it may be.
+        ValueError: a setting has an invalid value.
     """
 
     skeleton: str = "panoptic"
@@ -96,7 +96,7 @@ class ModelSettings:
         self.make_skeleton()
 
     def to_json(self) -> str:
-        """As a checkpoint stores them; what is not customised is left out, so that older versions can read it."""
+        """JSON for a checkpoint; what is not customised is left out, so that older versions can read it."""
         return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
 
     def make_skeleton(self) -> Skeleton:
@@ -112,12 +112,12 @@ class ModelSettings:
 class HumanViewSynthesis(nn.Module):
     """Human pose manipulation and novel view synthesis (Rochette et al. 2021, arXiv 2111.12731).
 
-    Every mode of inference composes lift, encode and render: novel view (pose and image of A, camera B), virtual view
-    (a camera that never was), motion transfer (pose of A, appearance of C). In between, refine suits the appearance to
-    a person unlike those of the training.
+    Every mode of inference combines lift, encode and render: novel view (pose and image of A, camera B), virtual view
+    (any camera), motion transfer (pose of A, appearance of C). In between, refine adapts the appearance to a
+    person unlike those seen in training.
 
     Args:
-        settings: all that fixes its shape; the paper's for Panoptic at 256×256 by default. The weights are random.
+        settings: all that determines its shape; by default the paper's for Panoptic at 256×256. Weights are random.
     """
 
     def __init__(self, settings: ModelSettings | None = None) -> None:
@@ -171,21 +171,22 @@ class HumanViewSynthesis(nn.Module):
         steps: int = REFINE_STEPS,
         after_step: Callable[[], object] | None = None,
     ) -> Tensor:
-        """Appearances made to look more like images of the people, in float32, without gradient.
+        """Appearances refined to look more like images of the people, in float32, without gradient.
 
-        The encoder gives strangers the looks of those it has learned from. The decoder can draw others: a few steps of
-        gradient descent on the appearance alone, through decoder and rasteriser, find them, as images are inverted for
-        generative models (Abdal et al. 2019, arXiv 1904.03189). The Gaussians hand on to all cameras what one has seen,
-        and limbs change in common with those of the body's other side, which may be hidden. Autocast is respected.
+        The encoder gives strangers the looks of people it has learned from, but the decoder can draw others. A few
+        steps of gradient descent on the appearance alone, through decoder and rasteriser, find them, as images are
+        inverted for generative models (Abdal et al. 2019, arXiv 1904.03189). What one camera has seen carries over to
+        all others through the Gaussians, and limbs change along with their counterparts on the other side of the body,
+        which may be hidden. Autocast is respected.
 
         Args:
-            appearance: where to begin, from :meth:`encode`: of the one person in all images, [1, N, C], or one for each
-                image, [F, N, C].
-            image: what they look like, [F, 3, h, h] in 0..1, at any resolution.
+            appearance: where to begin, from :meth:`encode`: that of the one person in all images, [1, N, C], or one for
+                each image, [F, N, C].
+            image: images of the people, [F, 3, h, h] in 0..1, at any resolution.
             points: joints in the camera's frame, in metres, [F, J, 3].
-            camera: of the images, at any resolution; its batch axes broadcast against [F].
-            steps: how many; 0 gives the appearance back.
-            after_step: is called after each of them, for a progress bar.
+            camera: camera of the images, at any resolution; its batch axes broadcast against [F].
+            steps: how many; with 0 the appearance is returned as it is.
+            after_step: called after each step, for a progress bar.
 
         Returns:
             As many appearances as were given.
@@ -203,15 +204,15 @@ class HumanViewSynthesis(nn.Module):
             raise ValueError(f"appearance: got {len(appearance)} of them, wanted one, or one for each of {count} poses")
         if image.shape != (count, 3, *image.shape[-1:] * 2) or not image.is_floating_point():
             got = f"{tuple(image.shape)} of {image.dtype}"
-            raise ValueError(f"image: got {got}, wanted square floating ones for {count} poses, [{count}, 3, h, h]")
+            raise ValueError(f"image: got {got}, wanted square floating images for {count} poses, [{count}, 3, h, h]")
         if steps < 0:
             raise ValueError(f"steps: got {steps}, wanted 0 or more")
         with torch.inference_mode(False), torch.enable_grad():
-            # Tensors that were made in inference mode cannot be kept for a gradient, their copies can.
+            # Tensors made in inference mode cannot be saved for a gradient, but their copies can.
             image, points, appearance = image.clone(), points.clone(), appearance.detach().float().clone()
             size = appearance.square().mean((1, 2), keepdim=True).sqrt()
             cameras = camera.expand(count)
-            # Most people's sides look alike; what a limb alone changes by is learned half as fast.
+            # Most people's two sides look alike, so what differs between them is learned half as fast.
             common, own = (torch.zeros_like(appearance, requires_grad=True) for _ in range(2))
             optimizer = torch.optim.Adam([dict(params=[common]), dict(params=[own], lr=REFINE_RATE / 2)], REFINE_RATE)
 
@@ -239,7 +240,7 @@ class HumanViewSynthesis(nn.Module):
         Args:
             points: joints in the camera's frame, in metres, [B, J, 3].
             appearance: one vector per limb, [B, N, C].
-            camera: of the picture, at any resolution; its batch axes broadcast against [B].
+            camera: camera of the picture, at any resolution; its batch axes broadcast against [B].
 
         Raises:
             ValueError: a shape is wrong.
@@ -247,7 +248,7 @@ class HumanViewSynthesis(nn.Module):
         _check("points", points, (len(self.skeleton.joints), 3))
         _check("appearance", appearance, (len(self.skeleton.edges), self.settings.appearance_features))
         latent = self.rasterize(points, appearance, camera)
-        # The latent is in the geometry's precision, and an appearance in that which it was encoded with.
+        # The latent has the geometry's precision, and an appearance the precision of its encoding.
         dtype = self.decoder.to_rgb.weight.dtype
         return latent, self.decoder(latent.to(dtype), appearance.to(dtype))
 
@@ -259,7 +260,7 @@ class HumanViewSynthesis(nn.Module):
             rays = camera.to(points.device, dtype).resize(side, side, convention=self.settings.resize).rays()
             rays = rays.expand(len(points), side, side, 3)
             features = appearance.to(dtype)
-            # What no limb reaches is zero: the data sets' background is the decoder's to paint.
+            # Where no limb reaches, the latent is zero: painting the data set's background is up to the decoder.
             background = features.new_zeros(len(points), features.shape[-1])
             gaussians = limb_gaussians(points.to(dtype), self.skeleton)
             return rasterize(*gaussians, features, background, rays, alpha=self.settings.alpha)

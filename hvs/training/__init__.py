@@ -1,1 +1,1 @@
-"""What the loops of train.py are made of."""
+"""The parts that the loops of train.py are made of."""

@@ -1,4 +1,4 @@
-"""Curves as SVG, to be put into a page that brings the style: classes for lines, grid and text."""
+"""Curves as SVG, for a page that supplies the style of its classes: lines, grid and text."""
 
 import math
 from collections.abc import Sequence
@@ -7,27 +7,27 @@ from itertools import groupby
 
 Points = Sequence[tuple[int, float | None]]
 
-# In units of the SVG: its size, and the margins for the axes' numbers.
+# Size of the SVG in its own units, and margins for the numbers on the axes.
 WIDTH, HEIGHT = 360, 200
 LEFT, RIGHT, TOP, BOTTOM = 52, 8, 8, 22
-# A curve is drawn with at most about so many points, each for several values if there are more.
+# A curve is drawn with about this many points at most; if it has more values, each point stands for several.
 DRAWN = 400
-# The smoothed curve is a running mean over such a part of the steps.
+# The smoothed curve is a running mean over this fraction of the steps.
 SMOOTHING = 0.05
-# Values, all above zero, that differ by such a factor are drawn along a logarithm.
+# Values that are all above zero and differ by more than this factor are drawn on a logarithmic axis.
 LOGARITHMIC = 8
 LARGEST = 1e300
-# With so many values, the few most extreme do not widen the axis.
+# If there are at least MANY values, the fraction EXTREME of them at either end does not widen the axis.
 MANY, EXTREME = 50, 0.01
 
 
 def chart(title: str, curves: dict[str, Points], smooth: bool = True) -> str:
-    """A figure of values over steps; empty where there is nothing finite.
+    """An HTML figure of values over steps; empty if no value is finite.
 
     Args:
-        title: text over it, with the last value beside it where there is one curve.
+        title: text above it; if there is only one curve, its last value follows.
         curves: (step, value) in order, by name. Values that are None, not finite or beyond 1e300 leave a gap.
-        smooth: draw the values faintly, and a smoothed curve over them.
+        smooth: draw the values faintly, with a smoothed curve over them.
     """
     finite = {name: [(x, y) for x, y in points if _is_number(y)] for name, points in curves.items()}
     finite = {name: points for name, points in finite.items() if points}
@@ -56,11 +56,11 @@ def chart(title: str, curves: dict[str, Points], smooth: bool = True) -> str:
 
 
 class _Axis:
-    """From values to places; what lies beyond the ends is drawn at them."""
+    """Maps values to coordinates; values beyond the ends are drawn at the ends."""
 
     def __init__(self, low: float, high: float, start: float, stop: float, logarithmic: bool = False) -> None:
         if not high > low:
-            # Room around the one value; a step has whole neighbours.
+            # Room around the only value.
             room = max(abs(low) * 0.1, 1e-6)
             low, high = low - room, high + room
         self.low, self.high, self.start, self.stop, self.logarithmic = low, high, start, stop, logarithmic
@@ -88,12 +88,12 @@ class _Axis:
 
 
 def _is_number(value: object) -> bool:
-    # Differences of larger ones would not be finite.
+    # Differences of larger values would not be finite.
     return isinstance(value, (int, float)) and abs(value) < LARGEST
 
 
 def _smooth(points: Points) -> list[tuple[int, float | None]]:
-    """A running mean that forgets exponentially; its first values are means of those there were."""
+    """An exponential running mean; its first values are means of the values so far."""
     keep = 1 - 1 / max(1.0, SMOOTHING * len(points))
     total = weight = 0.0
     found = []
@@ -105,7 +105,7 @@ def _smooth(points: Points) -> list[tuple[int, float | None]]:
 
 
 def _thin(points: Points, ends_only: bool = False) -> list[tuple[int, float | None]]:
-    """Fewer points: of each group of neighbours the lowest and the highest, or the last one."""
+    """Fewer points: the lowest and the highest of each group of neighbours, or only the last."""
     size = -(-len(points) // DRAWN)
     if size == 1:
         return list(points)
@@ -124,7 +124,7 @@ def _thin(points: Points, ends_only: bool = False) -> list[tuple[int, float | No
 
 
 def _path(points: Points, across: _Axis, up: _Axis, kind: str) -> str:
-    """A line with gaps; a point between two of them is a dot."""
+    """A line with gaps; a single point between two gaps becomes a dot."""
     lines, dots = [], []
     for numbers, piece in groupby(points, key=lambda point: _is_number(point[1])):
         places = [f"{across.place(step):.1f} {up.place(value):.1f}" for step, value in piece] if numbers else []
@@ -151,7 +151,7 @@ def _grid(across: _Axis, up: _Axis) -> str:
 
 
 def _number(value: float) -> str:
-    """At most four digits, thousands and millions by letter."""
+    """A number in at most four digits, with letters for thousands and millions."""
     for letter, size in (("M", 1e6), ("k", 1e3)):
         if abs(value) >= 10 * size or (abs(value) >= size and value % (size / 10) == 0):
             return f"{value / size:.4g}{letter}"

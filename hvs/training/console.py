@@ -1,15 +1,15 @@
-"""A training as lines of a table on the console, at most 100 columns wide."""
+"""Training progress as lines of a table on the console, at most 100 columns wide."""
 
 import math
 
 HEADER_EVERY = 20
-# Where a loss's name is longer than its column.
+# Short names for losses whose names are wider than their columns.
 SHORT = {"appearance": "look", "matching": "match", "adversarial": "adv", "discriminator": "critic"}
 STEP, LOSS, SPEED, LEFT = 14, 8, 10, 10
 
 
 class Table:
-    """Lines of a stage, with the header over every twentieth.
+    """The lines of a stage, with a header above every twentieth.
 
     Args:
         stage: its name.
@@ -21,13 +21,13 @@ class Table:
         self._lines = 0
 
     def line(self, step: int, losses: dict[str, float], speed: float, left: float) -> str:
-        """One line, under the header if that is due.
+        """One line, below the header if one is due.
 
         Args:
             step: steps done.
-            losses: by name; a new one gets a column, one that is missing a dash.
-            speed: images a second.
-            left: seconds to the end of the stage.
+            losses: by name; a new one gets a column, a missing one a dash.
+            speed: images per second.
+            left: seconds until the end of the stage.
         """
         new = [name for name in losses if name not in self._columns]
         self._columns += new

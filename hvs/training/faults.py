@@ -1,4 +1,4 @@
-"""Broken files that a training passes over: told once each, and too many end it."""
+"""Broken files that training skips: each is reported once, and too many end the run."""
 
 import sys
 from collections.abc import Iterable
@@ -9,11 +9,11 @@ from ..runtime import UserError
 
 
 class Faults:
-    """What was wrong with files that were passed over, in all processes.
+    """What was wrong with files that were skipped, in all processes.
 
     Args:
-        root: of the capture, for the report.
-        limit: part of all views of frames of a data set that may be broken.
+        root: of the capture, for the error message.
+        limit: fraction of all views of frames of a data set that may be broken.
     """
 
     def __init__(self, root: object, limit: float) -> None:
@@ -26,20 +26,20 @@ class Faults:
         return len(self.known)
 
     def note(self, faults: Iterable[str], dataset: PairDataset | PoseDataset) -> None:
-        """Add faults, a line each, and tell of new ones, unless other processes have to be heard first.
+        """Add faults, one line each. A single process also reports new ones; several do so together in :meth:`tell`.
 
         Raises:
-            UserError: too many.
+            UserError: there are too many.
         """
         self._untold |= set(faults) - self._of.setdefault(dataset, set())
         if distribute.world() == 1:
             self.tell(dataset)
 
     def tell(self, dataset: PairDataset | PoseDataset) -> None:
-        """Tell of what all processes have noted since; to be called by all of them.
+        """Report what all processes have noted since the last call; must be called by all of them.
 
         Raises:
-            UserError: too many; in all processes.
+            UserError: there are too many; raised in all processes.
         """
         from tqdm import tqdm
 
@@ -49,7 +49,7 @@ class Faults:
         own |= new
         for fault in sorted(new - self.known):
             if distribute.is_first():
-                tqdm.write(f"note: passed over {fault}", file=sys.stderr)
+                tqdm.write(f"note: skipped {fault}", file=sys.stderr)
         self.known |= new
         most = max(1, round(self.limit * int(dataset.index.counts.sum())))
         if new and len(own) > most:

@@ -1,4 +1,4 @@
-"""The end of a run: its model is evaluated, and everything to keep and to look at is written."""
+"""The end of a run: the model is evaluated, and everything to keep or to look at is written."""
 
 import json
 import math
@@ -23,7 +23,7 @@ from .progress import Progress
 from .report import score_table, write_report
 from .state import RESULT
 
-# Pairs of held-out frames in the preview, and as many of held-out subjects.
+# Pairs of held-out frames in the preview, and as many pairs of held-out subjects.
 ROWS = 4
 
 
@@ -37,34 +37,34 @@ def finish(
 ) -> None:
     """Evaluate on held-out frames and held-out subjects, write the results and say where they are.
 
-    For all processes together, of which the first one writes; ends the process if a signal asked for it.
+    Must be called by all processes; the first one writes. Ends the process if a signal asked for it.
 
     Args:
         settings: of the run.
         capture: of the run.
         progress: of the run.
-        model: to be evaluated and saved.
-        discriminator: to be saved with it, of an adversarial training.
-        lpips: from :func:`hvs.metrics.lpips_alex`, if there is one.
+        model: to evaluate and save.
+        discriminator: of an adversarial training, saved with the model.
+        lpips: from :func:`hvs.metrics.lpips_alex`, if available.
     """
     folder, device = settings.run, next(model.parameters()).device
     extra = dict(root=str(Path(capture.root).absolute()))
     if progress.asked:
         progress.leave("after the training, before its evaluation")
     if distribute.is_first():
-        # Whatever becomes of the evaluation.
+        # Saved before, in case the evaluation fails.
         save_model(folder / RESULT, model, extra, discriminator)
     scores, examples = _evaluate(settings, capture, progress, model, lpips)
     if not distribute.is_first():
         return
     scores["seconds"] = progress.seconds
-    # JSON has nothing for what is no number.
+    # JSON cannot express NaN.
     plain = _without_nan(scores)
     write_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(plain, indent=1)))
     save_model(folder / RESULT, model, extra | dict(metrics=plain), discriminator)
     print(f"\n{score_table(scores)}\n\ntime        {scores['seconds']:.0f} s")
     if examples:
-        # As inference draws people; the scores are those of the encoder's appearances.
+        # With refined appearances, as inference draws people; the scores are those of the encoder's appearances.
         preview = draw_pairs(model, collate(examples), refine_steps=REFINE_STEPS)
         write_atomically(folder / "preview.png", lambda path: preview.save(path, "PNG"))
         print(f"preview     {folder / 'preview.png'}")
@@ -75,7 +75,7 @@ def finish(
 def _evaluate(
     settings: TrainSettings, capture: Capture, progress: Progress, model: HumanViewSynthesis, lpips: nn.Module | None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The scores of all processes' pairs together, and a few of the pairs."""
+    """The scores over the pairs of all processes, and a few of the pairs."""
     from tqdm import tqdm
 
     scores: dict[str, Any] = {}
@@ -87,9 +87,9 @@ def _evaluate(
         try:
             dataset = capture.pairs("test", subjects)
         except DataError as error:
-            # That nobody was kept out of the training is nothing to tell of.
+            # A capture without held-out subjects needs no warning.
             reason = "" if isinstance(error, NoSequencesError) else f"{subjects} subjects are not evaluated: {error}"
-        # None of the processes goes on alone.
+        # If one process cannot go on, none does.
         if not all(distribute.gather(dataset is not None)):
             if reason:
                 warnings.warn(reason, stacklevel=2)
@@ -107,7 +107,7 @@ def _evaluate(
 
 
 def _without_nan(scores: dict[str, Any]) -> dict[str, Any]:
-    """The same with None for numbers that are not finite."""
+    """The same scores, with None for numbers that are not finite."""
     return {
         name: _without_nan(value) if isinstance(value, dict) else value if math.isfinite(value) else None
         for name, value in scores.items()

@@ -1,4 +1,4 @@
-"""What a run has logged, a line of JSON each time, so that a run that goes on continues it, and a report draws it."""
+"""A run's log, one line of JSON per entry: a resumed run continues it, and the report draws its curves from it."""
 
 import json
 import math
@@ -12,10 +12,10 @@ DIGITS = 6
 
 
 class History:
-    """The entries of a run, oldest first, in its folder's file.
+    """The entries of a run, oldest first, in a file in its folder.
 
-    An entry is a dict with "stage" and "step", how many of its steps were done, and with values by name or dicts of
-    such; numbers that are not finite are kept as None.
+    An entry is a dict with the "stage", the number of its steps done ("step"), and further values, or dicts of values,
+    by name; numbers that are not finite are stored as None.
 
     Args:
         folder: of the run.
@@ -31,17 +31,17 @@ class History:
             file.write(line + "\n")
 
     def cut(self, stage: str, step: int) -> None:
-        """Drop what was logged after ``step`` steps of a stage, and the stages that came after it."""
+        """Drop what was logged after ``step`` steps of a stage, and the stages after it."""
         entries = self.read()
         first = next((i for i, entry in enumerate(entries) if entry["stage"] == stage), len(entries))
         own = [entry for entry in entries[first:] if entry["stage"] == stage and entry["step"] <= step]
-        # Even where all of them stay: what comes next must not be put behind half a line.
+        # Written even if all entries stay: the next entry must not be appended to half a line.
         if self.file.exists():
             lines = "".join(json.dumps(entry) + "\n" for entry in entries[:first] + own)
             write_atomically(self.file, lambda path: path.write_text(lines, encoding="utf-8"))
 
     def read(self) -> list[dict[str, Any]]:
-        """All entries; lines that are none, such as a last one that was cut off, are passed over."""
+        """All entries; lines that are not entries, such as a last line that was cut off, are skipped."""
         try:
             lines = self.file.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
@@ -58,7 +58,7 @@ class History:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it."""
+    """A value as JSON can express it."""
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, float):

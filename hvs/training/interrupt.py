@@ -1,4 +1,4 @@
-"""Signals to stop (Ctrl-C, a scheduler's SIGTERM) are asked for where the work can be stopped, not where they come."""
+"""Signals to stop (Ctrl-C, a scheduler's SIGTERM), heeded where the work can be stopped, not where they arrive."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupt:
-    """While this is open, a first signal only sets ``asked``; a second one ends the process at once.
+    """While this is open, the first signal only sets ``asked``; a second one ends the process at once.
 
-    To be opened in the main thread. Signals that the process was told to ignore stay ignored.
+    Must be opened in the main thread. Signals that the process was told to ignore stay ignored.
     """
 
     def __init__(self) -> None:
@@ -36,12 +36,12 @@ class Interrupt:
 
 
 def heed_parent(worker: int = 0) -> None:
-    """For processes that read ahead (``worker_init_fn``): none but the one that they read for can end them.
+    """Let only the parent end a process that reads ahead for it (for use as ``worker_init_fn``).
 
-    It has to finish its step, and a terminal or a scheduler may send its signals to all of them.
+    The parent has to finish its step, but a terminal or a scheduler may send its signals to all processes.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Where there is no such call, the senders of signals cannot be told apart.
+    # Without this call, the senders of signals cannot be told apart.
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_wait_for_parent, daemon=True).start()

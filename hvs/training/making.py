@@ -1,4 +1,4 @@
-"""What the stage "synthesis" needs besides the model, as the settings say."""
+"""What the stage "synthesis" needs besides the model, made according to the settings."""
 
 import torch
 
@@ -13,12 +13,16 @@ from .objectives import Critic
 
 
 def require_before(settings: TrainSettings) -> None:
-    """A UserError for what would end the training only after its first stage."""
+    """Check before the training what would otherwise end it only after its first stage.
+
+    Raises:
+        UserError: a file of weights is missing, or the batch size does not suit the number of processes.
+    """
     synthesis = settings.synthesis
     if "synthesis" not in settings.stages:
         return
     for path in (synthesis.lifter_weights, synthesis.encoder_weights, synthesis.perceptual_weights):
-        # A run that goes on has read them.
+        # A resumed run has read them already.
         if path and settings.resume == "never" and not path.is_file():
             raise UserError(f"{path}: no such file")
     try:
@@ -28,10 +32,10 @@ def require_before(settings: TrainSettings) -> None:
 
 
 def make_perceptual(settings: SynthesisSettings, device: torch.device) -> PerceptualLoss | None:
-    """The classifier's side of the image loss, if it has one, and there are its weights.
+    """The part of the image loss that uses a classifier, if the loss has one and its weights are available.
 
     Raises:
-        UserError: a path of weights was given, and is not such a file.
+        UserError: a path was given, but the file does not hold these weights.
     """
     kinds = [term for term in TERMS[settings.image_loss] if term in ("vgg", "lpips")]
     try:
@@ -42,7 +46,7 @@ def make_perceptual(settings: SynthesisSettings, device: torch.device) -> Percep
 
 
 def make_critic(settings: TrainSettings, device: torch.device) -> Critic | None:
-    """The other side of an adversarial training, from the checkpoint that is gone on from if that has one."""
+    """The discriminator's side of adversarial training, from the checkpoint to continue from if that has one."""
     if not settings.synthesis.adversarial:
         return None
     found = load_discriminator(settings.start_from) if settings.start_from else None

@@ -1,6 +1,6 @@
-"""What a run shows while it goes on: TensorBoard, a history, pictures, and a bar and a table on the console.
+"""What a run shows as it progresses: TensorBoard, a history, pictures, and a bar and a table on the console.
 
-Values are summed where they are, on the device; only :meth:`Watch.log` waits for it, every so many steps.
+Values are summed on the device; only :meth:`Watch.log`, called every so many steps, waits for it.
 """
 
 import sys
@@ -26,23 +26,23 @@ from .history import History
 from .stepper import Stepper
 
 PICTURES = "pictures"
-# Pairs of a mosaic, and pixels of its pictures. It comes with every so many entries of the log, and not more often than
-# so many times.
+# Pairs in a mosaic, the largest width of its pictures in pixels, the number of log entries per mosaic, and how many
+# mosaics there are at most.
 ROWS, WIDEST, PICTURE_EVERY, MOST_PICTURES = 6, 256, 10, 100
-# A line of the table is an epoch of the paper's, or so small a part of the stage.
+# A line of the table covers an epoch of the paper, or one part in this many of the stage if that is less.
 LINES = 10
-# At most, and about: of an entry in the history and in TensorBoard; of a mosaic in its folder and in TensorBoard, with
-# the histograms beside it.
+# Rough upper bounds: of an entry in the history and in TensorBoard; of a mosaic in its folder and in TensorBoard, with
+# its histograms.
 ENTRY_BYTES, PICTURE_BYTES = 2**11, 2**22
-# What the discriminator minimises is no part of the model's total.
+# What the discriminator minimises is not part of the model's total.
 OPPOSED = {"discriminator", "r1"}
 
 
 class Means:
-    """Means of scalars added step by step, without waiting for their device; those not finite are left out."""
+    """Means of scalars added step by step, without waiting for their device; non-finite values are left out."""
 
     def __init__(self) -> None:
-        # By the names that come together, as some come only now and then: sums and counts [2, n].
+        # Sums and counts [2, n], keyed by the names that are added together, as some are added only now and then.
         self._sums: dict[tuple[str, ...], Tensor] = {}
 
     @torch.no_grad()
@@ -55,7 +55,7 @@ class Means:
         self._sums[key] = self._sums[key].add_(sums) if key in self._sums else sums
 
     def take(self) -> dict[str, float]:
-        """The means over what was added since the last time and over all processes; NaN where nothing was finite.
+        """The means over all processes of what was added since the last call; NaN where nothing was finite.
 
         Waits for the device and for the other processes.
         """
@@ -76,14 +76,14 @@ class Means:
 class Watch:
     """A stage's steps: iterate over it, :meth:`add` every step's losses, and :meth:`log` when that is due.
 
-    Of many processes all do so, and the first one writes and prints. To be opened (``with``).
+    All processes do so, and the first one writes and prints. Use it in a ``with`` statement.
 
     Args:
-        folder: of the run. What it has of later steps is dropped, as those are done again.
+        folder: of the run. Whatever it holds of later steps is dropped, as those are repeated.
         stage: its name.
-        steps: that are to be done.
-        log_every: steps from one entry to the next; more often in a stage of few steps.
-        images: of a step, in all processes together.
+        steps: the steps to do.
+        log_every: steps from one entry to the next; fewer in a stage of few steps.
+        images: per step, in all processes together.
         device: of the training.
     """
 
@@ -97,7 +97,7 @@ class Watch:
         self._means, self._table = Means(), Table(stage)
         self._lined = self._logged = steps.start
         self._lined_at = self._logged_at = time.monotonic()
-        # Since the last line of the table: values by name.
+        # Values by name since the last line of the table.
         self._recent: dict[str, list[float]] = {}
         self._first = distribute.is_first()
         self._bar = tqdm(steps, stage, initial=steps.start, total=steps.stop, mininterval=1, disable=not self._first)
@@ -108,8 +108,8 @@ class Watch:
             remove_leftovers(folder / PICTURES)
             self._history = History(folder)
             self._history.cut(stage, steps.start)
-            # TensorBoard hides what was written before of steps that are done again. That goes by steps alone, so each
-            # stage has a folder.
+            # TensorBoard hides what was written earlier for steps that are repeated. It goes by step numbers alone, so
+            # each stage has its own folder.
             path = folder / "tensorboard" / stage
             self._writer = SummaryWriter(str(path), purge_step=steps.start + 1 if steps.start else 0)
 
@@ -125,15 +125,17 @@ class Watch:
         return iter(self._bar)
 
     def add(self, losses: dict[str, Tensor], **others: Tensor) -> None:
-        """Losses and other scalars of a pass or a step, by name; does not wait for the device."""
+        """Add losses and other scalars of a pass or a step, by name; does not wait for the device."""
         self._means.add({**losses, **others})
 
     def is_due(self, step: int) -> bool:
-        """Whether there is to be an entry after this step."""
+        """Whether an entry is due after this step."""
         return (step + 1) % self.log_every == 0 or step + 1 == self.steps.stop
 
     def log(self, step: int, steppers: Iterable[Stepper], **others: float | Tensor) -> None:
-        """An entry: the means since the last one, and others by name; waits for the device and the other processes.
+        """Write an entry with the means since the last one, and other values by name.
+
+        Waits for the device and the other processes.
 
         Raises:
             UserError: too many steps were not finite.
@@ -144,7 +146,7 @@ class Watch:
         steppers = list(steppers)
         for stepper in steppers:
             if (count := stepper.check()) and self._first:
-                tqdm.write(f"note: {stepper.name}: {count} steps were not finite and left out", file=sys.stderr)
+                tqdm.write(f"note: {stepper.name}: {count} steps were not finite and were skipped", file=sys.stderr)
         means = self._means.take()
         if not self._first:
             return
@@ -175,15 +177,15 @@ class Watch:
             self._line(done, now)
 
     def score(self, done: int, scores: dict[str, float]) -> None:
-        """An entry of scores on validation data, by name, after so many steps."""
+        """Write an entry of scores on validation data, by name, after ``done`` steps."""
         if self._first and scores:
             self._write({"stage": self.stage, "step": done, "validation": scores})
 
     def show(self, done: int, model: HumanViewSynthesis, pairs: dict[str, Any] | None) -> None:
-        """Now and then, a mosaic of what the model makes of a batch of pairs, and how strongly it modulates.
+        """If it is due, draw a mosaic of what the model makes of a batch of pairs, with histograms of its modulations.
 
         Args:
-            done: steps.
+            done: steps done.
             model: its mode is restored afterwards.
             pairs: always the same ones.
         """
@@ -193,13 +195,13 @@ class Watch:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """For what comes between steps: the speed is that of the training."""
+        """For work between steps, which does not count in the training speed."""
         started = time.monotonic()
         yield
         self._logged_at += time.monotonic() - started
 
     def flush(self) -> None:
-        """Before a state is saved: a run that goes on from it will not write again what was before."""
+        """Flush the log before a state is saved: a run that resumes from it does not write earlier entries again."""
         if self._writer:
             self._writer.flush()
 
@@ -213,7 +215,7 @@ class Watch:
                 self._writer.add_scalar(f"run/{name}", value, entry["step"])
 
     def _draw(self, done: int, model: HumanViewSynthesis, pairs: dict[str, Any]) -> None:
-        # Another batch size in another mode would be compiled anew.
+        # Another batch size in another mode would be compiled again.
         with torch.compiler.set_stance("force_eager"):
             mosaic = draw_pairs(model, pairs, WIDEST)
             factors = modulations(model, pairs)
@@ -222,7 +224,7 @@ class Watch:
         write_atomically(folder / f"{done:07d}.png", lambda path: mosaic.save(path, "PNG"))
         self._writer.add_image("pictures", np.asarray(mosaic), done, dataformats="HWC")
         for name, values in factors.items():
-            # TensorBoard refuses what is not finite, and nothing at all.
+            # TensorBoard refuses values that are not finite, and empty histograms.
             if len(values := values[values.isfinite()]):
                 self._writer.add_histogram(f"modulation/{name}", values, done)
 
@@ -238,16 +240,16 @@ class Watch:
 
 
 def count_bytes(steps: int, log_every: int) -> int:
-    """What the logs and pictures of a stage with mosaics will take of the disk, at most; with the final report."""
+    """Upper bound of the bytes that logs, pictures and final report of a stage with mosaics take on the disk."""
     _, log_every, picture_every = _rhythm(steps, log_every)
-    # One at each end, the preview, and those in the report.
+    # One more at the start and one at the end, the preview, and those in the report.
     pictures = steps // picture_every + 4
     return steps // log_every * ENTRY_BYTES + pictures * PICTURE_BYTES
 
 
 @torch.no_grad()
 def modulations(model: HumanViewSynthesis, pairs: dict[str, Any]) -> dict[str, Tensor]:
-    """The factors by which each layer of the decoder scales its inputs for the pairs, by its name, on the CPU."""
+    """The factors by which each decoder layer scales its inputs for these pairs, by the layer's name, on the CPU."""
     was_training = model.training
     model.eval()
     style = model.encode(to_device(pairs, next(model.parameters()).device)["image_a"]).flatten(1)
@@ -257,13 +259,13 @@ def modulations(model: HumanViewSynthesis, pairs: dict[str, Any]) -> dict[str, T
 
 
 def _rhythm(steps: int, log_every: int) -> tuple[int, int, int]:
-    """Steps from one line of the table to the next, from one entry of the log, and from one mosaic."""
+    """Steps from one line of the table to the next, from one log entry to the next, and from one mosaic to the next."""
     epoch = max(1, min(EPOCH_STEPS, -(-steps // LINES)))
     log_every = min(log_every, epoch)
     return epoch, log_every, log_every * max(PICTURE_EVERY, -(-steps // (MOST_PICTURES * log_every)))
 
 
 def _rates(steppers: Iterable[Stepper]) -> dict[str, float]:
-    """Learning rates, by the name of the group if it has one, else by that of what is trained."""
+    """Learning rates by the name of the parameter group, or of the stepper if the group has none."""
     groups = [(stepper, group) for stepper in steppers for group in stepper.optimizer.param_groups]
     return {group.get("name", stepper.name): group["lr"] for stepper, group in groups}

@@ -1,4 +1,4 @@
-"""What each stage minimises, as modules from a batch to its losses by name, so that they can be compiled and
+"""What each stage minimises, as modules that map a batch to its losses by name, so that they can be compiled and
 distributed as a whole."""
 
 from typing import Any
@@ -31,16 +31,16 @@ def total(losses: dict[str, Tensor]) -> Tensor:
 
 
 def add_up(passes: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The losses of a step's passes, of the same names, without gradient; not finite where one of them is not."""
+    """The sums over a step's passes of the losses by name, without gradient; not finite where a loss is not."""
     return {name: torch.stack([losses[name].detach() for losses in passes]).sum() for name in passes[0]}
 
 
 class LifterObjective(nn.Module):
-    """Keypoints to a pose.
+    """The objective of lifting keypoints to a pose.
 
     Args:
-        model: whose lifter is trained.
-        weigh_parts: weigh hands and face as the paper does, or every joint alike.
+        model: the model whose lifter is trained.
+        weigh_parts: weigh hands and face as the paper does; otherwise every joint counts the same.
     """
 
     def __init__(self, model: HumanViewSynthesis, weigh_parts: bool) -> None:
@@ -48,7 +48,7 @@ class LifterObjective(nn.Module):
         self.lifter, self.skeleton, self.weigh_parts = model.lifter, model.skeleton, weigh_parts
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """A batch of poses (`hvs.data.PoseDataset`) -> the loss "pose", in metres."""
+        """The loss "pose", in metres, of a batch of poses (`hvs.data.PoseDataset`)."""
         lifted = self.lifter(batch["keypoints"], batch["confidence"], batch["resolution"])
         return {"pose": self.distance(lifted, batch["relative"], batch["valid"])}
 
@@ -61,14 +61,14 @@ class LifterObjective(nn.Module):
 
 
 class SynthesisObjective(nn.Module):
-    """The whole model, end to end.
+    """The objective of the whole model, end to end.
 
     Args:
         model: to be trained.
         weigh_parts: as for :class:`LifterObjective`.
-        perceptual: if any.
-        critic: the discriminator's side of an adversarial training, if it is one. It is not a part of this module:
-            its weights are another optimiser's.
+        perceptual: the perceptual loss, if any.
+        critic: the discriminator's side of adversarial training, if any. It is not registered as a submodule, as
+            another optimiser trains its weights.
     """
 
     def __init__(
@@ -84,12 +84,12 @@ class SynthesisObjective(nn.Module):
         self._critic = (critic,)
 
     def forward(self, batch: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """A batch of pairs -> its losses by name, and what :func:`~hvs.evaluation.synthesise` found."""
+        """The losses of a batch of pairs, by name, and what :func:`~hvs.evaluation.synthesise` returned."""
         found = synthesise(self.model, batch)
         return self.compare(found, batch), found
 
     def compare(self, found: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
-        """The losses, by name, of what the model made of a batch."""
+        """The losses, by name, of the model's outputs for a batch."""
         image, target = found["image"].float(), batch["image_b"]
         losses = {
             "pixel": pixel_loss(image, target),
@@ -109,7 +109,7 @@ class Critic(nn.Module):
 
     Args:
         discriminator: to be trained against the model.
-        augmentation: of all that the discriminator sees, if any.
+        augmentation: of everything the discriminator sees, if any.
     """
 
     def __init__(self, discriminator: Discriminator, augmentation: AdaptiveAugmentation | None = None) -> None:
@@ -117,17 +117,17 @@ class Critic(nn.Module):
         self.discriminator, self.augmentation = discriminator, augmentation
 
     def judge(self, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
-        """The model's losses "adversarial" and "matching" on pictures [B, 3, H, W]; the discriminator is held."""
+        """The model's losses "adversarial" and "matching" on pictures [B, 3, H, W]; the discriminator stays fixed."""
         fake, real = self._augment(fake, real)
-        # Not by requires_grad_, which no compiled graph can hold.
+        # Not with requires_grad_, which compiled graphs do not support.
         held = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
         logits, activations = functional_call(self.discriminator, held, fake)
         _, wanted = functional_call(self.discriminator, held, real)
         return {"adversarial": generator_loss(logits), "matching": feature_matching_loss(activations, wanted)}
 
     def forward(self, fake: Tensor, real: Tensor, penalise: bool, part: float = 1.0) -> dict[str, Tensor]:
-        """The losses "discriminator" and, if it is due, "r1", on pictures [B, 3, H, W], that part of a step's; the
-        augmentation adapts."""
+        """The losses "discriminator" and, if ``penalise`` is set, "r1" on pictures [B, 3, H, W], which are the fraction
+        ``part`` of a step's pictures; the augmentation adapts."""
         losses, logits = self._tell_apart(fake.detach(), real)
         if penalise:
             losses["r1"] = R1_INTERVAL * r1_penalty(self._logits, real)
@@ -136,7 +136,7 @@ class Critic(nn.Module):
         return losses
 
     def compile(self, **options: Any) -> None:
-        """Compile what every step does: compiled graphs have no second derivatives, so R1 stays out."""
+        """Compile what every step does. R1 is left out, as compiled graphs have no second derivatives."""
         self._tell_apart = torch.compile(self._tell_apart, **options)
 
     def _tell_apart(self, fake: Tensor, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:

@@ -1,4 +1,4 @@
-"""The optimisers of each stage, and how their learning rates go."""
+"""The optimisers of each stage, and their learning-rate schedules."""
 
 import math
 from typing import Any
@@ -9,8 +9,8 @@ from torch import nn
 from ..config import LifterSettings, SynthesisSettings
 from ..models import HumanViewSynthesis
 
-# Of a cosine schedule: the part of the steps that warm up, where nobody counts epochs, and the last learning rate as a
-# part of the first.
+# Of a cosine schedule: the fraction of steps for the warm-up if epochs are not counted, and the last learning rate as a
+# fraction of the first.
 WARM_UP, FINAL_RATE = 0.02, 0.05
 
 
@@ -21,7 +21,7 @@ def lifter_optimizer(model: HumanViewSynthesis, settings: LifterSettings) -> tor
 
 
 def synthesis_optimizer(model: HumanViewSynthesis, settings: SynthesisSettings) -> torch.optim.Optimizer:
-    """AdamW on the whole model, each part at its rate; those at a rate of 0 are held from now on."""
+    """AdamW on the whole model, each part at its own rate; parts with a rate of 0 are frozen from now on."""
     rates = {"decoder": 1.0, "encoder": settings.encoder_rate, "lifter": settings.lifter_rate}
     if settings.adversarial:
         # The discriminator must not be able to move the pose.
@@ -35,12 +35,15 @@ def synthesis_optimizer(model: HumanViewSynthesis, settings: SynthesisSettings) 
 
 
 def critic_optimizer(discriminator: nn.Module, settings: SynthesisSettings) -> torch.optim.Optimizer:
-    """AdamW as the model's on the discriminator."""
+    """AdamW on the discriminator, with the model's settings."""
     return _adamw([dict(params=discriminator.parameters(), lr=settings.learning_rate)], settings)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int, epochs: int | None = None) -> None:
-    """A linear warm-up, of one epoch, then a cosine; a function of the step alone, so there is no state to save."""
+    """Set the rates of a linear warm-up followed by a cosine; they depend on the step alone, so no state is saved.
+
+    The warm-up is one epoch long, or a fiftieth of the steps if ``epochs`` is None.
+    """
     warm_up = max(1, WARM_UP * steps if epochs is None else steps / epochs)
     progress = max(0.0, step - warm_up) / max(1.0, steps - warm_up)
     cosine = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,4 +1,4 @@
-"""How far a run is: what it goes on from, what it saves of itself, and whether it is asked to stop."""
+"""The progress of a run: what it resumes from, what it saves, and whether it has been asked to stop."""
 
 import sys
 import time
@@ -22,18 +22,18 @@ class Progress:
     """The states of a run, and its clock. While it is open (``with``), signals to stop are heeded by :meth:`save`.
 
     Args:
-        settings: of the run. Whether it resumes decides about what its folder holds.
-        model: gets the weights of the state that is gone on from.
+        settings: of the run. If it does not resume, a run that its folder holds is set aside.
+        model: gets the weights of the state that the run resumes from.
         device: of the training.
-        started: when, by ``time.monotonic()``.
+        started: the start time by ``time.monotonic()``.
         reads: files and folders that the run will read.
 
     Attributes:
         stage: that the run is in; None at its beginning.
 
     Raises:
-        UserError: the folder's states are of another model or unreadable, or the disk is too small; in place of an
-            OSError that ends the training, to say what there is to go on from.
+        UserError: the folder's states are of another model or unreadable, or the disk is too small. On leaving the
+            context it replaces an OSError that ends the training, and says which state can be resumed.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class Progress:
         started: float,
         reads: Iterable[Path | None] = (),
     ) -> None:
-        # A finished run without its states cannot be gone on from either.
+        # A finished run without its states cannot be resumed either.
         over = (settings.run / RESULT).exists() and not Checkpoints.found(settings.run)
         if (settings.resume == "never" or over) and distribute.is_first():
             set_aside(settings.run, reads)
-        # The folder is one for all processes, and the first one clears it up.
+        # All processes share the folder; they wait until the first one has cleared it.
         distribute.agree()
         self.settings, self.model, self.device = settings, model, device
         self.checkpoints = Checkpoints(settings.run, settings.keep)
@@ -70,25 +70,25 @@ class Progress:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._interrupt.__exit__()
-        # Of whatever else is written during a training: its log, its best model.
+        # From anything else that is written during training: the log, the best model.
         if isinstance(error, OSError):
             raise UserError(f"{error}; {self.checkpoints.last()}") from error
 
     @property
     def seconds(self) -> float:
-        """Of work, in this process and in those that it goes on from."""
+        """Seconds of work, in this run and in those that it resumes."""
         return time.monotonic() - self._started
 
     @property
     def asked(self) -> bool:
-        """Whether a signal has asked any process to stop; to be called by all of them."""
+        """Whether a signal has asked any process to stop; must be read by all processes together."""
         return distribute.anywhere(self._interrupt.asked)
 
     def restore(self, stage: str, parts: dict[str, Any]) -> int:
-        """Bring parts with a ``load_state_dict``, and all random numbers, to where a stage was left, if it was.
+        """Restore parts with a ``load_state_dict``, and all random states, if the run was stopped in this stage.
 
         Returns:
-            The steps of the stage that are done.
+            The number of the stage's steps that are done.
         """
         return restore(self._state, parts, self.device, distribute.rank()) if self.stage == stage else 0
 
@@ -96,9 +96,9 @@ class Progress:
         """Save the state after ``done`` of the stage's ``steps``; ends the process if a signal asked for it.
 
         Args:
-            parts: what else than the model has a ``state_dict``, by name; None is left out.
+            parts: what has a ``state_dict`` besides the model, by name; None is left out.
         """
-        # One that comes from here on is heeded by the next step.
+        # A signal that arrives from here on is heeded after the next step.
         asked = self.asked
         random = distribute.gather(random_state(self.device))
         found = {"model": self.model, **parts}.items()
@@ -117,15 +117,15 @@ class Progress:
             self.leave(f"after step {done} of {steps} of the stage {stage!r}")
 
     def leave(self, where: str) -> NoReturn:
-        """End as a signal asked for, with one line and exit code 0; all that matters is saved."""
+        """End the process, as a signal asked, with one line and exit code 0; everything that matters is saved."""
         from tqdm import tqdm
 
         if distribute.is_first():
-            tqdm.write(f"stopped {where}; the same command with --resume goes on")
+            tqdm.write(f"stopped {where}; the same command with --resume continues")
         sys.exit(0)
 
     def _check_space(self) -> None:
-        """An upper bound, as if everything were trained at once."""
+        """Check the disk against an upper bound, as if everything were trained at once."""
         settings = self.settings.synthesis
         model = weights = _count_bytes(self.model)
         if settings.adversarial:
@@ -133,7 +133,7 @@ class Progress:
                 weights += _count_bytes(Discriminator())
         moments = 2 + settings.amsgrad
         shown = count_bytes(settings.steps, settings.log_every)
-        # The best model so far, the one that replaces it, and the last one.
+        # The best model so far, the one that replaces it, and the final one.
         self.checkpoints.check_space((1 + moments) * weights + (model if settings.decay else 0), 3 * weights + shown)
 
 

@@ -1,4 +1,4 @@
-"""The page that a run leaves, `report.html`: scores, curves, pictures, settings. One file without scripts."""
+"""A run's report, `report.html`: scores, curves, pictures and settings in one file without scripts."""
 
 import base64
 import io
@@ -21,7 +21,8 @@ from .history import History
 from .monitor import PICTURES
 
 FILE = "report.html"
-# Wider pictures are made smaller, and larger files less exact; of the pictures over time there are so many.
+# Pictures wider than WIDEST pixels are reduced, and those reduced or of more than LARGEST bytes become JPEGs; of the
+# pictures over time, at most TIMES are shown.
 WIDEST, LARGEST, TIMES = 1900, 500_000, 6
 QUALITY = 90
 ROWS = {
@@ -68,32 +69,30 @@ def write_report(
     seconds: float,
     scores: dict[str, Any] | None = None,
 ) -> Path | None:
-    """Write the page about a run from its settings and what lies in its folder.
+    """Write the report of a run from its settings and the contents of its folder.
 
     Args:
         folder: of the run.
         settings: of the run.
         device: that it was trained on.
-        seconds: of work in all.
+        seconds: of work in total.
         scores: of the evaluation; a run that was stopped has none yet.
 
     Returns:
-        The page; None and no page where nothing has been logged.
+        The path of the page; None, without a page, if nothing has been logged.
     """
     entries = History(folder).read()
     if not entries:
         return None
     last = entries[-1]
-    state = "" if scores else f", stopped or going on: {last['step']} steps of the stage {last['stage']} are logged"
+    state = "" if scores else f", stopped or running: {last['step']} steps of the stage {last['stage']} are logged"
     parts = [
         f"<h1>{escape(folder.absolute().name)}</h1>",
         f"<p>{escape(' and '.join(settings.stages))}, {clock(seconds)} of work on {escape(_name(device))}{state}</p>",
     ]
     if scores:
         parts += ["<h2>Scores on novel views</h2>", _scores(scores)]
-        parts += _picture(
-            folder / "preview.png", "Held-out frames, and people who were not trained on if there are any"
-        )
+        parts += _picture(folder / "preview.png", "Held-out frames, and people never seen in training if there are any")
     parts += _curves(entries)
     parts += _pictures(folder / PICTURES, last["step"])
     parts += ["<h2>Settings</h2>", *_settings(settings)]
@@ -109,7 +108,7 @@ def write_report(
 
 
 def score_columns(scores: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """The scores of a run by title of whom they are about."""
+    """The scores of a run by column title."""
     columns = {"held-out frames": scores}
     if "held_out_subjects" in scores:
         columns["held-out subjects"] = scores["held_out_subjects"]
@@ -143,7 +142,7 @@ def _score(value: Any) -> str:
 
 
 def _curves(entries: list[dict[str, Any]]) -> list[str]:
-    """A chart for each loss, each score and each other value, stage by stage."""
+    """A chart for each loss, score and other value, stage by stage."""
     parts = []
     for stage in dict.fromkeys(entry["stage"] for entry in entries):
         own = [entry for entry in entries if entry["stage"] == stage]
@@ -152,7 +151,7 @@ def _curves(entries: list[dict[str, Any]]) -> list[str]:
         charts.append(chart("learning rates", _series(own, "rates"), smooth=False))
         for name in dict.fromkeys(name for entry in own for name in entry):
             points = [(entry["step"], entry[name]) for entry in own if name in entry]
-            # Where nothing was skipped there is nothing to see.
+            # A value that is always zero, such as a count of skipped steps, needs no chart.
             if name not in ("step", "stage") and any(isinstance(y, (int, float)) and y for _, y in points):
                 charts.append(chart(name.replace("_", " "), {name: points}, smooth=name == "images_per_second"))
         parts += [f"<h2>Stage {escape(stage)}</h2>", '<div class="charts">', *charts, "</div>"]
@@ -160,7 +159,7 @@ def _curves(entries: list[dict[str, Any]]) -> list[str]:
 
 
 def _validation(scores: dict[str, Points]) -> list[str]:
-    """A chart for each score, with the baselines that it has."""
+    """A chart for each score, together with its baselines."""
     charts = []
     for name, points in scores.items():
         if not name.endswith("_baseline"):
@@ -181,7 +180,7 @@ def _series(entries: list[dict[str, Any]], kind: str) -> dict[str, Points]:
 
 
 def _pictures(folder: Path, last: int) -> list[str]:
-    """Some of a folder's pictures, evenly over time, the first and the last one among them."""
+    """Some of a folder's pictures, spread evenly over time, including the first and the last."""
     names = re.compile(r"(\d+)\.png")
     found = [(int(match[1]), path) for path in folder.glob("*.png") if (match := names.fullmatch(path.name))]
     found = sorted((step, path) for step, path in found if step <= last)
@@ -196,7 +195,7 @@ def _pictures(folder: Path, last: int) -> list[str]:
 
 
 def _picture(path: Path, caption: str) -> list[str]:
-    """A picture with its bytes; nothing where it cannot be read."""
+    """A figure with the picture embedded; empty if it cannot be read."""
     from PIL import Image
 
     try:
@@ -215,16 +214,16 @@ def _picture(path: Path, caption: str) -> list[str]:
 
 
 def _settings(settings: TrainSettings) -> list[str]:
-    """What differs from the defaults, and the rest behind a line to open it."""
+    """The settings that differ from the defaults, and the rest behind a line that opens."""
     values, defaults = dict(_flatten(settings)), dict(_flatten(TrainSettings()))
     changed = {name: value for name, value in values.items() if value != defaults[name]}
     rest = {name: value for name, value in values.items() if name not in changed}
-    more = f"<details><summary>{len(rest)} more, as by default</summary>{_table(rest.items())}</details>"
+    more = f"<details><summary>{len(rest)} more, at their defaults</summary>{_table(rest.items())}</details>"
     return [_table(changed.items()), more]
 
 
 def _flatten(settings: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Settings by the names that the command line has for them."""
+    """Settings by their names on the command line."""
     for field in fields(settings):
         name, value = f"{prefix}{field.name.replace('_', '-')}", getattr(settings, field.name)
         if is_dataclass(value):

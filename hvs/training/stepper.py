@@ -1,6 +1,6 @@
-"""One optimiser's steps: backward passes, clipping, and steps left out where something is not finite.
+"""One optimiser's steps: backward passes, clipping, and skipping steps where something is not finite.
 
-Nothing here waits for the device but :meth:`Stepper.check`, which the loops call now and then.
+Nothing here waits for the device except :meth:`Stepper.check`, which the loops call now and then.
 """
 
 import math
@@ -13,31 +13,31 @@ from torch import Tensor
 from ..distribute import everywhere, gather
 from ..runtime import UserError
 
-# More steps left out than this, of so many, are a training gone wrong.
+# If more than MOST_SKIPPED of the last REMEMBERED steps were skipped, training has gone wrong.
 MOST_SKIPPED, REMEMBERED = 20, 1000
-# Of an optimiser, which moments do not depend on.
+# Options of an optimiser that its moments do not depend on.
 SETTINGS = "lr", "betas", "weight_decay"
-# Samples that a report names.
+# How many samples an error message names.
 LISTED = 8
-# A loss that is scaled by less and overflows is no part of any bargain.
+# An overflow at this scale or below counts as a fault, as lowering the scale further would not help.
 LEAST_SCALE = 1.0
 
 
 class Stepper:
     """Steps of an optimiser.
 
-    A step with a loss or a gradient that is not finite is left out: weights and moments stay as they are. That is
-    decided on the device, by the means that a gradient scaler has in fused optimisers; of many processes all leave out
-    a step that was not finite in one of them.
+    A step with a loss or a gradient that is not finite is skipped: weights and moments stay as they are. This is
+    decided on the device, by the mechanism that fused optimisers have for gradient scalers. All processes skip a step
+    that was not finite in one of them.
 
     Args:
-        name: of what is trained, for reports.
+        name: of what is trained, for messages.
         optimizer: a fused one.
         clip_norm: largest norm of all gradients together.
-        scaled: scale the loss for gradients in half precision; steps that overflow then are part of the bargain.
+        scaled: scale the loss for gradients in half precision; occasional steps that overflow are then to be expected.
 
     Attributes:
-        skipped: steps left out, as of the last check.
+        skipped: number of steps skipped, as of the last check.
     """
 
     def __init__(
@@ -47,29 +47,29 @@ class Stepper:
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=scaled)
         self.skipped = 0
-        # Numbers of the last steps that were left out, as of the last check.
+        # Numbers of the last steps that were skipped, as of the last check.
         self._faults: list[int] = []
-        # Since the last check: numbers of steps, names of their losses and of the gradient, of their samples, which
-        # losses were finite here, and which of all those names were in all processes.
+        # Since the last check: number of the step, names of its losses and of the gradient, names of its samples, which
+        # losses were finite here, and which losses and gradient were finite in all processes.
         self._recent: list[tuple[int, list[str], list[str], Tensor, Tensor]] = []
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of a loss (scalar) to those there are."""
+        """Add the gradients of a loss (scalar) to the existing ones."""
         self.scaler.scale(loss).backward()
 
     def step(self, step: int, losses: dict[str, Tensor], samples: Iterable[str] = ()) -> None:
-        """Step with the gradients there are, unless they or a loss are not finite, and clear them.
+        """Step with the existing gradients, unless they or a loss are not finite, and clear them.
 
         Args:
-            step: its number, for reports.
-            losses: of it, by name (scalars); where it has several passes, their sums.
-            samples: names of what was in it.
+            step: its number, for messages.
+            losses: of the step, by name (scalars); if it has several passes, their sums.
+            samples: names of the samples in it.
         """
         here = torch.stack([value.detach().isfinite() for value in losses.values()])
         finite = everywhere(here)
         scaled = self.scaler.is_enabled()
         if scaled:
-            # The scaler leaves out steps whose gradients overflow, and looks at nothing else.
+            # The scaler skips steps whose gradients overflow, and looks at nothing else.
             gradient = next(parameter.grad for parameter in self.parameters if parameter.grad is not None)
             gradient.masked_fill_(~finite.all(), torch.nan)
         self.scaler.unscale_(self.optimizer)
@@ -77,8 +77,8 @@ class Stepper:
         # The norm is that of all processes.
         fine = norm.isfinite()
         if scaled:
-            # An overflow is part of the scaler's bargain, as long as there is something to scale down. The tensor, as
-            # get_scale waits for the device.
+            # An overflow is expected as long as the scale can be lowered. Reads the tensor, as get_scale waits for the
+            # device.
             fine = fine | (self.scaler._scale > LEAST_SCALE)
         finite = torch.cat((finite, fine.reshape(1)))
         if not scaled:
@@ -89,10 +89,10 @@ class Stepper:
         self._recent.append((step, [*losses, "the gradient"], list(samples), here, finite))
 
     def check(self) -> int:
-        """How many steps have been left out since the last check; waits for the device. For all processes together.
+        """How many steps have been skipped since the last check. Waits for the device; all processes must call it.
 
         Raises:
-            UserError: too many; says which losses were not finite, and in which samples.
+            UserError: too many; names the losses that were not finite, and the samples.
         """
         recent, self._recent = self._recent, []
         faults = []
@@ -108,7 +108,7 @@ class Stepper:
         step, wrong, samples, here = faults[-1]
         self._faults = [old for old in (*self._faults, *(new for new, *_ in faults)) if old > step - REMEMBERED]
         if len(self._faults) > MOST_SKIPPED:
-            # The gradient is that of all processes; a loss tells which of them had the samples.
+            # The gradient is shared by all processes; only the losses show which of them had the faulty samples.
             told = gather((bool(here.all()), samples))
             guilty = [names for fine, names in told if not fine] or [names for _, names in told]
             samples = [name for names in guilty for name in names]
@@ -128,14 +128,14 @@ class Stepper:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        # Rates and such are those of this training's settings, moments those of the state.
+        # Rates and similar options come from this run's settings, moments from the state.
         own = [{name: group[name] for name in SETTINGS} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, values in zip(self.optimizer.param_groups, own, strict=True):
             group.update(values)
-            # A schedule begins with the rate that it finds.
+            # A schedule starts from the rate that it finds.
             group.pop("initial_lr", None)
         self.scaler.load_state_dict(state["scaler"])
         self.skipped = state["skipped"]
-        # States of earlier versions have none.
+        # States of earlier versions have no faults.
         self._faults = list(state.get("faults", ()))

@@ -1,4 +1,4 @@
-"""How good the model is while it is trained, and the best one so far."""
+"""Scores of the model during training, and the best model so far."""
 
 import math
 import warnings
@@ -21,20 +21,20 @@ from .state import BEST
 
 
 class Validation:
-    """Scores on a few held-out pairs; the model with the best ones is kept in a file.
+    """Scores on a few held-out pairs; the model with the best scores is kept in a file.
 
-    What counts is LPIPS, and without its network the PSNR of the person.
+    LPIPS decides, or without its network the PSNR of the person.
 
     Args:
         file: of the best model.
-        pairs: to score on; without any there is no score and no file.
-        batch_size: of the scoring.
-        lpips: from :func:`hvs.metrics.lpips_alex`, if there is one.
+        pairs: to score on; if there are none, there are no scores and no file.
+        batch_size: for scoring.
+        lpips: from :func:`hvs.metrics.lpips_alex`, if available.
     """
 
     def __init__(self, file: Path, pairs: Dataset, batch_size: int, lpips: nn.Module | None = None) -> None:
         self.file, self.lpips = file, lpips
-        # Its own random numbers, as those of the training must not depend on it.
+        # Its own generator, as the random numbers of the training must not depend on it.
         self.loader = DataLoader(pairs, batch_size, collate_fn=collate, generator=torch.Generator())
         self.name, self.sign = ("lpips", -1) if lpips else ("psnr_foreground", 1)
         self.best: dict[str, float] = {}
@@ -59,11 +59,11 @@ class Validation:
 
 
 def make_validation(settings: TrainSettings, capture: Capture, lpips: nn.Module | None = None) -> Validation:
-    """The validation of a run; one that tells nothing, with a warning, where the capture has no pairs for it."""
+    """The validation of a run; one without scores, with a warning, if the capture has no pairs for it."""
     try:
         count = settings.data.validation_pairs
         chosen = capture.examples(capture.pairs("val", "known"), count) if count else []
     except DataError as error:
-        warnings.warn(f"no {BEST}, as nothing can tell the best model: {error}", stacklevel=2)
+        warnings.warn(f"no {BEST}, as there is nothing to select the best model by: {error}", stacklevel=2)
         chosen = []
     return Validation(settings.run / BEST, chosen, settings.synthesis.batch_size, lpips)

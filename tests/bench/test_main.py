@@ -72,4 +72,4 @@ def test_a_trace_can_be_read(tmp_path):
 
 def test_an_unknown_scene_is_named():
     found = bench("--only", "b7/")
-    assert found.returncode == 1 and "--only: got 'b7/', wanted how one of b1/256x256" in found.stderr
+    assert found.returncode == 1 and "--only: got 'b7/', wanted one of b1/256x256" in found.stderr

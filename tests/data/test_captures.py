@@ -103,7 +103,7 @@ def test_broken_splits(capture, text):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"strides": 2}, "'strides' is no known name, wanted views, stride, known, unknown"),
+        ({"strides": 2}, "'strides' is not a known name, wanted views, stride, known, unknown"),
         ({"stride": 1.5}, "got 1.5, wanted a whole number"),
         ({"stride": True}, "got True, wanted a whole number"),
         ({"stride": "2"}, "got '2', wanted a whole number"),
@@ -117,7 +117,7 @@ def test_misspelt_names_and_parts_of_numbers_in_splits(capture, change, fault):
 
 @pytest.mark.parametrize(
     ("change", "fault"),
-    [({"tset": []}, "'tset' is no known name"), ({"train": [[0, 2.5]]}, "got 2.5, wanted a whole number")],
+    [({"tset": []}, "'tset' is not a known name"), ({"train": [[0, 2.5]]}, "got 2.5, wanted a whole number")],
 )
 def test_misspelt_names_and_parts_of_frames_of_a_sequence(capture, change, fault):
     capture.entry["known"][0] |= change

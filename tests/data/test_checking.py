@@ -97,7 +97,7 @@ def test_missing_and_wrong_cameras(capture):
     found = faults(capture)
     assert len(found) == 3
     assert "cameras.json: view 00 is missing" in found[0]
-    assert all("px beside the 2D ones" in fault for fault in found[1:])
+    assert all("px away from the 2D ones" in fault for fault in found[1:])
 
 
 def test_broken_and_hostile_labels(capture):
@@ -142,7 +142,7 @@ def test_masks_that_are_white_throughout(capture):
         white = jpeg(np.full((64, 96, 3), 255))
         rewrite(capture.databases() / f"Masks/SOLO/{view}.lmdb", lambda frame, data, white=white: white)
     found = faults(capture)
-    wanted = "masks are white in 100% of the picture, wanted at most 90%: no masks of a person?"
+    wanted = "masks are white in 100% of the picture, wanted at most 90%: not masks of a person?"
     assert len(found) == 3 and all(fault.endswith(wanted) for fault in found)
 
 
@@ -170,7 +170,7 @@ def test_cameras_by_which_nothing_fits_together(tmp_path):
     (plain.folder / "capture.json").write_text('{"up": [0, -1, 0]}')
     (fault,) = plain_faults(plain)
     assert (
-        "0% of the joints that two views see have a 3D place, wanted 30%: other cameras, or another unit of length?"
+        "0% of the joints that two views see have a 3D position, wanted 30%: other cameras, or another unit of length?"
         in fault
     )
 

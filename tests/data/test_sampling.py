@@ -85,7 +85,7 @@ def test_processes_share_every_pass(balance):
     ("size", "most", "world", "wanted"),
     [
         (9, None, 2, "batch_size: got 9, wanted a multiple of the 2 processes"),
-        (10, 3, 2, "most_at_once: 5 pairs of a process do not come out even in passes of 3"),
+        (10, 3, 2, "most_at_once: 5 pairs of a process cannot be split evenly into passes of 3"),
     ],
 )
 def test_batches_come_out_even(size, most, world, wanted):

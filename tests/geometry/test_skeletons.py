@@ -40,7 +40,7 @@ def test_customised_skeletons():
         ((), None, "joints: wanted a name"),
         (("a", "a"), None, "each name once"),
         (("a", 7), None, "joints: wanted a name"),
-        (("a", "b"), None, "fewer than the limbs name"),
+        (("a", "b"), None, "fewer than the limbs refer to"),
         (None, (), "limbs: got none"),
         (None, ((0, 17, 0.1),), "two joints below 17"),
         (None, ((0, -1, 0.1),), "two joints below 17"),

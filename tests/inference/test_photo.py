@@ -244,7 +244,7 @@ def test_the_command_makes_a_video_and_a_sheet(command, picture, tmp_path, panel
 
 
 BAD_KEYPOINTS = {
-    "no such file": (None, "keypoints: no me.json beside the picture"),
+    "no such file": (None, "keypoints: no me.json next to the picture"),
     "empty file": ("", "me.json: not a readable JSON file"),
     "empty object": ({}, "me.json: no keypoints, not keypoints in a known format"),
     "empty list": ([], "me.json: nobody is in it"),

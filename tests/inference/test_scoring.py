@@ -108,7 +108,7 @@ def test_what_cannot_be_read_is_passed_over_and_counted(settings, capture, capsy
     assert {(row["source"], row["target"]) for row in rows} == {("00", "01"), ("01", "00")}
     assert all(row["frame"] == "7" for row in rows)
     told = capsys.readouterr().err
-    assert told.count("note: passed over") == 2 and "pairs without a person in both images" in told
+    assert told.count("note: skipped") == 2 and "pairs without a person in both images" in told
 
 
 def test_lpips_is_among_the_scores_where_its_weights_are(settings, monkeypatch, capsys):

@@ -145,7 +145,7 @@ def huge(file):
         (lambda file: file.write_bytes(b""), "not a readable picture"),
         (lambda file: file.write_text("hello"), "not a readable picture"),
         (cut_short, "not a readable picture"),
-        (of_fractions, "a picture of fractions, wanted 8 or 16 bits"),
+        (of_fractions, "a picture of floating-point numbers, wanted 8 or 16 bits"),
         (of_32_bits, "wanted 8 or 16 bits"),
         (lambda file: save(file, np.zeros((4, 6, 4), np.uint8)), "transparent everywhere"),
         (huge, "12000x12000 pixels, wanted at most"),

@@ -48,11 +48,11 @@ except ValueError as error:
     print(error)
 """
     )
-    assert run(code) == "True\nbackend: got 'triton', which needs the package triton, and it is not installed\n"
+    assert run(code) == "True\nbackend: got 'triton', which needs the package triton, but it is not installed\n"
 
 
 def test_double_precision_is_refused(scene):
-    with pytest.raises(ValueError, match="float32, and means is float64"):
+    with pytest.raises(ValueError, match="float32, but means is float64"):
         hvs.rasterize(**scene(3, 4, 4), backend="triton")
 
 
@@ -87,7 +87,7 @@ def test_an_old_gpu_falls_back_with_one_notice(old_gpu, recwarn):
 
 
 def test_an_old_gpu_is_refused_if_triton_is_asked_for(old_gpu):
-    with pytest.raises(ValueError, match=r"needs compute capability 8.0, and GeForce GTX 1080 has 6.1"):
+    with pytest.raises(ValueError, match=r"needs compute capability 8.0, but GeForce GTX 1080 has 6.1"):
         backends.select("triton", Means())
 
 

@@ -25,7 +25,7 @@ def test_each_is_told_once(capsys):
     faults.note(["a", "c"], DATASET)
     faults.note([], DATASET)
     told = capsys.readouterr().err.splitlines()
-    assert told == [f"note: passed over {name}" for name in "abc"] and len(faults) == 3
+    assert told == [f"note: skipped {name}" for name in "abc"] and len(faults) == 3
 
 
 def test_too_many_end_the_training():
@@ -40,7 +40,7 @@ def test_each_data_set_may_have_its_part(capsys):
     faults, test = Faults("capture", 0.02), Data()
     faults.note(["a", "b"], DATASET)
     faults.note(["c", "a"], test)
-    assert len(faults) == 3 and capsys.readouterr().err.count("passed over a") == 1
+    assert len(faults) == 3 and capsys.readouterr().err.count("skipped a") == 1
     with pytest.raises(UserError, match="more than 2 broken files, the last one d"):
         faults.note(["d"], test)
 
@@ -62,7 +62,7 @@ def test_of_many_processes_the_first_tells_what_all_have_noted(monkeypatch, caps
     faults.note(["own"], DATASET)
     assert not capsys.readouterr().err
     faults.tell(DATASET)
-    wanted = ["note: passed over own", "note: passed over theirs"] if first else []
+    wanted = ["note: skipped own", "note: skipped theirs"] if first else []
     assert capsys.readouterr().err.splitlines() == wanted and len(faults) == 2
     faults.note(["another"], DATASET)
     with pytest.raises(UserError, match="more than 2"):

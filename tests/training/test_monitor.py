@@ -121,7 +121,7 @@ def test_steps_left_out_are_told_and_counted(tmp_path, capsys):
     entries = History(tmp_path).read()
     assert [entry["left_out"] for entry in entries] == [0, 0, 0, 1, 2, 2, 2, 2, 2, 2]
     assert entries[3]["losses"] == {"pixel": None, "discriminator": None, "total": None}
-    assert capsys.readouterr().err.count("note: part: 1 steps were not finite and left out") == 2
+    assert capsys.readouterr().err.count("note: part: 1 steps were not finite and were skipped") == 2
 
 
 def test_the_speed_is_that_of_the_steps(tmp_path, monkeypatch):

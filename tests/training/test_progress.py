@@ -76,7 +76,7 @@ def test_a_resumed_run_logs_every_step_once(settings, killed):
     killed(settings, "synthesis", 4)
     last = settings.run / "checkpoints/synthesis-0000004.pt"
     last.write_bytes(last.read_bytes()[:1000])
-    with pytest.warns(UserWarning, match="going on from synthesis-0000002.pt"):
+    with pytest.warns(UserWarning, match="resuming from synthesis-0000002.pt"):
         train.Trainer(settings).run()
 
     def steps(stage, tag):
@@ -95,7 +95,7 @@ def test_without_resume_a_run_begins_and_the_one_before_is_kept(settings):
     settings = replace(settings, stages=("lifter",))
     for number in range(3):
         if number:
-            with pytest.warns(UserWarning, match=f"held a run, which is now run-{number} beside it"):
+            with pytest.warns(UserWarning, match=f"held a run, now renamed to run-{number} "):
                 train.Trainer(settings).run()
         else:
             train.Trainer(settings).run()
@@ -108,7 +108,8 @@ def test_what_a_run_begins_from_is_not_renamed(settings, command):
     train.Trainer(replace(settings, stages=("lifter",))).run()
     model = settings.run / "model.safetensors"
     code, error = command("--start-from", str(model))
-    assert code == 2 and "model.safetensors: is in the folder of the run; use another --run" in error
+    wanted = "model.safetensors: is in the folder of the run, which would be renamed; use another --run"
+    assert code == 2 and wanted in error
     assert model.exists()
 
 
@@ -116,7 +117,7 @@ def test_a_broken_or_foreign_state_is_refused(settings, command):
     settings.run.mkdir()
     (settings.run / "training.pt").touch()
     code, error = command("--resume")
-    assert code == 2 and "training.pt: is of an earlier release" in error
+    assert code == 2 and "training.pt: is from an earlier release" in error
     (settings.run / "training.pt").unlink()
     file = settings.run / "checkpoints/lifter-0000002.pt"
     file.parent.mkdir(exist_ok=True)
@@ -133,7 +134,7 @@ def test_a_broken_or_foreign_state_is_refused(settings, command):
 def test_a_state_of_other_losses_is_refused(settings, command, killed):
     killed(settings, "synthesis", 2)
     code, error = command("--resume", "--synthesis.average", "0.9")
-    assert code == 2 and "the last state has nothing of the average" in error
+    assert code == 2 and "the last state has no average" in error
     code, error = command("--resume", "--synthesis.encoder-rate", "0")
     assert code == 2 and "the last state does not fit the synthesis" in error
 
@@ -166,12 +167,11 @@ def test_a_signal_finishes_the_step_and_says_how_to_go_on(settings, number):
     os.killpg(process.pid, number)
     said, error = process.communicate()
     assert process.returncode == 0 and "Traceback" not in error
-    assert "stopped or going on" in (settings.run / "report.html").read_text()
+    assert "stopped or running" in (settings.run / "report.html").read_text()
     (line,) = [line for line in said.splitlines() if "stopped" in line]
     step = Checkpoints(settings.run).load()["step"]
-    assert (
-        line == f"stopped after step {step} of 100000 of the stage 'synthesis'; the same command with --resume goes on"
-    )
+    where = f"after step {step} of 100000 of the stage 'synthesis'"
+    assert line == f"stopped {where}; the same command with --resume continues"
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
 
@@ -222,7 +222,7 @@ def test_a_disk_that_fills_up_leaves_the_last_state(settings, small_disk, comman
         code, error = command(*arguments)
     (line,) = [line for line in error.splitlines() if "error" in line or "Traceback" in line]
     assert code == 2 and "No space left on device" in line
-    assert line.endswith("checkpoints/synthesis-0000002.pt is the last state, --resume goes on from it")
+    assert line.endswith("checkpoints/synthesis-0000002.pt is the last state, --resume continues from it")
     assert ("synthesis-0000004.pt: cannot be written (No space left on device)" in line) == bool(left)
     assert [path.name for path in (small_disk / "run/checkpoints").iterdir()] == ["synthesis-0000002.pt"]
     (small_disk / "other").unlink()

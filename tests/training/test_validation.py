@@ -69,5 +69,5 @@ def test_a_capture_without_any_tells_nothing_with_a_warning(settings, capture):
         entry["val"] = []
     capture.write_splits()
     model = hvs.HumanViewSynthesis(settings.model)
-    with pytest.warns(UserWarning, match="no best.safetensors, as nothing can tell the best model"):
+    with pytest.warns(UserWarning, match="no best.safetensors, as there is nothing to select the best model by"):
         assert make_validation(settings, Capture(settings, model))(1, model) == {}

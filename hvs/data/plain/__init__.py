@@ -1,4 +1,4 @@
-"""Captures of plain files: images, masks, keypoints as detectors write them, and a cameras file. See docs/data.md."""
+"""Captures of plain files: images, masks, keypoints as written by detectors, and a cameras file. See docs/data.md."""
 
 from .sequence import PlainSequence
 

@@ -1,4 +1,4 @@
-"""The cameras file of plain files, of whichever kind, as the entries of `cameras.json`."""
+"""The cameras file of plain files, of any kind, read as the entries of `cameras.json`."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def read_cameras(folder: Path, views: tuple[str, ...]) -> tuple[Path, dict[str, 
 
 
 def _named(entry: dict[str, Any], where: str) -> dict[str, Any]:
-    """A camera whose distortion has the name that it has everywhere here."""
+    """The entry of a camera, with its distortion under the name that this package uses."""
     check_lens(entry, where)
     check_coefficients(entry, where)
     found = next((name for name in NAMES["dist_coef"] if isinstance(entry.get(name), list)), None)

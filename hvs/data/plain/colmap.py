@@ -1,6 +1,6 @@
 """Cameras of a COLMAP model in its text format, `cameras.txt` and `images.txt` (https://colmap.github.io/format.html).
 
-COLMAP's pixels have their centres at half integers, so principal points move by half a pixel.
+COLMAP puts pixel centres at half integers, so principal points are moved by half a pixel.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from ..stores import DataError
 
 # images.txt lists every feature of every image.
 MAX_BYTES = 128 * 2**20
-# Model -> where fx, fy, cx, cy and the coefficients of OpenCV's order stand among its parameters.
+# Model -> positions among its parameters of fx, fy, cx, cy and the coefficients in OpenCV's order.
 MODELS = {
     "SIMPLE_PINHOLE": (0, 0, 1, 2),
     "PINHOLE": (0, 1, 2, 3),
@@ -28,7 +28,7 @@ MODELS = {
 
 
 def read_colmap(cameras: Path, images: Path) -> dict[str, Any]:
-    """Entries of `cameras.json` by view. A view is the folder of an image's name, or the name if it has none."""
+    """Entries of `cameras.json` by view. A view is the folder in an image's name, or, without one, the name itself."""
     lenses = dict(_lenses(cameras))
     entries: dict[str, Any] = {}
     for where, words in _image_lines(images):
@@ -42,11 +42,11 @@ def read_colmap(cameras: Path, images: Path) -> dict[str, Any]:
         view = path.parent.name or path.stem
         quaternion = torch.tensor(numbers[:4], dtype=torch.float64)
         if not quaternion.isfinite().all() or quaternion.norm() < 1e-6:
-            raise DataError(f"{where}: view {view:.80}: the quaternion {numbers[:4]} is no rotation")
+            raise DataError(f"{where}: view {view:.80}: the quaternion {numbers[:4]} is not a rotation")
         pose = {"R": rotation_from_quaternion(quaternion).tolist(), "t": numbers[4:]}
         if entries.setdefault(view, lenses[lens] | pose) != lenses[lens] | pose:
             raise DataError(
-                f"{where}: view {view:.80} has another pose before, wanted fixed cameras and one image of each"
+                f"{where}: view {view:.80} had another pose before, wanted fixed cameras and one image of each"
             )
     return entries
 
@@ -89,7 +89,7 @@ def _image_lines(file: Path) -> Iterator[tuple[str, list[str]]]:
             continue
         words = line.split(maxsplit=9)
         yield f"{file}: line {number}", words
-        # The features of the image, which may be none.
+        # The features of the image; there may be none.
         number, features = next(lines, (number + 1, ""))
         count = len(features.split())
         if count % 3:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..stores import DataError
 
-# Longer numbers are no frame numbers, and do not fit into 64 bits.
+# Longer numbers are not frame numbers, and might not fit into 64 bits.
 MOST_DIGITS = 15
 _NUMBERS = re.compile(r"[0-9]+")
 
@@ -20,10 +20,10 @@ def frame_number(stem: str, where: str) -> int:
 
 
 def numbered(folder: Path, endings: tuple[str, ...]) -> dict[int, str]:
-    """Frame number -> name of its file, for all files with one of the endings but the hidden ones.
+    """Frame number -> name of its file, for all files with one of the endings, except hidden ones.
 
     Raises:
-        DataError: no such folder, a name without a number, or two files of one frame.
+        DataError: no such folder, a name without a number, or two files of the same frame.
     """
     found: dict[int, str] = {}
     for name in _names(folder):
@@ -37,12 +37,12 @@ def numbered(folder: Path, endings: tuple[str, ...]) -> dict[int, str]:
 
 
 def subfolders(folder: Path) -> tuple[str, ...]:
-    """Names of the folders in a folder but the hidden ones, sorted."""
+    """Sorted names of the folders in a folder, except hidden ones."""
     return tuple(name for name in _names(folder) if (folder / name).is_dir())
 
 
 def files(folder: Path, ending: str) -> tuple[str, ...]:
-    """Names, without the ending, of the files in a folder that have it, but the hidden ones, sorted."""
+    """Sorted names, without the ending, of the files in a folder that have it, except hidden ones."""
     return tuple(name.removesuffix(ending) for name in _names(folder) if name.endswith(ending))
 
 

@@ -1,8 +1,8 @@
 """2D keypoints as detectors write them to JSON, brought into the order of BODY_135 or of Human3.6M's 17 joints.
 
 Formats: OpenPose's `--write_json` (models BODY_135 and BODY_25, with or without face and hands); MMPose's predictions
-(133 joints of COCO-WholeBody or the 17 of COCO); COCO-WholeBody annotations and results; and plain rows of 135 or 17.
-docs/data.md tells what each looks like.
+(the 133 joints of COCO-WholeBody or the 17 of COCO); COCO-WholeBody annotations and results; and 135 or 17 plain rows.
+docs/data.md shows what each looks like.
 """
 
 from collections.abc import Iterator
@@ -16,25 +16,25 @@ from .folders import frame_number
 
 BODY, PLAIN_SIZES = 135, (135, 17)
 LEFT_HAND, RIGHT_HAND, FACE = 25, 45, 65
-# Rows of BODY_25 that are BODY_135's first 17 joints and its feet. Its neck lies between the shoulders, which is no
-# joint of BODY_135.
+# Rows of BODY_25 that are BODY_135's first 17 joints and its feet. Its neck lies between the shoulders, where BODY_135
+# has no joint.
 FROM_BODY_25 = {
     **dict(enumerate((0, 16, 15, 18, 17, 5, 2, 6, 3, 7, 4, 12, 9, 13, 10, 14, 11))),
     **{joint: joint for joint in range(19, 25)},
 }
-# COCO-WholeBody's parts in their order of 133, and where they start in BODY_135; hands begin with a wrist, which
-# BODY_135 has in its body alone.
+# COCO-WholeBody's parts with their numbers of joints, in their order, and the BODY_135 row of each of the 133 joints;
+# -1 for the wrists that hands begin with, which BODY_135 has only in its body.
 PARTS = {"keypoints": 17, "foot_kpts": 6, "face_kpts": 68, "lefthand_kpts": 21, "righthand_kpts": 21}
 WHOLE_BODY = np.array([*range(17), *range(19, 25), *range(65, 133), -1, *range(25, 45), -1, *range(45, 65)])
 
 
 def read_frame(value: Any, where: str, image: str | None = None) -> np.ndarray | None:
-    """The person of one frame, the one with the largest sum of confidences, if there is any.
+    """The person in one frame, if there is any; of several, the one with the largest sum of confidences.
 
     Args:
         value: content of a JSON file.
         where: names it in errors.
-        image: name of the picture, if the file may be of many: those of it alone count then.
+        image: name of the picture, if the file may cover several; only its own keypoints count then.
 
     Returns:
         x, y and confidence, [135, 3] or [17, 3] float32; missing joints are zero.
@@ -43,21 +43,21 @@ def read_frame(value: Any, where: str, image: str | None = None) -> np.ndarray |
         value = _of_image(value, image, where)
     people = list(_people(value, where))
     sums = [np.nansum(person[:, 2]) for person in people]
-    # What is too large for a float becomes infinite, and so does not count.
+    # A number too large for float32 becomes infinite, and so does not count.
     with np.errstate(over="ignore"):
         return people[int(np.argmax(sums))].astype(np.float32) if people else None
 
 
 def read_frames(value: Any, where: str) -> dict[int, np.ndarray | None]:
-    """All frames of a view that one JSON file holds: frame -> as `read_frame` gives them."""
+    """All frames of a view that one JSON file holds: frame -> what `read_frame` returns for it."""
     frames: dict[int, Any] = {}
     for frame, content in _by_frame(value, where):
         if not isinstance(frame, int) or isinstance(frame, bool) or abs(frame) >= 2**53:
-            raise DataError(f"{where}: got {frame!r:.40} for a frame's number")
+            raise DataError(f"{where}: got {frame!r:.40} as a frame number, wanted an integer")
         frames.setdefault(frame, []).append(content)
     found = {}
     for frame, contents in frames.items():
-        # Several entries of one frame are its people.
+        # Several entries of one frame are several people.
         people = [read_frame(content, f"{where}: frame {frame}") for content in contents]
         people = [person for person in people if person is not None]
         found[frame] = max(people, key=lambda person: np.nansum(person[:, 2]), default=None)
@@ -71,7 +71,7 @@ def _by_frame(value: Any, where: str) -> Iterator[tuple[Any, Any]]:
         for entry in _listed(value["annotations"], where):
             name = names.get(str(_get(entry, "image_id", where)))
             if name is None:
-                raise DataError(f"{where}: an annotation of an image that is not listed")
+                raise DataError(f"{where}: an annotation is of an image that is not listed")
             yield frame_number(PurePosixPath(str(name)).stem, f"{where}: image {name!r:.80}"), [entry]
         return
     if isinstance(value, dict) and "instance_info" in value:
@@ -93,9 +93,9 @@ def _by_frame(value: Any, where: str) -> Iterator[tuple[Any, Any]]:
 
 
 def _of_image(value: Any, image: str, where: str) -> Any:
-    """What COCO's annotations or results have of one picture; anything else as it is.
+    """The entries for one picture from COCO annotations or results; anything else is returned as it is.
 
-    Annotations list the names of their pictures, results have numbers, as in a picture's name, or the name itself.
+    Annotations list the names of their pictures; results have the number in a picture's name, or the name itself.
     """
     names: dict[str, str] = {}
     if isinstance(value, dict) and "images" in value and "annotations" in value:
@@ -109,7 +109,7 @@ def _of_image(value: Any, image: str, where: str) -> Any:
     images = {str(entry["image_id"]) for entry in value}
     found = {key for key in images if PurePosixPath(names.get(key, key)).name in mine}
     if not found and len(images) > 1:
-        raise DataError(f"{where}: keypoints of {len(images)} pictures, and none of them is {image}")
+        raise DataError(f"{where}: keypoints of {len(images)} pictures, none of which is {image}")
     return [entry for entry in value if str(entry["image_id"]) in (found or images)]
 
 
@@ -206,5 +206,5 @@ def _get(value: Any, name: str, where: str) -> Any:
 
 def _listed(value: Any, where: str) -> list:
     if not isinstance(value, list):
-        raise DataError(f"{where}: got a {type(value).__name__} for a list, not keypoints in a known format")
+        raise DataError(f"{where}: got a {type(value).__name__} instead of a list, not keypoints in a known format")
     return value

@@ -1,4 +1,4 @@
-"""`capture.json`: what the cameras' file cannot tell of a sequence's world."""
+"""`capture.json`: what the cameras file cannot say about a sequence's world."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,8 @@ MAX_BYTES = 2**16
 class Note:
     """
     Attributes:
-        scale: metres per unit of the cameras' file and of the 3D poses; None where it is not told.
-        up: the world's direction that is up, a unit vector; None where it is not told.
+        scale: metres per unit of the cameras file and of the 3D poses; None if not given.
+        up: the direction in the world that is up, a unit vector; None if not given.
     """
 
     scale: float | None = None
@@ -25,7 +25,7 @@ class Note:
 
 
 def read_note(file: Path) -> Note:
-    """The content of the file, or of none."""
+    """The content of the file; an empty note if there is no file."""
     if not file.exists():
         return Note()
     table = read_json(file, MAX_BYTES)
@@ -33,7 +33,7 @@ def read_note(file: Path) -> Note:
         raise DataError(f"{file}: wanted a table of scale, up, or both")
     scale, up = _numbers(file, table, "scale", 1), _numbers(file, table, "up", 3)
     if scale is not None and not 1e-9 <= scale[0] <= 1e9:
-        raise DataError(f"{file}: scale is {scale[0]:g}, wanted metres per unit of the cameras' file")
+        raise DataError(f"{file}: scale is {scale[0]:g}, wanted metres per unit of the cameras file")
     if up is not None:
         length = np.linalg.norm(up)
         if not 1e-6 < length < 1e6:
@@ -48,7 +48,7 @@ def _numbers(file: Path, table: dict[str, Any], name: str, count: int) -> np.nda
     try:
         values = np.array(table[name], dtype=np.float64).reshape(-1)
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{file}: {name} is not made of numbers") from error
+        raise DataError(f"{file}: {name} does not consist of numbers") from error
     if len(values) != count or not np.isfinite(values).all():
         raise DataError(f"{file}: {name} has {len(values)} values, wanted {count} finite numbers")
     return values

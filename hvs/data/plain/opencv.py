@@ -1,7 +1,7 @@
-"""Cameras in YAML as OpenCV's cv::FileStorage writes it: one file per view, or one file whose names end in the view.
+"""Cameras in YAML as OpenCV's cv::FileStorage writes it: one file per view, or one file for all views.
 
-Only texts, lists and tables are read from YAML; tags are skipped and references refused, so that no file can run code
-or unfold.
+Only strings, lists and tables are read from YAML; tags are ignored and references refused, so that no file can run code
+or expand to any size.
 """
 
 import math
@@ -17,9 +17,9 @@ from hvs.geometry import rotation_about_axis
 from ..files import read_bounded
 from ..stores import DataError
 
-# A file for thirty cameras has some 50 kB; PyYAML takes two seconds for the largest.
+# A file for thirty cameras has some 50 kB; PyYAML takes two seconds to read the largest allowed file.
 MAX_BYTES = 2**18
-# Names in calibration files, and what they are here.
+# The names used here, and those in calibration files.
 NAMES = {
     "K": ("K", "camera_matrix", "cameraMatrix", "intrinsics", "intrinsic", "M"),
     "dist_coef": (
@@ -34,14 +34,14 @@ NAMES = {
         "dist",
         "D",
     ),
-    # EasyMocap keeps the matrix as Rot and the vector as R; either is told by its size.
+    # EasyMocap names the matrix Rot and the vector R; the size shows which of the two a value is.
     "R": ("Rot", "R", "rotation_matrix", "rotation", "rvec"),
     "t": ("t", "T", "tvec", "translation"),
     "width": ("image_width", "width", "W"),
     "height": ("image_height", "height", "H"),
     "resolution": ("resolution", "image_size", "imageSize"),
 }
-# How files name other lenses, and coefficients one by one or all together.
+# How files name other lenses, and their coefficients, one by one or all together.
 OTHER_LENSES = re.compile(
     "(opencv_?|thin_prism_|(simple_)?radial_)?(fisheye|equi(distant)?|omni(dir(ectional)?)?|fov|kannala[_-]?brandt[48]?"
     "|kb[48]|eucm|ds|double_?sphere|mei)",
@@ -53,7 +53,7 @@ COEFFICIENT, COEFFICIENTS = re.compile("k[1-6]|p[12]"), re.compile("distortion|d
 
 
 def read_yaml(file: Path, views: tuple[str, ...]) -> dict[str, Any]:
-    """Entries of `cameras.json` by view, of a file with a table per view or with names such as `K_<view>`."""
+    """Entries of `cameras.json` by view, from a file with a table per view or with names such as `K_<view>`."""
     table = _load(file)
     check_lens(table, f"{file}")
     entries = {}
@@ -68,7 +68,7 @@ def read_yaml(file: Path, views: tuple[str, ...]) -> dict[str, Any]:
 
 
 def read_yamls(folder: Path, views: tuple[str, ...], endings: tuple[str, ...]) -> dict[str, Any]:
-    """Entries of `cameras.json` by view, of a folder with one file for each."""
+    """Entries of `cameras.json` by view, from a folder with one file per view."""
     entries = {}
     for view in views:
         files = [file for ending in endings if (file := folder / f"{view}{ending}").exists()]
@@ -80,7 +80,7 @@ def read_yamls(folder: Path, views: tuple[str, ...], endings: tuple[str, ...]) -
 
 
 def check_lens(table: dict[str, Any], where: str) -> None:
-    """Refuse a lens whose coefficients mean something else than OpenCV's radial and tangential ones."""
+    """Refuse a lens whose coefficients mean something other than OpenCV's radial and tangential ones."""
     fisheye = str(table.get("fisheye_model", "0")).lower() not in NOT_FISHEYE
     names = ["fisheye_model"] if fisheye else []
     names += [name for name in LENS_NAMES if OTHER_LENSES.fullmatch(str(table.get(name, "")).strip())]
@@ -90,7 +90,7 @@ def check_lens(table: dict[str, Any], where: str) -> None:
 
 
 def check_coefficients(table: dict[str, Any], where: str) -> None:
-    """Refuse coefficients by an unknown name, instead of taking the lens for one without distortion."""
+    """Refuse coefficients under an unknown name, rather than assume that the lens has no distortion."""
     if not set(NAMES["dist_coef"]) & set(table):
         unknown = sorted(
             name
@@ -98,7 +98,7 @@ def check_coefficients(table: dict[str, Any], where: str) -> None:
             if (COEFFICIENTS.search(name) if isinstance(value, (list, dict)) else COEFFICIENT.fullmatch(name))
         )
         if unknown:
-            raise DataError(f"{where}: {unknown[0]} is no known name, wanted {' or '.join(NAMES['dist_coef'])}")
+            raise DataError(f"{where}: {unknown[0]} is not a known name, wanted {' or '.join(NAMES['dist_coef'])}")
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _load(file: Path) -> dict[str, Any]:
             return super().compose_node(parent, index)
 
     text = read_bounded(file, MAX_BYTES).decode(errors="replace")
-    # OpenCV's first line, %YAML:1.0, is no YAML; and where two files were joined, theirs make two documents.
+    # OpenCV's first line, %YAML:1.0, is not valid YAML, and in files that were joined, it would begin a new document.
     lines = ["" if line.startswith("%") or line.rstrip() in ("---", "...") else line for line in text.split("\n")]
     try:
         table = yaml.load("\n".join(lines), Loader)
@@ -162,7 +162,7 @@ def _flat(value: Any) -> Iterable[Any]:
 
 
 def _from_vector(vector: list[float]) -> list[float]:
-    """The rotation about an axis by its length in radians (Rodrigues)."""
+    """The rotation matrix of a vector that is the axis, with the angle in radians as its length (Rodrigues)."""
     axis = torch.tensor(vector, dtype=torch.float64)
     angle = axis.norm()
     if angle == 0:

@@ -1,4 +1,4 @@
-"""Where the 2D keypoints of a sequence lie: one JSON per frame in a folder of the view, or one for the whole view."""
+"""The files of a sequence's 2D keypoints: one JSON per frame in the view's folder, or one for the whole view."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,19 +26,19 @@ class People:
         self._read: dict[str, dict[int, np.ndarray | None]] = {}
 
     def __reduce__(self):
-        # A copy, such as a worker process gets, reads for itself.
+        # A copy, such as a worker process gets, reads the files itself.
         return People, (self.folder,)
 
     def views(self) -> set[str]:
-        """Views that there are keypoints of."""
+        """Views that have keypoints."""
         return set(subfolders(self.folder)) | set(files(self.folder, ".json")) if self.folder.is_dir() else set()
 
     def frames(self, view: str) -> list[int]:
-        """Frames, ascending, that there are keypoints of."""
+        """Frames, ascending, that have keypoints."""
         return sorted(self._whole(view) if self._one_file(view) else self._files(view))
 
     def person(self, view: str, frame: int) -> tuple[np.ndarray | None, str]:
-        """x, y and confidence [135, 3] or [17, 3], if anybody was seen, and the text that names the file in errors."""
+        """x, y and confidence, [135, 3] or [17, 3], or None if nobody was seen, and the text that names the file."""
         if self._one_file(view):
             file, frames = self.folder / f"{view}.json", self._whole(view)
             if frame not in frames:
@@ -51,7 +51,7 @@ class People:
         return read_frame(read_json(file, MAX_FRAME_BYTES), str(file)), str(file)
 
     def anybody(self, views: tuple[str, ...]) -> Iterator[np.ndarray]:
-        """People, as far as one asks; a file that cannot be read is an error only where nobody is in any other."""
+        """People one by one, as asked for; a file that cannot be read is an error only if no other has anybody."""
         first, found = None, False
         for view in views:
             for frame in self.frames(view):

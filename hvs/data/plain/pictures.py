@@ -16,7 +16,7 @@ EXIF_ORIENTATION, UPRIGHT = 0x0112, 1
 
 
 class Pictures:
-    """The pictures of every frame and view, listed when asked for.
+    """The pictures of every frame and view, listed on demand.
 
     Args:
         folder: of all views' pictures.
@@ -29,11 +29,11 @@ class Pictures:
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def __reduce__(self):
-        # A copy, such as a worker process gets, lists for itself.
+        # A copy, such as a worker process gets, lists the files itself.
         return Pictures, (self.folder, self.masks)
 
     def views(self) -> set[str]:
-        """Views that there are pictures of."""
+        """Views that have pictures."""
         return set(subfolders(self.folder)) if self.folder.is_dir() else set()
 
     def files(self, view: str) -> dict[int, str]:
@@ -45,7 +45,7 @@ class Pictures:
         if view not in self._listed:
             files = numbered(self.folder / view, ENDINGS)
             if files:
-                # One camera took them all, so the first one tells.
+                # One camera took them all, so checking the first is enough.
                 self._check(self.folder / view / files[min(files)])
             self._listed[view] = files
         return self._listed[view]
@@ -72,13 +72,14 @@ class Pictures:
             picture = _open(file)
             brightest = picture.convert("L").getextrema()[1] if self.masks else 0
         except DataError:
-            # Whoever reads the frame will hear of it.
+            # The error is raised again when the frame is read.
             return
         orientation = picture.getexif().get(EXIF_ORIENTATION, UPRIGHT)
-        # Some cameras write 0, which is no turn either.
+        # Some cameras write 0, which is no rotation either.
         if orientation not in (0, UPRIGHT):
-            # Some tools turn such pictures before they calibrate or detect, some do not: nobody can tell which did.
-            wanted = "wanted pixels stored upright: turn them, then calibrate and detect"
+            # Some tools rotate such pictures before they calibrate or detect, others do not, and the files do not show
+            # which did.
+            wanted = "wanted pixels stored upright: rotate them, then calibrate and detect"
             raise DataError(f"{file}: EXIF orientation {orientation}, {wanted}")
         if picture.mode.startswith(("I", "F")):
             raise DataError(f"{file}: a grey picture of more than 8 bits, wanted 8 bits per channel")
@@ -90,7 +91,7 @@ def _open(file: Path) -> Image.Image:
     try:
         picture = Image.open(io.BytesIO(read_bounded(file, MAX_BYTES)), formats=("JPEG", "PNG"))
         picture.load()
-        # Broken metadata shows when it is looked at.
+        # Broken metadata only shows when it is read.
         picture.getexif()
         return picture
     except Exception as error:

@@ -1,4 +1,4 @@
-"""3D poses that come with plain files: `poses.npz` or `poses.json`, nothing but numbers."""
+"""3D poses that come with plain files: `poses.npz` or `poses.json`, which hold only numbers."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class Poses:
     confidence: np.ndarray
 
     def find(self, frame: int) -> int | None:
-        """The row of a frame, if it is there."""
+        """The row of a frame, or None."""
         row = int(np.searchsorted(self.frames, frame))
         return row if row < len(self.frames) and self.frames[row] == frame else None
 
@@ -34,12 +34,12 @@ def read_poses(file: Path, joints: int) -> Poses:
     """All poses of a sequence.
 
     Args:
-        file: an .npz of `frames` [F], `points` [F, L, 3] and, if wanted, `confidence` [F, L]; or a .json with a list
-            of L rows x, y, z or x, y, z, confidence for every frame's number.
+        file: an .npz of `frames` [F], `points` [F, L, 3] and optionally `confidence` [F, L]; or a .json with a list of
+            L rows x, y, z or x, y, z, confidence for each frame number.
         joints: the number L.
 
     Raises:
-        DataError: no such file, not these arrays, or one that unfolds to far more than its size.
+        DataError: there is no such file, it has other arrays, or it expands to far more than its size.
     """
     arrays = _from_npz(file) if file.suffix == ".npz" else _from_json(file)
     frames, points = arrays["frames"], arrays["points"]
@@ -50,7 +50,7 @@ def read_poses(file: Path, joints: int) -> Poses:
     if confidence.shape != points.shape[:2]:
         raise DataError(f"{file}: confidence has shape {list(confidence.shape)}, wanted {list(points.shape[:2])}")
     if not np.issubdtype(frames.dtype, np.integer) or len(np.unique(frames)) != len(frames):
-        raise DataError(f"{file}: frames are not whole numbers, each once")
+        raise DataError(f"{file}: frames are not distinct whole numbers")
     order = np.argsort(frames)
     with np.errstate(over="ignore"):
         return Poses(
@@ -61,14 +61,14 @@ def read_poses(file: Path, joints: int) -> Poses:
 def _from_json(file: Path) -> dict[str, np.ndarray]:
     table = read_json(file)
     if not isinstance(table, dict):
-        raise DataError(f"{file}: wanted the rows of a pose for every frame's number")
+        raise DataError(f"{file}: wanted the rows of a pose for each frame number")
     frames = [frame_number(key, f"{file}: entry {key!r:.80}") for key in table]
     try:
         values = np.array(list(table.values()), dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{file}: poses are not tables of numbers of one size") from error
+        raise DataError(f"{file}: poses are not tables of numbers of the same size") from error
     if values.ndim != 3 or values.shape[2] not in (3, 4):
-        raise DataError(f"{file}: poses have shape {list(values.shape[1:])}, wanted rows of x, y, z or with confidence")
+        raise DataError(f"{file}: poses have shape {list(values.shape[1:])}, wanted rows of 3 or 4 numbers")
     arrays = {"frames": np.array(frames, dtype=np.int64), "points": values[..., :3]}
     return arrays | ({"confidence": values[..., 3]} if values.shape[2] == 4 else {})
 
@@ -77,9 +77,9 @@ def _from_npz(file: Path) -> dict[str, np.ndarray]:
     arrays = read_object_npz(file)
     for name in ("frames", "points"):
         if name not in arrays:
-            raise DataError(f"{file}: no array {name!r}, wanted frames, points and perhaps confidence")
+            raise DataError(f"{file}: no array {name!r}, wanted frames, points and optionally confidence")
     wanted = {name: arrays[name] for name in ("frames", "points", "confidence") if name in arrays}
     for name, array in wanted.items():
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
-            raise DataError(f"{file}: {name} is no array of numbers")
+            raise DataError(f"{file}: {name} is not a numeric array")
     return wanted

@@ -1,4 +1,4 @@
-"""A sequence of plain files: `images/<view>/`, `masks/<view>/`, `keypoints/<view>/`, and a file of cameras."""
+"""A sequence of plain files: `images/<view>/`, `masks/<view>/`, `keypoints/<view>/`, and a cameras file."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -27,24 +27,24 @@ from .splits import blocks
 
 KEYPOINTS, POSES = "keypoints", "poses"
 POSE_FILES = ("poses.npz", "poses.json")
-# Cosine between the world's up and the cameras' mean one: below it, somebody must say which way is up.
+# Cosine between the estimated up and the cameras' mean upward direction; below it, capture.json must say what is up.
 LEAST_AGREEMENT = 0.2
-# Weight of the cameras' mean up beside how level they stand.
+# Weight of the cameras' mean upward direction against how level they stand.
 CHOICE = 1e-3
-# Of what is zero or one in a matrix of intrinsics.
+# Tolerance of the entries that are zero or one in an intrinsic matrix.
 INTRINSICS_TOLERANCE = 1e-6
-# Frames next to each other are triangulated together, which takes a third of the time.
+# This many neighbouring frames are triangulated together, which takes a third of the time.
 BLOCK = 16
 
 
 class PlainSequence(Sequence):
-    """Files as people have them; docs/data.md describes them all.
+    """Plain files in common formats; docs/data.md describes them all.
 
     Args:
         folder: of the sequence.
-        name: of it, as the splits have it.
-        views: which to use of those that have images; all by default.
-        intervals: of the splits; by default the frames are shared out in blocks.
+        name: of the sequence, as the splits name it.
+        views: which of the views with images to use; all by default.
+        intervals: of the splits; by default the frames are split in blocks.
         stride: of validation and test.
 
     Raises:
@@ -70,11 +70,11 @@ class PlainSequence(Sequence):
             raise DataError(
                 f"{folder / 'images'}: no folder of " + (f"the views {', '.join(views)}" if views else "a view")
             )
-        # The layout is told from the files, and some of them are read by this class.
+        # A provisional layout: the real one depends on files that are read below.
         super().__init__(folder, LAYOUTS["panoptic"], name, chosen, intervals or {}, stride)
         note = read_note(folder / "capture.json")
         if note.scale is None and self.camera_file.suffix == ".txt":
-            wanted = '{"scale": <metres per unit>} in capture.json beside it'
+            wanted = '{"scale": <metres per unit>} in capture.json next to it'
             raise DataError(f"{self.camera_file}: COLMAP's world has no unit of length, wanted {wanted}")
         self.scale = note.scale or 1.0
         self.layout = self._layout(note.up)
@@ -82,7 +82,7 @@ class PlainSequence(Sequence):
             self.intervals = blocks(self._present)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Poses that were found are found again by whoever gets a copy, such as a worker process.
+        # A copy, such as a worker process gets, finds the poses and frames again itself.
         state = {name: value for name, value in self.__dict__.items() if name not in ("_present", "_poses", "_seen")}
         return state | {"_triangulated": {}}
 
@@ -123,7 +123,7 @@ class PlainSequence(Sequence):
 
     def resolution(self, view: str) -> tuple[int, int]:
         entry = self.entries.get(view)
-        # To decode a picture for it may fail, and takes a while.
+        # Without a given size a picture is decoded once, which takes a while and may fail.
         if isinstance(entry, dict) and entry.get("resolution") is None:
             entry["resolution"] = self.pictures[IMAGES].size(view)
         return super().resolution(view)
@@ -133,46 +133,46 @@ class PlainSequence(Sequence):
         K = self.numbers(view, "K", 3, 3)
         below = torch.stack((K[1, 0] / K[0, 0], *(K[2] - torch.tensor([0.0, 0.0, 1.0]))))
         if below.abs().max() > INTRINSICS_TOLERANCE:
-            raise DataError(f"{self.where(view)}: K is no matrix of intrinsics, wanted zeros below its diagonal, and 1")
+            raise DataError(f"{self.where(view)}: K is not an intrinsic matrix, wanted zeros below its diagonal, and 1")
         if not is_rotation(camera.R):
-            raise DataError(f"{self.where(view)}: R is no rotation")
-        # Zeros and the one to the last bit: what is next to them is rounding.
+            raise DataError(f"{self.where(view)}: R is not a rotation")
+        # Set the zeros and the one exactly: deviations from them are rounding.
         K = torch.stack((camera.K[0], camera.K[1] * camera.K.new_tensor([0.0, 1, 1]), camera.K.new_tensor([0.0, 0, 1])))
         return replace(camera, K=K, t=(self.numbers(view, "t", 3) * self.scale).float())
 
     def distortion(self, view: str) -> Tensor:
         given = self.entries[view].get("dist_coef") is not None
         values = self.numbers(view, "dist_coef", None) if given else torch.zeros(0, dtype=torch.float64)
-        # OpenCV writes fourteen with its rational model; the last two would tilt the sensor.
+        # OpenCV writes fourteen coefficients with its rational model; the last two would tilt the sensor.
         if len(values) == 14 and not values[12:].any():
             values = values[:12]
         if len(values) not in COEFFICIENT_COUNTS:
             counts = ", ".join(map(str, COEFFICIENT_COUNTS))
             raise DataError(f"{self.where(view)}: {len(values)} distortion coefficients, wanted {counts}")
-        # The cameras of a batch need the same number of them.
+        # The cameras of a batch need the same number of coefficients.
         return torch.cat((values, values.new_zeros(max(COEFFICIENT_COUNTS) - len(values))))
 
     def _layout(self, up: tuple[float, float, float] | None) -> Layout:
         person = next(self.people.anybody(self.views), None)
         if person is None:
-            raise DataError(f"{self.people.folder}: nobody in any of the keypoints")
+            raise DataError(f"{self.people.folder}: no person in any of the keypoints")
         return replace(
             LAYOUTS["panoptic" if len(person) == BODY else "human36m"],
             folder="images",
             keypoints=KEYPOINTS,
             points=POSES,
             with_confidence=True,
-            # How large a person is in the picture is anybody's choice.
+            # People may have any size in the picture.
             crop_side=None,
             held_out_stride=1,
             up=up or self._upright(),
         )
 
     def _upright(self) -> tuple[float, float, float]:
-        """The world's up: cameras that stand upright have their x axes level, and their y axes downwards."""
+        """The up direction of the world: upright cameras have level x axes, and y axes that point down."""
         R = torch.stack([self.camera(view).R.double() for view in self.views])  # [V, 3, 3]
         level, upwards = R[:, 0], -R[:, 1].mean(0)
-        # Cameras side by side leave a choice, which the upwards direction then makes.
+        # Cameras side by side leave a choice, which the mean upward direction decides.
         slope = level.mT @ level / len(R) - CHOICE * torch.outer(upwards, upwards)
         up = torch.linalg.eigh(slope)[1][:, 0]
         up = up * torch.sign(up @ upwards)
@@ -182,7 +182,7 @@ class PlainSequence(Sequence):
 
     @cached_property
     def _present(self) -> list[int]:
-        """Frames, ascending, that any view has an image of."""
+        """Frames, ascending, for which any view has an image."""
         return sorted(set().union(*(self.pictures[IMAGES].files(view) for view in self.views)))
 
     @cached_property
@@ -195,7 +195,7 @@ class PlainSequence(Sequence):
 
     @cached_property
     def _seen(self) -> list[int]:
-        """Frames, ascending, with keypoints in two views or more."""
+        """Frames, ascending, with keypoints in two or more views."""
         if len(self.views) < 2:
             wanted = f"two views or more to triangulate 3D poses, or {' or '.join(POSE_FILES)}"
             raise DataError(f"{self.folder}: one view and no 3D poses, wanted {wanted}")
@@ -220,12 +220,12 @@ class PlainSequence(Sequence):
         if person is None:
             return torch.zeros(joints, 2), torch.zeros(joints), where
         if len(person) != joints:
-            raise DataError(f"{where}: {len(person)} joints, where others of the sequence have {joints}")
+            raise DataError(f"{where}: {len(person)} joints, but others of the sequence have {joints}")
         label = torch.from_numpy(person)
         return label[:, :2], label[:, 2], where
 
     def _triangulate(self, frame: int) -> None:
-        """Find the poses of a frame and of those next to it."""
+        """Triangulate the poses of a frame and its neighbours."""
         frames = self._seen
         if frame not in frames:
             raise MissingFrameError(f"{self.folder}: no frame {frame} with keypoints in two views")
@@ -239,7 +239,7 @@ class PlainSequence(Sequence):
         for column, view in enumerate(self.views):
             there = set(self.people.frames(view))
             for row, other in enumerate(block):
-                # A view whose keypoints cannot be read says so when they are asked for; the others do without it.
+                # Keypoints that cannot be read raise an error when they are asked for; triangulation does without them.
                 with suppress(DataError):
                     if other in there:
                         keypoints[column, row], confidence[column, row], _ = self._person(view, other)

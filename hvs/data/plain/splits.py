@@ -1,4 +1,4 @@
-"""How the frames of a capture without splits are shared out."""
+"""How the frames of a capture without splits are divided."""
 
 from ..layouts import Split
 
@@ -8,10 +8,10 @@ VALIDATION, TEST, AFTER = 0.10, 0.15, 0.15
 def blocks(frames: list[int]) -> dict[Split, list[tuple[int, int]]]:
     """Intervals of frames, in blocks, as neighbours in time look alike: training, validation, test, training.
 
-    One frame is for training, a second one for the test, a third one for validation.
+    A single frame is used for training, a second one for the test, a third one for validation.
 
     Args:
-        frames: all there are, ascending.
+        frames: all frames, ascending.
     """
     n = len(frames)
     test = max(round(TEST * n), int(n > 1))

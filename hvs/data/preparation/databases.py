@@ -1,4 +1,4 @@
-"""The files of a prepared sequence: each is written whole and only once, beside a note of what it lacks and why."""
+"""The files of a prepared sequence: each is written whole and only once, with a note of what it lacks and why."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from hvs.data.layouts import LAYOUTS, Layout
 from hvs.data.stores import DataError, Store, pack_label, read_label, write_store
 from hvs.geometry import Camera
 
-# Beside Databases/: how each was made, and what was dropped.
+# Next to Databases/: how each database was made, and what was dropped.
 NOTES, SETTINGS = "Preparation", "settings.json"
 
 
@@ -27,10 +27,10 @@ class Clip:
 
     Attributes:
         root: of the prepared capture.
-        name: folder of the sequence under it, as the splits name it.
+        name: folder of the sequence in it, as the splits name it.
         dataset: "panoptic" or "human36m".
         first: the frame of its videos that is its frame 0.
-        frames: how many it has.
+        frames: number of frames.
     """
 
     root: Path
@@ -54,38 +54,38 @@ class Clip:
         return Store(self.place(modality, view))
 
     def has(self, modality: str, view: str | None = None) -> bool:
-        """Whether the database is there; what is there is whole."""
+        """Whether the database exists; an existing one is complete."""
         return self.place(modality, view).is_dir()
 
     def write(self, modality: str, view: str | None, items: Iterable[tuple[int, bytes]], dropped: Counter[str]) -> None:
-        """Write a database and the note of `dropped`, reason -> frames, which may grow while `items` are made."""
+        """Write a database and a note of `dropped` (reason -> number of frames), which may grow as `items` are made."""
 
         def noted() -> Iterator[tuple[int, bytes]]:
             yield from items
-            # Before the database takes its name, so that none is without its note.
+            # Before the database gets its name, so that none is without its note.
             write_json(self._note(modality, view), dict(sorted(dropped.items())))
 
         write_store(self.place(modality, view), noted())
 
     def dropped(self, modality: str, view: str | None = None) -> Counter[str]:
-        """Reason -> frames that a database lacks."""
+        """Reason -> number of frames that a database lacks."""
         note = self._note(modality, view)
         return Counter(read_json(note)) if note.exists() else Counter()
 
     def label(self, modality: str, frame: int, view: str | None = None) -> Tensor | None:
-        """A label [J, n], or None where the database has no such frame."""
+        """A label [J, n], or None if the database has no such frame."""
         store = self.store(modality, view)
         return read_label(store[frame], f"{store.path}: frame {frame}")[..., 0] if frame in store else None
 
     def begin(self, settings: dict[str, Any]) -> None:
-        """Note how the sequence is prepared, and clear away what a killed run left behind.
+        """Note how the sequence is prepared, and remove what a killed run left behind.
 
         Raises:
-            DataError: another run has begun to prepare it otherwise.
+            DataError: an earlier run began to prepare it with other settings.
         """
         file = self.folder / NOTES / SETTINGS
         if file.exists() and (was := read_json(file)) != settings:
-            raise DataError(f"{file}: begun with {was}, now {settings}; remove {self.folder} to prepare it anew")
+            raise DataError(f"{file}: begun with {was}, now {settings}; remove {self.folder} to start over")
         for leftover in self.folder.glob("Databases/**/.*.lmdb.*"):
             shutil.rmtree(leftover, ignore_errors=True)
         for leftover in self.folder.rglob(".*.json"):
@@ -100,7 +100,7 @@ class Clip:
 
 
 def labels(tensor: Tensor, kept: Iterable[int]) -> Iterator[tuple[int, bytes]]:
-    """Labels of the kept frames of [F, J, n] as the databases hold them: float32 [J, n, 1]."""
+    """Labels of the kept frames of a tensor [F, J, n], as the databases hold them: float32 [J, n, 1]."""
     return ((frame, pack_label(tensor[frame][..., None].float())) for frame in kept)
 
 
@@ -109,7 +109,7 @@ def with_confidence(points: Tensor, confidence: Tensor) -> Tensor:
 
 
 def camera_entry(camera: Camera) -> dict[str, Any]:
-    """A camera as cameras.json has it."""
+    """The entry of a camera in cameras.json."""
     return {
         "R": camera.R.tolist(),
         "t": camera.t[:, None].tolist(),
@@ -126,7 +126,7 @@ def write_json(file: Path, content: Any) -> None:
     try:
         with naming(file), open(fresh, "w") as handle:
             handle.write(json.dumps(content))
-            # Or a machine that stops may leave an empty file by that name.
+            # Otherwise a machine that stops may leave an empty file of that name.
             handle.flush()
             os.fsync(handle.fileno())
         fresh.replace(file)

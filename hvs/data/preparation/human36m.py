@@ -1,4 +1,4 @@
-"""The raw Human3.6M: captured poses, cascaded pyramid network detections, and cameras from metadata.xml."""
+"""Preparation of the raw Human3.6M: captured poses, CPN detections, and cameras from metadata.xml."""
 
 from collections import Counter
 from functools import partial
@@ -16,28 +16,28 @@ from .databases import Clip, labels
 from .run import Dropped, Recording, prepare
 from .workers import Workers
 
-# Their poses do not fit their videos.
+# Actions whose poses do not fit their videos.
 MISALIGNED = {"S11": ("Directions",), "S9": ("Greeting", "SittingDown_1", "Waiting_1")}
 
 
 def prepare_human36m(
     raw: Path, out: Path, *, masks: Path | None = None, segment: str | None = None, workers: int | None = None
 ) -> str:
-    """Prepare every action of every subject of the raw Human3.6M; work that is already done is not done again.
+    """Prepare every action of every subject of the raw Human3.6M; work that is already done is not repeated.
 
     Args:
         raw: holds `metadata.xml`, `data_2d_h36m_cpn_ft_h36m_dbb.npz`, `<subject>/Videos/*.mp4` and
             `<subject>/MyPoseFeatures/D3_Positions/*.cdf`.
         out: folder of the prepared capture.
         masks: folder of `<subject>/<action>/<view>.mp4` or `<subject>/<action>/<view>/*.png`.
-        segment: "module:function" that makes a mask of an image.
-        workers: processes; one for each core if not given.
+        segment: "module:function" that makes a mask from an image.
+        workers: number of processes; by default one per core.
 
     Returns:
-        A summary of what was kept and what was dropped and why.
+        A summary of what was kept, and of what was dropped and why.
 
     Raises:
-        DataError: something is missing or broken; what had been prepared before stays.
+        DataError: something is missing or broken; what has been prepared so far is kept.
     """
     raw, out = Path(raw), Path(out)
     folders = [raw / f"S{subject}" for subject in range(1, raw_files.SUBJECTS + 1)]
@@ -62,7 +62,7 @@ def _open(
     where = f"{file}: {subject} {action.name}"
     arrays = detections.get(subject, {}).get(action.name)
     if arrays is None:
-        raise Dropped(f"no 2D poses of it in {file.name}")
+        raise Dropped(f"no 2D poses for it in {file.name}")
     if not action.videos:
         raise Dropped("no videos")
     points = raw_files.read_positions(action.poses)
@@ -75,8 +75,8 @@ def _open(
             raise Dropped(f"{len(points)} poses, but view {view} has {count} images")
         found = raw_files.detections(arrays, index, where)
         if len(found) < len(points):
-            raise Dropped(f"{len(points)} poses, but view {view} has {len(found)} of 2D")
-        # The detections may go on after the capture has ended.
+            raise Dropped(f"{len(points)} 3D poses, but view {view} has {len(found)} 2D poses")
+        # The detections may continue after the end of the capture.
         seen[view] = found[: len(points)]
         cameras[view] = _camera(
             vector, int(subject[1:]), index, action.videos[view], file.with_name(raw_files.METADATA)

@@ -21,7 +21,7 @@ METADATA, DETECTIONS = "metadata.xml", "data_2d_h36m_cpn_ft_h36m_dbb.npz"
 MILLIMETRE = 0.001
 # The camera vector: 6 numbers for each of 4 cameras and 11 subjects, then 9 for each camera.
 SUBJECTS, EXTRINSICS, INTRINSICS, VECTOR = 11, 6, 9, 300
-# Of the 32 joints that were captured.
+# Which of the 32 captured joints are used.
 JOINTS = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
 CAPTURED = 32
 MAX_XML_BYTES = 64 * 2**20
@@ -29,7 +29,7 @@ MAX_XML_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Action:
-    """The raw files of one sequence: name as the splits have it, the pose's file, and the videos by view."""
+    """The raw files of one sequence: its name as in the splits, the file of its poses, and the videos by view."""
 
     name: str
     poses: Path
@@ -37,12 +37,12 @@ class Action:
 
 
 def canonical(name: str) -> str:
-    """How the splits name an action: "TakingPhoto 1" is "Photo_1"."""
+    """The name of an action in the splits: "TakingPhoto 1" is "Photo_1"."""
     return name.replace("TakingPhoto", "Photo").replace("WalkingDog", "WalkDog").replace(" ", "_")
 
 
 def find_actions(folder: Path) -> list[Action]:
-    """The actions of a subject that have a file of poses or a video, by name."""
+    """The actions of a subject that have a file of poses or a video, sorted by name."""
     videos: dict[str, dict[str, Path]] = {}
     for file in sorted((folder / "Videos").glob("*.mp4")):
         name, _, view = file.stem.rpartition(".")
@@ -58,7 +58,7 @@ def read_camera_vector(file: Path) -> Tensor:
     """The 300 numbers `w0` of metadata.xml, float64.
 
     Raises:
-        DataError: it is missing, broken, or has no such numbers.
+        DataError: the file is missing or broken, or has no such numbers.
     """
     try:
         if file.stat().st_size > MAX_XML_BYTES:
@@ -81,7 +81,7 @@ def read_camera_vector(file: Path) -> Tensor:
 
 
 def unpack_camera(vector: Tensor, subject: int, camera: int, width: int, height: int) -> Camera:
-    """A camera of the vector `w0`, float64, in metres.
+    """A camera from the vector `w0`, float64, in metres.
 
     Args:
         vector: [300].
@@ -90,7 +90,7 @@ def unpack_camera(vector: Tensor, subject: int, camera: int, width: int, height:
         width, height: of its images, in pixels.
 
     Raises:
-        ValueError: the vector has no camera there.
+        ValueError: the vector has no camera there; the message says what it has instead.
     """
     start = EXTRINSICS * (SUBJECTS * camera + subject - 1)
     angles, centre = vector[start : start + 3], vector[start + 3 : start + 6] * MILLIMETRE
@@ -106,7 +106,7 @@ def unpack_camera(vector: Tensor, subject: int, camera: int, width: int, height:
 
 
 def pack_camera(camera: Camera) -> tuple[list[float], list[float]]:
-    """The 6 and the 9 numbers that `unpack_camera` reads, of a camera without skew."""
+    """The 6 extrinsic and 9 intrinsic numbers that `unpack_camera` reads, for a camera without skew."""
     R = camera.R.double()
     b = torch.asin(R[0, 2].clamp(-1, 1))
     angles = torch.stack((torch.atan2(-R[1, 2], R[2, 2]), b, torch.atan2(-R[0, 1], R[0, 0])))
@@ -121,7 +121,7 @@ def load_cdflib() -> ModuleType:
     """The package that reads and writes CDF files.
 
     Raises:
-        ModuleNotFoundError: it is not installed; says how to.
+        ModuleNotFoundError: it is not installed; the message says how to install it.
     """
     try:
         import cdflib
@@ -135,7 +135,7 @@ def read_positions(file: Path) -> Tensor:
     """The poses of a CDF file, [F, 17, 3] float64, in metres in the world.
 
     Raises:
-        DataError: it is missing or broken, or has no such poses.
+        DataError: the file is missing or broken, or has no such poses.
         ModuleNotFoundError: cdflib is not installed.
     """
     cdflib = load_cdflib()
@@ -155,7 +155,7 @@ def read_positions(file: Path) -> Tensor:
 
 
 def read_detections(file: Path) -> dict[str, dict[str, Any]]:
-    """subject -> action, as the splits name it -> what the file holds of it; see `detections`."""
+    """subject -> action, as the splits name it -> the file's content for `detections`."""
     content = read_object_npz(file).get("positions_2d")
     if not isinstance(content, dict) or not all(isinstance(actions, dict) for actions in content.values()):
         raise DataError(f"{file}: positions_2d is missing or not a table of subjects and actions")
@@ -166,7 +166,7 @@ def read_detections(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def detections(arrays: Any, view: int, where: str) -> Tensor:
-    """Pixels [F, 17, 2] float64 of one of the four views.
+    """The pixels [F, 17, 2] float64 of one of the four views.
 
     Raises:
         DataError: they have another shape, or are not finite.

@@ -1,6 +1,6 @@
-"""Where masks come from: the user's files, a segmentation of the user's, or, for want of both, the limbs' outline.
+"""Where masks come from: the user's files, the user's segmentation, or, without either, the limbs' outline.
 
-A source gives, for frames of a view, a mask [H, W] uint8 of 0 and 255, or the reason why there is none.
+For each frame of a view, a source gives a mask [H, W] uint8 of 0 and 255, or the reason why there is none.
 """
 
 import importlib
@@ -26,10 +26,10 @@ from hvs.geometry import Camera
 from .databases import Clip
 
 VIDEOS, PICTURES = (".mp4", ".mkv", ".mov", ".avi"), (".png", ".jpg", ".jpeg")
-# Of black after lossy compression.
+# Highest value of black after lossy compression.
 NOISE = 8
 NO_MASK, EMPTY, NO_POSE = "no mask", "empty mask", "no pose to draw a mask from"
-# Of the trunk, whose edges leave holes: shoulders and hips.
+# Corners of the trunk, shoulders and hips, to fill the holes between its edges.
 TRUNK = {"panoptic": (5, 6, 12, 11), "human36m": (11, 14, 1, 4)}
 # Clothes and flesh reach beyond the widths of the Gaussians.
 THICKER = 1.5
@@ -40,7 +40,7 @@ Mask = tuple[int, np.ndarray | str]
 
 
 class MaskSource(Protocol):
-    """`describe` says in words where the masks come from; `frames` gives them, frame by frame."""
+    """`describe` says in words where the masks come from; `frames` yields them, frame by frame."""
 
     def describe(self) -> str: ...
 
@@ -48,14 +48,14 @@ class MaskSource(Protocol):
 
 
 class FaintMaskError(DataError):
-    """A mask has neither white nor the 1 of many tools."""
+    """A mask has neither white pixels nor the 1 that many tools write."""
 
 
 @dataclass(frozen=True)
 class GivenMasks:
-    """Files of the user: `<folder>/<recording>/<view>.mp4`, or pictures `<folder>/<recording>/<view>/*<number>.png`.
+    """The user's files: `<folder>/<recording>/<view>.mp4`, or pictures `<folder>/<recording>/<view>/*<number>.png`.
 
-    The number is that of the video's frame, from 0.
+    The number is that of the frame in the video, from 0.
     """
 
     folder: Path
@@ -73,7 +73,7 @@ class GivenMasks:
             try:
                 mask = _binary(picture, size, where)
             except FaintMaskError as error:
-                # A shadow where nobody is, unless there is nothing else.
+                # Taken for a shadow in a frame without a person, unless all masks are like this.
                 faint = faint or error
                 yield frame, EMPTY
             else:
@@ -83,11 +83,11 @@ class GivenMasks:
             raise faint
 
     def _pictures(self, clip: Clip, place: Path) -> Iterator[tuple[int, Image.Image | None, str]]:
-        """Frames of the clip, their pictures if there are any, and what names them in errors."""
+        """The clip's frames, their pictures if there are any, and the text that names them in errors."""
         video = next((file for suffix in VIDEOS if (file := place.with_name(place.name + suffix)).is_file()), None)
         if video:
             if (count := count_frames(video)) < clip.first + clip.frames:
-                raise DataError(f"{video}: has {count} frames, its view at least {clip.first + clip.frames}")
+                raise DataError(f"{video}: has {count} frames, but its view has at least {clip.first + clip.frames}")
             with closing(read_frames(video, clip.first)) as pictures:
                 for frame, picture in enumerate(islice(pictures, clip.frames)):
                     yield frame, Image.fromarray(picture), f"{video}: frame {clip.first + frame}"
@@ -106,10 +106,10 @@ class GivenMasks:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A function of the user's: image [3, H, W] float32 in 0..1 -> mask [H, W] or [1, H, W], bool, or above 0.5.
+    """The user's function: image [3, H, W] float32 in 0..1 -> mask [H, W] or [1, H, W], bool, or numbers above 0.5.
 
     Attributes:
-        hook: "module:function"; the module is only imported when masks are made.
+        hook: "module:function"; the module is imported by `load`.
     """
 
     hook: str
@@ -118,10 +118,10 @@ class Segmentation:
         return f"segmentation: {self.hook}"
 
     def load(self) -> Callable[[Tensor], Tensor]:
-        """The function.
+        """Import the function.
 
         Raises:
-            DataError: there is none of that name.
+            DataError: there is no function of that name.
         """
         module, _, name = self.hook.partition(":")
         if not module or not name:
@@ -144,14 +144,14 @@ class Segmentation:
             except Exception as error:
                 raise DataError(f"{where}: {self.hook} failed ({_one_line(error)})") from error
             if mask.shape != image.shape[1:]:
-                got = f"{self.hook} gave a mask of shape {list(mask.shape)}"
+                got = f"{self.hook} returned a mask of shape {list(mask.shape)}"
                 raise DataError(f"{where}: {got}, wanted {list(image.shape[1:])}")
             yield frame, ((mask > 0.5) * 255).byte().numpy()
 
 
 @dataclass(frozen=True)
 class Silhouette:
-    """The limbs of the 3D pose, drawn as thick as their Gaussians: a coarse stand-in for a mask."""
+    """The limbs of the 3D pose, drawn somewhat thicker than their Gaussians: a coarse stand-in for a mask."""
 
     def describe(self) -> str:
         return "limbs' outline"
@@ -171,7 +171,7 @@ def _draw(clip: Clip, label: Tensor, camera: Camera) -> np.ndarray:
     depth = camera.to_camera(points)[:, 2]
     valid = valid & (depth > 0.1)
     pixels = camera.project(points)
-    # A radius of a metre at each joint, in pixels.
+    # One metre at each joint, in pixels.
     metre = camera.K[0, 0] / depth.clamp(min=0.1)
     image = Image.new("L", (camera.width, camera.height))
     pen = ImageDraw.Draw(image)
@@ -185,7 +185,7 @@ def _draw(clip: Clip, label: Tensor, camera: Camera) -> np.ndarray:
 
 
 def _limb(pen: ImageDraw.ImageDraw, ends: np.ndarray, radii: np.ndarray) -> None:
-    """A disc at each of two ends [2, 2] with radii [2], and what lies between."""
+    """Draw a disc at each of two ends [2, 2] with radii [2], and the area between them."""
     for (x, y), radius in zip(ends, radii, strict=True):
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
     along = ends[1] - ends[0]
@@ -208,7 +208,7 @@ def _binary(picture: Image.Image, size: tuple[int, int], where: str) -> np.ndarr
     if picture.size != size:
         raise DataError(f"{where}: is {picture.width}x{picture.height}, its view {size[0]}x{size[1]}")
     values = np.asarray(picture.convert("L"))
-    # Many tools write masks of 0 and 1; colours of a palette, or of several people, are for nobody to guess.
+    # Many tools write masks of 0 and 1; colours of a palette, or of several people, cannot be guessed.
     brightest = values.max(initial=0)
     if NOISE < brightest < WHITE:
         raise FaintMaskError(f"{where}: no value of the mask is above {brightest}, wanted 0 and 255, or 0 and 1")
@@ -221,7 +221,7 @@ def _one_line(error: Exception) -> str:
 
 
 def choose_source(masks: Path | None, segment: str | None) -> MaskSource:
-    """The source that the user asks for; the limbs' outline where they ask for none.
+    """The source that the user asks for; by default the limbs' outline.
 
     Raises:
         DataError: both are given, the folder is missing, or the function cannot be imported.

@@ -1,5 +1,5 @@
-"""Raw Panoptic sequences: cut into subsequences, with 2D poses by OpenPose and 3D poses triangulated from them, or
-with the official reconstructions and their projections where OpenPose's are missing."""
+"""Preparation of raw Panoptic sequences: they are cut into subsequences, with 2D poses by OpenPose and 3D poses
+triangulated from them, or, without OpenPose's files, with the official reconstructions and their projections."""
 
 from collections import Counter
 from functools import partial
@@ -31,11 +31,11 @@ SUBSEQUENCES = {
     "171204_pose6": ((0, 4690, 9373, 14040, 18540), 23300),
 }
 DRIFTING = dict.fromkeys(("171204_pose5", "171204_pose6"), ("12", "16", "18", "27"))
-# With fewer views to agree, two wrong ones are soon believed.
+# If fewer views had to agree, two wrong ones would easily be believed.
 LEAST_VIEWS = 3
-# Frames; more would only take more memory.
+# Number of frames; more would only take more memory.
 TRIANGULATED_AT_ONCE = 256
-# On the plane z = 1.
+# Distance on the plane z = 1.
 FOLDED = 1e-3
 NO_FILE, NOBODY, SEVERAL = "no file of the frame", "nobody", "more than one person"
 NOT_FOUND = "no joint that enough views agree on"
@@ -45,21 +45,21 @@ OPENPOSE, OFFICIAL = "OpenPose, triangulated", "official reconstructions"
 def prepare_panoptic(
     raw: Path, out: Path, *, masks: Path | None = None, segment: str | None = None, workers: int | None = None
 ) -> str:
-    """Prepare every sequence of a folder of raw Panoptic sequences; work that is already done is not done again.
+    """Prepare every sequence in a folder of raw Panoptic sequences; work that is already done is not repeated.
 
     Args:
         raw: holds `<sequence>/hdVideos/hd_00_NN.mp4` and `<sequence>/calibration_<sequence>.json`, and either
             `<sequence>/openpose/hd_00_NN/` or `<sequence>/hdPose3d_stage1_coco19/`.
         out: folder of the prepared capture.
         masks: folder of `<sequence>/<view>.mp4` or `<sequence>/<view>/*.png`.
-        segment: "module:function" that makes a mask of an image.
-        workers: processes; one for each core if not given.
+        segment: "module:function" that makes a mask from an image.
+        workers: number of processes; by default one per core.
 
     Returns:
-        A summary of what was kept and what was dropped and why.
+        A summary of what was kept, and of what was dropped and why.
 
     Raises:
-        DataError: something is missing or broken; what had been prepared before stays.
+        DataError: something is missing or broken; what has been prepared so far is kept.
     """
     found = sorted(file.parent.absolute() for file in Path(raw).glob("*/calibration_*.json"))
     if not found:
@@ -99,7 +99,7 @@ def _open(folder: Path, out: Path, workers: int) -> Recording:
 
 
 def _label_openpose(folder: Path, clip: Clip, cameras: dict[str, Camera], workers: Workers) -> None:
-    """2D poses as OpenPose found them, and 3D poses triangulated from its surest person in every view."""
+    """Write 2D poses as OpenPose found them, and 3D poses triangulated from the most confident person in each view."""
     tasks = [partial(_store_openpose, folder, clip, view) for view in cameras]
     with _bar(clip, len(cameras)) as bar:
         seen = torch.from_numpy(np.stack(workers.run(tasks, bar.update)))  # [V, F, 135, 3]
@@ -117,7 +117,7 @@ def _label_openpose(folder: Path, clip: Clip, cameras: dict[str, Camera], worker
 
 
 def _triangulate(seen: Tensor, cameras: list[Camera]) -> Tensor:
-    """World points and confidence [F, J, 4] of pixels and confidence [V, F, J, 3], found on the GPU if there is one."""
+    """World points and confidence [F, J, 4] from pixels and confidence [V, F, J, 3]; uses the GPU if there is one."""
     seen = seen.to("cuda" if torch.cuda.is_available() else "cpu")
     least_views = min(LEAST_VIEWS, max(2, len(cameras)))
     found = triangulate(seen[..., :2], seen[..., 2], cameras, least_views=least_views)
@@ -131,7 +131,7 @@ def _bar(clip: Clip, views: int, what: str = "poses"):
 
 
 def _store_openpose(folder: Path, clip: Clip, view: str, tick: Tick) -> np.ndarray:
-    """The surest person of every frame of a view [F, 135, 3]; stored where there is exactly one."""
+    """The most confident person in each frame of a view [F, 135, 3]; stored where there is exactly one."""
     people = np.zeros((clip.frames, raw_files.JOINTS, 3), np.float32)
     kept, dropped = [], Counter()
     for frame in range(clip.frames):
@@ -149,12 +149,12 @@ def _store_openpose(folder: Path, clip: Clip, view: str, tick: Tick) -> np.ndarr
             dropped[SEVERAL if len(found) else NOBODY] += 1
     if not clip.has(clip.layout.keypoints, view):
         clip.write(clip.layout.keypoints, view, labels(torch.from_numpy(people), kept), dropped)
-    # An array: tensors would come through shared memory, of which many containers have little.
+    # An array, because tensors would be passed through shared memory, of which many containers have little.
     return people
 
 
 def _label_official(folder: Path, clip: Clip, cameras: dict[str, Camera], workers: Workers) -> None:
-    """3D poses of the official reconstructions, and 2D poses by projection, where nobody else is in the scene."""
+    """Write 3D poses of the official reconstructions, and 2D poses by projection where nobody else is in the scene."""
     read = []
     with _bar(clip, 1) as bar:
         for frame in range(clip.frames):
@@ -182,14 +182,14 @@ def _label_official(folder: Path, clip: Clip, cameras: dict[str, Camera], worker
 
 
 def _project(points: Tensor, camera: Camera) -> Tensor:
-    """Pixels and confidence [F, J, 3] of points and confidence [F, J, 4]; zero what is unknown or not in the image."""
+    """Pixels and confidence [F, J, 3] of points and confidence [F, J, 4]; zero where unknown or outside the image."""
     placed = camera.to_camera(points[..., :3])
     straight = placed[..., :2] / placed[..., 2:]
     bent = distort(straight, camera.distortion)
     pixels = bent @ camera.K[:2, :2].mT + camera.K[:2, 2]
     last = pixels.new_tensor((camera.width - 1, camera.height - 1))
     inside = ((pixels >= 0) & (pixels <= last)).all(-1) & (placed[..., 2] > 0)
-    # The lens's model folds what is far outside back into the image.
+    # The lens model folds points far outside back into the image.
     folded = (undistort_exactly(bent.flatten(0, -2), camera.distortion).view_as(bent) - straight).norm(dim=-1) > FOLDED
     seen = inside & ~folded & (points[..., 3] > 0)
     return with_confidence(pixels, points[..., 3]).where(seen[..., None], 0.0)

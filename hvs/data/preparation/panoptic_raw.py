@@ -15,9 +15,9 @@ from hvs.geometry.rotations import is_rotation
 
 CENTIMETRE = 0.01
 JOINTS = 135
-# Larger JSON files are not poses of a frame, nor a calibration.
+# Larger JSON files are neither poses of a frame nor a calibration.
 MAX_JSON_BYTES = 64 * 2**20
-# Of COCO19, in the order of the first 17 of BODY_135; its neck is joint 17.
+# Joints of COCO19 in the order of BODY_135's first 17; its neck becomes joint 17.
 COCO19 = (1, 15, 17, 16, 18, 3, 9, 4, 10, 5, 11, 6, 12, 7, 13, 8, 14)
 NECK = 17
 LEFT_HAND, RIGHT_HAND, FACE = slice(25, 45), slice(45, 65), slice(65, 135)
@@ -28,7 +28,7 @@ def video_file(folder: Path, view: str) -> Path:
 
 
 def openpose_file(folder: Path, view: str, frame: int) -> Path:
-    """As OpenPose names what it writes for a video."""
+    """The file of a frame, as OpenPose names it when it reads a video."""
     return folder / "openpose" / f"hd_00_{view}" / f"hd_00_{view}_{frame:012d}_keypoints.json"
 
 
@@ -48,7 +48,7 @@ def read_calibration(folder: Path) -> dict[str, Camera]:
     """The HD cameras of a sequence by view, "00" to "30", float64, in metres.
 
     Raises:
-        DataError: calibration_<sequence>.json is missing, or something in it is no camera.
+        DataError: calibration_<sequence>.json is missing, or an entry in it is not a camera.
     """
     file = folder / f"calibration_{folder.name}.json"
     cameras = {}
@@ -56,7 +56,7 @@ def read_calibration(folder: Path) -> dict[str, Camera]:
         if entry.get("type") != "hd":
             continue
         name = entry.get("name")
-        # The name becomes part of files' names.
+        # The name becomes part of file names.
         if not isinstance(name, str) or not re.fullmatch(r"00_[0-9]{2}", name):
             raise DataError(f"{file}: an HD camera is named {name!r:.40}, wanted 00_NN")
         view, where = name.removeprefix("00_"), f"{file}: camera {name}"
@@ -79,7 +79,7 @@ _SHAPES = {"K": (3, 3), "R": (3, 3), "t": (3,)}
 
 
 def read_openpose(file: Path) -> Tensor:
-    """The people of a frame in OpenPose's BODY_135, [people, 135, 3]: pixels and confidence, float64."""
+    """The people in a frame as OpenPose's BODY_135, [people, 135, 3]: pixels and confidence, float64."""
     people = _entries(_read(file), "people", file)
     where = f"{file}: pose_keypoints_2d"
     found = [_numbers(person.get("pose_keypoints_2d"), (JOINTS, 3), where) for person in people]
@@ -90,8 +90,8 @@ def read_reconstruction(folder: Path, frame: int) -> tuple[Tensor | None, int]:
     """The official reconstruction of a frame as BODY_135.
 
     Returns:
-        The person with the largest sum of confidences, [135, 4] float64: metres and confidence, zero where there is no
-        such joint; None where there is nobody. And how many people there are.
+        The person with the largest sum of confidences, [135, 4] float64: metres and confidence, zero for missing
+        joints; None if there is nobody. And the number of people.
     """
     if not (file := body_file(folder, frame)).exists():
         return None, 0
@@ -116,14 +116,14 @@ def read_reconstruction(folder: Path, frame: int) -> tuple[Tensor | None, int]:
 
 
 def _person(file: Path, person: Any) -> dict | None:
-    """The entry of this person; the only one where they have no numbers."""
+    """The entry of this person; if people have no numbers, the only entry."""
     people = _entries(_read(file), "people", file) if file.exists() else []
     same = [entry for entry in people if entry.get("id") == person and person is not None]
     return same[0] if same else people[0] if len(people) == 1 and person is None else None
 
 
 def _landmarks(person: dict | None, name: str, count: int, file: Path) -> Tensor | None:
-    """Landmarks [count, 4] in centimetres, with their average score, 1 where the file has none."""
+    """Landmarks [count, 4] in centimetres, with their average score, or 1 if the file has no scores."""
     part = (person or {}).get(name)
     if not part:
         return None

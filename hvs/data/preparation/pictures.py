@@ -24,14 +24,14 @@ JPEG_QUALITY = 95
 
 @dataclass(frozen=True)
 class ViewJob:
-    """What one view of a recording still needs.
+    """What remains to be done for one view of a recording.
 
     Attributes:
         recording: its name in a folder of masks.
         view: as the prepared layout names it.
         video: its file.
         camera: of the full frame.
-        clips: ascending and apart; the sequences that are cut from the video.
+        clips: the sequences that are cut from the video, ascending and without overlap.
         masks: where they come from.
     """
 
@@ -43,14 +43,14 @@ class ViewJob:
     masks: MaskSource
 
     def frames(self) -> int:
-        """Images and masks that are to be written."""
+        """The number of images and masks that remain to be written."""
         return sum(clip.frames for place in (IMAGES, MASKS) for clip in self.pending(place))
 
     def pending(self, place: str) -> list[Clip]:
         return [clip for clip in self.clips if not clip.has(place, self.view)]
 
     def __call__(self, tick: Tick) -> None:
-        """Write the databases that are missing; `tick` is called after each frame."""
+        """Write the missing databases; `tick` is called after each frame."""
         self._write_images(tick)
         for clip in self.pending(MASKS):
             dropped: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""What a preparation kept, and what it dropped and why."""
+"""Summary of what a preparation kept, and of what it dropped and why."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ class Report:
     """The lines of a summary.
 
     Attributes:
-        rows: of the sequences that are there: name, views, frames, and labels kept of 3D, 2D, and masks.
-        dropped: (sequence or recording, reason) of what is not.
+        rows: of the prepared sequences: name and numbers of views, frames, 3D poses, images, 2D poses and masks.
+        dropped: (sequence or recording, reason) for everything that was dropped.
     """
 
     rows: list[tuple[str, ...]] = field(default_factory=list)
     dropped: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, clip: Clip, views: list[str], lost_views: dict[str, str]) -> None:
-        """A sequence that is prepared, with views that were left out and why."""
+        """Add a prepared sequence, with the views that were left out and why."""
         layout = clip.layout
         points = len(clip.store(layout.points).frames)
         seen, masks, images = (
@@ -37,7 +37,7 @@ class Report:
             self.dropped.append((clip.name, f"{count} 3D poses: {reason}"))
 
     def drop(self, name: str, reason: str) -> None:
-        """A sequence or recording that is not prepared."""
+        """Add a sequence or recording that is not prepared."""
         self.dropped.append((name, reason))
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What both data sets' preparations do with their recordings: labels, then pictures, then a summary."""
+"""The part of the preparation that both data sets share: labels, then pictures, then a summary."""
 
 import fcntl
 import os
@@ -24,15 +24,15 @@ from .workers import Workers
 
 @dataclass(frozen=True)
 class Recording:
-    """Videos taken at the same time, with all that is known of them.
+    """Videos taken at the same time, with everything known about them.
 
     Attributes:
         name: of the folder of its masks.
-        clips: the prepared sequences to cut it into; ascending and apart.
+        clips: the prepared sequences to cut it into, ascending and without overlap.
         cameras, videos: of the views that are kept.
-        lost_views: of those that are not: view -> why.
-        poses: in words, where poses come from.
-        label: (clip, cameras, workers) -> None writes the databases of poses that are missing.
+        lost_views: the views that are not kept: view -> why.
+        poses: where the poses come from, in words.
+        label: (clip, cameras, workers) -> None; writes the missing databases of poses.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Recording:
 
 
 class Dropped(Exception):  # noqa: N818
-    """A recording that is left out on purpose; the message says why."""
+    """A recording is left out on purpose; the message says why."""
 
 
 def prepare(
@@ -57,19 +57,19 @@ def prepare(
     segment: str | None,
     workers: int | None,
 ) -> str:
-    """Prepare recordings one after the other; one that is broken does not stop the others.
+    """Prepare recordings one after the other; a broken one does not stop the others.
 
     Args:
         dataset: "panoptic" or "human36m".
         raw, out: folders of the raw and of the prepared capture.
-        openers: name -> a function of the number of workers that reads what is known of the recording.
+        openers: name -> a function that takes the number of workers and reads what is known about the recording.
         masks, segment, workers: as for `prepare_panoptic`.
 
     Returns:
         The summary.
 
     Raises:
-        DataError: after all that could be prepared was: the first fault.
+        DataError: the first fault, raised after everything that could be prepared has been.
     """
     count = workers if workers is not None else os.cpu_count() or 1
     if count < 1:
@@ -87,7 +87,7 @@ def prepare(
         notes = _splits(dataset, raw, out, [row[0] for row in report.rows])
     notes.insert(0, f"masks: {source.describe()}")
     if isinstance(source, Silhouette):
-        notes.insert(1, "Such masks are coarse and only good for trying things out: give --masks or --segment.")
+        notes.insert(1, "Such masks are coarse and only suited to trying things out: give --masks or --segment.")
     summary = "\n".join((str(report), "", *notes))
     if faults:
         print(summary)
@@ -125,9 +125,9 @@ def common_length(
 
     Args:
         videos: view -> file.
-        lost: view -> why it is left out; grows.
+        lost: view -> why it is left out; is added to.
         workers: how many videos to count at a time.
-        wanted: so many frames are used, and a video may have more; by default as many as most videos have.
+        wanted: number of frames that are used; a video may have more. By default the number that most videos have.
     """
     with ThreadPoolExecutor(workers) as pool:
         counts = dict(zip(videos, pool.map(count_frames, videos.values()), strict=True))
@@ -142,12 +142,12 @@ def common_length(
         else:
             lost[view] = f"its video has {count} frames, wanted {length}"
     if not kept:
-        raise DataError(f"{next(iter(videos.values())).parent}: no video has the {length} frames that are wanted")
+        raise DataError(f"{next(iter(videos.values())).parent}: no video has the {length} frames wanted")
     return kept, length
 
 
 def _splits(dataset: str, raw: Path, out: Path, names: Iterable[str]) -> list[str]:
-    """Take over the splits of a capture that brings its own; what to say of sequences that are in no split."""
+    """Copy the splits of a capture that has its own; returns notes about sequences that are in no split."""
     own = raw / "splits.json"
     if own.is_file():
         write_json(out / "splits.json", read_json(own))
@@ -159,12 +159,12 @@ def _splits(dataset: str, raw: Path, out: Path, names: Iterable[str]) -> list[st
     others = [name for name in names if name not in listed]
     if not others:
         return []
-    return [f"In no published split, so read only with a splits.json of your own in {out}: {', '.join(others)}"]
+    return [f"In no published split, so only read with a splits.json of your own in {out}: {', '.join(others)}"]
 
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """No second run may write to the same folder; the system ends the lock with its process."""
+    """Keep a second run from writing to the same folder; the system ends the lock with the process."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = os.open(out, os.O_RDONLY)

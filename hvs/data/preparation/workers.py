@@ -1,4 +1,4 @@
-"""Tasks in several processes, that report their progress to this one."""
+"""Tasks in several processes that report their progress to this one."""
 
 import multiprocessing
 import os
@@ -20,10 +20,10 @@ PATIENCE = 0.2
 
 
 class Workers:
-    """Processes that start with the first tasks for them, and end with the block.
+    """Processes that start with the first tasks, and end with the block.
 
     Args:
-        count: of processes; a single one is this one.
+        count: number of processes; with one, everything runs in this process.
     """
 
     def __init__(self, count: int):
@@ -38,14 +38,14 @@ class Workers:
             self._stop() if kind else self._pool.shutdown()
 
     def run(self, tasks: list[Task], tick: Tick) -> list[Any]:
-        """What the tasks give, in their order.
+        """The results of the tasks, in their order.
 
         Args:
             tasks: functions of `tick` that can be pickled.
-            tick: called here for every time that a task calls its own.
+            tick: called here each time that a task calls its own.
 
         Raises:
-            Exception: the first fault of any task; what others had finished stays.
+            Exception: the first error of any task; what others have finished stays.
         """
         if self.count <= 1 or len(tasks) <= 1:
             return [task(tick) for task in tasks]
@@ -55,7 +55,7 @@ class Workers:
             self._wait(futures, tick)
         except BrokenProcessPool as error:
             self._stop()
-            raise DataError("workers: one was killed, perhaps for want of memory; try fewer of them") from error
+            raise DataError("workers: one was killed, perhaps for lack of memory; try fewer of them") from error
         except BaseException:
             self._stop()
             raise
@@ -63,13 +63,13 @@ class Workers:
 
     def _start(self) -> None:
         if not self._pool:
-            # Forked processes would share the locks of this one's threads, and could not use its GPU.
+            # Forked processes would share the locks of this process's threads, and could not use its GPU.
             context = multiprocessing.get_context("spawn")
             self._ticks = context.Queue()
             self._pool = ProcessPoolExecutor(self.count, context, _begin, (self._ticks,))
 
     def _stop(self) -> None:
-        """End the processes in the middle of their work; the next tasks start others."""
+        """End the processes in the middle of their work; the next tasks start new ones."""
         processes = list((self._pool._processes or {}).values())
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
@@ -101,10 +101,10 @@ def _begin(ticks: multiprocessing.Queue) -> None:
     import torch
 
     _ticks = ticks
-    # An interrupted run is ended by its parent.
+    # When a run is interrupted, the parent ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    # A worker whose parent was killed would wait for work for ever.
+    # A worker whose parent was killed would wait for work forever.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""The sample: people nobody filmed, captured by cameras nobody built, to try the whole pipeline on."""
+"""The sample: made-up people filmed by made-up cameras, to try the whole pipeline on."""
 
 from .capture import SampleSettings, make_sample
 

@@ -1,4 +1,4 @@
-"""`python -m hvs.data.sample`: make the sample capture if it is not there yet, and print where it lies."""
+"""`python -m hvs.data.sample`: make the sample capture if it is not there yet, and print where it is."""
 
 import sys
 from pathlib import Path
@@ -19,8 +19,8 @@ def main(
 
     Args:
         settings: what to make.
-        root: where it shall lie; by default in the user's cache.
-        layout: which data set's folders and labels.
+        root: folder to make it in; by default in the user's cache.
+        layout: the kind of folders and labels to write.
     """
     print(make_sample(root, settings, layout))
 

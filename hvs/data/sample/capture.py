@@ -1,4 +1,4 @@
-"""A multi-view capture of people, made up from a seed and written in any of the layouts that `hvs.data` knows."""
+"""A multi-view capture of people, made up from a seed and written in any of the layouts that `hvs.data` reads."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from .raw import RAW
 LayoutName = Literal["panoptic", "human36m", "plain", "panoptic-raw", "panoptic-raw-openpose", "human36m-raw"]
 WRITERS = {**PREPARED, **PLAIN, **RAW}
 assert set(WRITERS) == set(get_args(LayoutName))
-# Part of the cache's key: raise it, or a layout's own, when the same settings would make another capture.
+# Part of the cache key: raise it, or that of one layout, when the same settings would make another capture.
 VERSION, VERSIONS = 2, {"human36m": 3}
 NOTE = "sample.json"
 
@@ -29,16 +29,16 @@ NOTE = "sample.json"
 class SampleSettings:
     """
     Attributes:
-        subjects: people; the last one is never trained on. The layout human36m-raw has no more than seven.
-        takes: motions of each of them, seven seconds long.
-        frames: of each take.
-        views: cameras; the Human3.6M layouts take the first four, plain files and OpenPose's want at least two.
-        height: of the pictures, in pixels; the Human3.6M layout is square and has this width too.
-        width: of the pictures, in pixels.
-        seed: of bodies, clothes, motions and cameras.
+        subjects: number of people; the last one is never trained on. The layout human36m-raw has at most seven.
+        takes: number of motions of each person, seven seconds long.
+        frames: number of frames of each take.
+        views: number of cameras; the Human3.6M layouts use at most four, plain and panoptic-raw-openpose need two.
+        height: height of the pictures, in pixels; those of the Human3.6M layouts are square and have this width too.
+        width: width of the pictures, in pixels.
+        seed: seed of bodies, clothes, motions and cameras.
     """
 
-    # Another person teaches a network more than another motion of the same one.
+    # Another person teaches a network more than another motion of the same person.
     subjects: int = 10
     takes: int = 1
     frames: int = 56
@@ -66,16 +66,16 @@ class SampleSettings:
 def make_sample(
     root: str | Path | None = None, settings: SampleSettings | None = None, layout: LayoutName = "panoptic"
 ) -> Path:
-    """The capture's root folder; the capture is made first if it is not there yet.
+    """The root folder of the sample capture, which is made first if it is not there yet.
 
     Args:
-        root: where it lies or shall lie; by default in the user's cache.
+        root: where it is or will be; by default in the user's cache.
         settings: what to make; the same settings always give the same bytes.
-        layout: which data set, and whether prepared as readers want it or raw as it is downloaded.
+        layout: of which data set, and whether prepared as readers want it or raw as it is downloaded.
 
     Raises:
-        ValueError: an unknown layout or one that cannot have these settings, or `root` holds something else.
-        ModuleNotFoundError: a package is not installed; says how to.
+        ValueError: the layout is unknown or cannot have these settings, or `root` holds something else.
+        ModuleNotFoundError: a package is not installed; the message says how to install it.
     """
     settings = settings or SampleSettings()
     if layout not in WRITERS:
@@ -91,7 +91,7 @@ def make_sample(
     root = make_once(Path(root), lambda folder: _make(folder, settings, layout, note))
     file = root / NOTE
     if not file.is_file() or file.read_text() != note:
-        raise ValueError(f"root: {root} holds something else than this sample, wanted a new or an empty folder")
+        raise ValueError(f"root: {root} holds something other than this sample, wanted a new or an empty folder")
     return root
 
 
@@ -100,7 +100,7 @@ def _make(root: Path, settings: SampleSettings, layout: LayoutName, note: str) -
     from .people import film, make_person
     from .stage import make_rigs, ring
 
-    # Before the progress bar starts: it takes a while the first time, and fails where a package is missing.
+    # Before the progress bar starts, as this takes a while the first time, and fails if a package is missing.
     body_model()
     writer = WRITERS[layout]
     if writer.needs:
@@ -134,7 +134,7 @@ def _views(settings: SampleSettings, dataset: str) -> tuple[list[str], list[tupl
 
 
 def _splits(settings: SampleSettings, views: list[str], layout: LayoutName) -> dict:
-    # Held-out frames are blocks, as neighbours in time look alike; training goes on behind them.
+    # Held-out frames are blocks, as neighbours in time look alike; more training frames come after them.
     n = settings.frames
     c = n - max(1, round(0.15 * n))
     b = c - max(1, round(0.15 * n))

@@ -1,7 +1,7 @@
 """What a person wears: colours and patterns painted on the texture, and how far cloth and hair stand off the skin.
 
-Everything is a function of a point on the average body at rest and of the limb that it belongs to, so cloth goes on
-across the seams of the texture map.
+Everything is a function of a point on the average body at rest and of the limb that it belongs to, so cloth is
+continuous across the seams of the texture map.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ CLOTHS = (
 TROUSERS = ((44, 56, 88), (60, 60, 64), (150, 128, 96), (86, 94, 62), (110, 116, 126), (96, 62, 48))
 SHOES = ((44, 40, 40), (226, 224, 220), (120, 78, 50), (160, 40, 44))
 PATTERNS = ("stripes", "checks", "hoops", "dots", "plain")
-# Down the arm from the shoulder: short or long; height above the pelvis: shorts or long.
+# Sleeves, short or long: length down the arm from the shoulder. Trousers, shorts or long: height above the pelvis.
 SLEEVES, TROUSER_LEGS = (0.16, 0.20, 0.40), (-0.78, -0.36, -0.76)
 WAIST, ANKLE, SOLE = -0.01, -0.785, -0.852
 SHIRT_OFF, TROUSERS_OFF, SHOES_OFF = 0.007, 0.009, 0.006
@@ -69,7 +69,7 @@ class Outfit:
 
 
 def make_outfit(index: int, female: bool, rng: np.random.Generator) -> Outfit:
-    """The looks of person number `index`: those next in number differ in pattern and every colour."""
+    """The looks of person number `index`; people with neighbouring numbers differ in pattern and every colour."""
     skin, hair, iris = COMPLEXIONS[index % len(COMPLEXIONS)]
     return Outfit(
         skin=skin,
@@ -113,7 +113,7 @@ def thickness(model: BodyModel, outfit: Outfit) -> np.ndarray:
 
 @cache
 def _texels(model: BodyModel) -> tuple[np.ndarray, np.ndarray]:
-    """For every texel the point of the average body that it colours [T·T, 3], and the limb's name [T·T]."""
+    """The point of the average body that each texel colours [T·T, 3], and the name of its limb [T·T]."""
     faces, weights = (x.reshape(TEXELS * TEXELS, -1) for x in unwrap(model.coordinates.float().numpy(), TEXELS))
     corners = model.faces.numpy()[faces[:, 0]]  # [T·T, 3]
     points = np.einsum("tk,tkd->td", weights, model.rest.vertices[0].numpy()[corners])
@@ -123,7 +123,7 @@ def _texels(model: BodyModel) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _limbs(model: BodyModel) -> np.ndarray:
-    """The limb's name of each bone."""
+    """The name of each bone's limb."""
     names = [next((limb for limb, starts in LIMBS.items() if bone.startswith(starts)), "trunk") for bone in model.bones]
     return np.array(names)
 
@@ -132,7 +132,7 @@ def _cover(points: np.ndarray, limbs: np.ndarray, outfit: Outfit) -> dict[str, n
     """What covers each point, [P] bool; a point that nothing covers is bare skin."""
     x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
     arm, hand, head = limbs == "arm", limbs == "hand", (limbs == "head") | (limbs == "eye")
-    # At rest the arm is spread at 45 degrees.
+    # At rest the arms are spread at 45 degrees.
     down_the_arm = ((x - 0.165) + (0.427 - z)) / np.sqrt(2)
     collar = np.hypot(np.hypot(x, y - 0.01), 0.8 * (z - 0.535)) < 0.098
     shirt = (z > WAIST) & (z < 0.54) & ~(head & (z > 0.53)) & ~collar & ~hand & ~(arm & (down_the_arm > outfit.sleeve))

@@ -11,7 +11,7 @@ BLUSH = (6.0, -14.0, -12.0)
 
 
 def above_hairline(points: np.ndarray, fall: float) -> np.ndarray:
-    """Metres above a line from the forehead over the temples, down to `fall` metres below the nape, [P]."""
+    """Metres above a line from the forehead across the temples, down to `fall` metres below the nape, [P]."""
     x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
     forehead = z - 0.707 - 0.25 * x + 0.10 * np.clip(y + 0.11, 0, None)
     temple, nape = z - 0.655, z - (0.60 - fall)
@@ -30,7 +30,7 @@ def paint_face(
     iris: tuple[int, int, int],
     beard: bool,
 ) -> None:
-    """Paint over `colour` [P, 3] where the points [P, 3] of the limbs [P] belong to face or eyes; sRGB 0..255."""
+    """Paint over `colour` [P, 3] where points [P, 3], with limbs [P], belong to the face or the eyes; sRGB 0..255."""
     rest = model.rest.vertices[0].numpy()
     marks = rest[[model.vertex(base) for base in FACE]]
     bare, hairy = np.array(skin, dtype=np.float32), np.array(hair, dtype=np.float32)
@@ -54,7 +54,7 @@ def paint_face(
         centre = (ball.min(0) + ball.max(0)) / 2
         eye = np.flatnonzero((limbs == "eye") & (points[:, 0] * centre[0] > 0))
         away = np.hypot(*(points[eye] - centre)[:, [0, 2]].T)
-        # The back of the ball would be an iris too.
+        # Otherwise the back of the eyeball would have an iris too.
         away[points[eye, 1] > centre[1]] = np.inf
         colour[eye] = SCLERA
         colour[eye[away < IRIS_RADIUS]] = iris
@@ -62,7 +62,7 @@ def paint_face(
 
 
 def _distance(points: np.ndarray, line: np.ndarray) -> np.ndarray:
-    """From points [P, 3] to the line through the given points [L, 3], [P]."""
+    """Distances [P] from points [P, 3] to the line through the points `line` [L, 3]."""
     nearest = np.full(len(points), np.inf)
     for a, b in zip(line[:-1], line[1:], strict=True):
         along = np.clip((points - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1)

@@ -1,4 +1,4 @@
-"""What detectors would mark on a body, without their errors: the 135 joints of BODY_135 and the 17 of Human3.6M."""
+"""What detectors would find on a body, without their errors: the 135 joints of BODY_135 and the 17 of Human3.6M."""
 
 from functools import cache
 
@@ -14,8 +14,8 @@ COCO = (
     "right_ankle",
 )  # fmt: skip
 FEET = tuple(f"{side}_{part}" for side in ("left", "right") for part in ("big_toe", "small_toe", "heel"))
-# In MakeHuman's base mesh. The face is in iBUG's order of 68: contour from the person's right ear over the chin,
-# brows, nose, eyes, and the mouth's outer and inner outline, each from the person's right to the left.
+# Vertices of MakeHuman's base mesh. The face is in iBUG's order of 68: contour from the person's right ear along the
+# chin, brows, nose, eyes, and the mouth's outer and inner outline, each from the person's right to the left.
 FACE = (
     5739, 5750, 866, 5241, 894, 892, 917, 5167, 5171, 11780, 7619, 7594, 7596, 11850, 7571, 12347, 12336,
     212, 206, 222, 208, 209, 6984, 6983, 6996, 6981, 6987,
@@ -24,7 +24,7 @@ FACE = (
     426, 448, 460, 466, 7219, 7208, 7186, 7166, 7241, 492, 486, 406,
     443, 514, 474, 7261, 7203, 7260, 494, 512,
 )  # fmt: skip
-# Of BODY_135, in Human3.6M's order: right leg, left leg, left arm, right arm.
+# Joints of BODY_135 in Human3.6M's order: right leg, left leg, left arm, right arm.
 LIMBS = ([12, 14, 16], [11, 13, 15], [5, 7, 9], [6, 8, 10])
 PUPILS = (14679, 14607)
 CROWN = 881
@@ -70,6 +70,6 @@ def _tables(model: BodyModel) -> tuple[Tensor, list[Tensor], list[Tensor]]:
 
 
 def _tip(model: BodyModel, bone: int) -> int:
-    """The vertex of a bone farthest from its head."""
+    """The bone's vertex that is farthest from the bone's head."""
     away = (model.rest.vertices[0] - model.rest.bones[0, bone]).norm(dim=1)
     return int(away.where(model.main_bone == bone, 0.0).argmax())

@@ -16,7 +16,7 @@ from hvs.geometry import Camera
 
 from .stage import to_world
 
-# Rows are the written world's axes in the package's own (x left, y back, z up): Panoptic's y points down.
+# Rows are the axes of the written world in the sample's own (x left, y back, z up): Panoptic's y points down.
 AXES = {"panoptic": ((1, 0, 0), (0, 0, -1), (0, 1, 0)), "human36m": ((1, 0, 0), (0, 1, 0), (0, 0, 1))}
 
 
@@ -25,11 +25,11 @@ class Take:
     """One motion of one person, as it was filmed.
 
     Attributes:
-        dataset: "panoptic" or "human36m", whose joints it has.
+        dataset: "panoptic" or "human36m", whose joints are used.
         cameras: by view, in the data set's world.
         points: in the data set's world, [frames, J, 3] float64.
-        seen: by view, [frames, J, 2] pixels, or [frames, J, 3] with a confidence where the data set has one.
-        shots: frame by frame, each view's picture and mask as JPEG.
+        seen: by view, [frames, J, 2] pixels, or [frames, J, 3] with a confidence if the data set has one.
+        shots: frame by frame, the picture and mask of each view as JPEG.
     """
 
     dataset: str
@@ -40,7 +40,7 @@ class Take:
 
     @staticmethod
     def of(dataset: str, cameras: dict[str, Camera], points: Tensor, shots: list) -> "Take":
-        """From cameras and points [frames, J, 3] in the package's world."""
+        """A take from cameras and points [frames, J, 3] in the sample's own world."""
         axes, confident = torch.tensor(AXES[dataset]).double(), LAYOUTS[dataset].with_confidence
         pixels = {view: see(camera, points, confident) for view, camera in cameras.items()}
         placed = {view: to_world(camera, axes) for view, camera in cameras.items()}
@@ -52,12 +52,12 @@ class Writer:
     """A layout that the sample can be written in.
 
     Attributes:
-        dataset: "panoptic" or "human36m": whose joints and cameras.
-        name: (subject, take), both from 0 -> the sequence's name once it is prepared, as splits have it.
+        dataset: "panoptic" or "human36m", whose joints and cameras are used.
+        name: (subject, take), both from 0 -> the name of the sequence once it is prepared, as in the splits.
         write: (root, name, take) -> None.
-        subjects: at most so many.
-        views: at least so many, for poses to be triangulated from.
-        needs: fails where a package is missing that it is written with.
+        subjects: the most that are possible, if there is a limit.
+        views: the least that are possible; poses are triangulated from at least two.
+        needs: called first; fails if a package that writing needs is missing.
     """
 
     dataset: str
@@ -69,7 +69,7 @@ class Writer:
 
 
 def see(camera: Camera, points: Tensor, confident: bool) -> Tensor:
-    """Pixels of points [frames, J, 3], with a confidence where asked for: joints out of the frame are then zero."""
+    """Pixels of points [frames, J, 3]; if ``confident``, with a confidence, and joints outside the frame are zero."""
     pixels = camera.project(points)
     if not confident:
         return pixels
@@ -84,7 +84,7 @@ def certain(points: Tensor) -> Tensor:
 
 
 def write_prepared(root: Path, name: str, take: Take) -> None:
-    """One sequence in the prepared layout."""
+    """Write one sequence in the prepared layout."""
     places, folder, frames = LAYOUTS[take.dataset], root / name, range(len(take.points))
     databases = folder / "Databases"
     for index, view in enumerate(take.cameras):
@@ -102,7 +102,7 @@ def panoptic_name(subject: int, take: int) -> str:
 
 
 def human36m_name(subject: int, take: int) -> str:
-    # As the published splits count the repetitions of an action.
+    # The published splits number the repetitions of an action like this.
     return f"S{subject + 1}/Sequences/Walking" + (f"_{take}" if take else "")
 
 

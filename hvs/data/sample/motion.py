@@ -1,4 +1,4 @@
-"""How a person moves for some seconds: walking a curve, turning, reaching, as joint angles over time."""
+"""How a person moves for some seconds: walking along a curve, turning and reaching, as joint angles over time."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ SECONDS = 7.0
 STRIDES_PER_SECOND = 0.85
 WALKING_SPEED = 0.8
 RIGHT, BACK, UP = (-1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
-# From the pose at rest, radians: arms down to the sides, elbows straight, legs together.
+# Angles from the pose at rest, in radians: arms down to the sides, elbows straight, legs together.
 ARM_DOWN, ELBOW_STRAIGHT, LEG_IN = 0.66, -0.52, 0.05
 SPINE = ("spine05", "spine04", "spine03", "spine02", "spine01")
 NECK = ("neck01", "neck02", "neck03", "head")
@@ -26,7 +26,7 @@ class Motion:
     Attributes:
         rotations: bone -> [frames, 3, 3], as `BodyModel.pose` takes them.
         heading: [frames, 3, 3], the whole body's turn about the vertical.
-        path: [frames, 3], its place on the floor.
+        path: [frames, 3], its position on the floor.
     """
 
     rotations: dict[str, Tensor]
@@ -34,12 +34,12 @@ class Motion:
     path: Tensor
 
     def place(self, points: Tensor) -> Tensor:
-        """Points [frames, N, 3] of the body in place, where it walks."""
+        """Move points [frames, N, 3] of the body on the spot to where it walks."""
         return points @ self.heading.mT + self.path[:, None]
 
 
 def make_motion(model: BodyModel, frames: int, rng: np.random.Generator) -> Motion:
-    """`SECONDS` of one person's motion at `frames` instants: walk, reach, walk, reach, walk, and turn all the while."""
+    """`SECONDS` of a person's motion at `frames` instants: walk, reach, walk, reach, walk, and turn all the time."""
     t = np.linspace(0, 1, frames)
     swing = _swing(t, rng)
     reach = [_reach(t, rng, at=a + rng.uniform(-0.03, 0.03)) for a in (0.28, 0.40, 0.66, 0.78)]
@@ -58,12 +58,12 @@ def make_motion(model: BodyModel, frames: int, rng: np.random.Generator) -> Moti
 
 
 def _swing(t: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Phase of the gait; a stride is one turn."""
+    """Phase of the gait; a stride is 2π."""
     return 2 * np.pi * (STRIDES_PER_SECOND * SECONDS * t + rng.uniform())
 
 
 def _route(t: np.ndarray, pace: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Yaw [frames] and place [frames, 3]: a walk along the heading, round about the origin."""
+    """Yaw [frames] and position [frames, 3]: a walk along the heading, centred on the origin."""
     turns = rng.choice([-1, 1]) * rng.uniform(1.1, 1.6)
     yaw = 2 * np.pi * (turns * t + rng.uniform()) + 0.3 * np.sin(4 * np.pi * t)
     ahead = np.stack((np.sin(yaw), -np.cos(yaw), np.zeros_like(yaw)), -1)
@@ -72,7 +72,7 @@ def _route(t: np.ndarray, pace: np.ndarray, rng: np.random.Generator) -> tuple[n
 
 
 def _reach(t: np.ndarray, rng: np.random.Generator, at: float) -> dict[str, np.ndarray]:
-    """One stretch of an arm: how far out 0..1, and the angles it adds at the shoulder."""
+    """One stretch of an arm: how far it is stretched, 0..1, and the angles that this adds at the shoulder."""
     out = _bump(t, at, 0.1)
     height = rng.uniform()
     return {
@@ -115,7 +115,7 @@ def _arm(
     raised = np.clip(flex - 1.0, 0, None) * 0.3
     rotations[f"clavicle.{side}"] = _turn(BACK, -sign * raised)
     rotations[f"upperarm01.{side}"] = _turn(RIGHT, flex) @ _turn(BACK, sign * down)
-    # The elbow's hinge lies across the upper arm, which hangs at 45 degrees at rest, and the forward direction.
+    # The elbow's hinge is at right angles to the upper arm, which hangs at 45 degrees at rest, and to forward.
     rotations[f"lowerarm01.{side}"] = _turn((-0.74, 0.0, -0.66 * sign), bend)
     rotations[f"wrist.{side}"] = _turn(RIGHT, _wave(t, rng, 0.0, 0.2))
 
@@ -158,7 +158,7 @@ def _trunk(
 
 
 def _turn(axis: tuple[float, float, float] | list[float], angle: np.ndarray | float) -> Tensor:
-    """Rotations [frames, 3, 3]. About `RIGHT` a positive angle lifts a limb that hangs down to the front."""
+    """Rotations [frames, 3, 3]. About `RIGHT`, a positive angle lifts a hanging limb to the front."""
     axis = torch.tensor(axis, dtype=torch.float64)
     return rotation_about_axis(axis / axis.norm(), torch.as_tensor(angle, dtype=torch.float64)).float()
 

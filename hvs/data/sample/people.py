@@ -1,4 +1,4 @@
-"""One made-up person: body, looks and motion, and the pictures taken of them."""
+"""One made-up person: body, looks and motion, and pictures of them."""
 
 import io
 from collections.abc import Iterator
@@ -25,11 +25,11 @@ THREADS = 2
 
 @dataclass(frozen=True)
 class Person:
-    """A dressed person over the frames, in metres in a world with z up and the floor at 0.
+    """A dressed person over the frames, in metres, in a world with z up and the floor at 0.
 
     Attributes:
         vertices, normals: of the visible surface, [frames, N, 3] float32.
-        outfit: its colours.
+        outfit: the person's looks.
         joints: layout -> [frames, J, 3] float32, as that layout's labels list them.
     """
 
@@ -44,10 +44,10 @@ def make_person(seed: int, subject: int, frames: int, take: int = 0) -> Person:
     model, rng = body_model(), np.random.default_rng([seed, 1, subject])
     female = (subject + seed) % 2 == 1
     build = {name: float(rng.uniform(0.25, 0.75)) for name in model.phenotypes}
-    # At 0.6 a person is grown up, at 1 oldest.
+    # At 0.6 a person is an adult, at 1 oldest.
     build |= {"gender": float(female), "age": float(rng.uniform(0.62, 0.85))}
     outfit = make_outfit(subject + seed, female, rng)
-    # The random numbers of a motion follow those of the takes before it.
+    # The random numbers of a motion come after those of the takes before it.
     *_, motion = (make_motion(model, frames, rng) for _ in range(take + 1))
     posed = model.pose(build, motion.rotations, frames)
     surface = posed.vertices + torch.from_numpy(thickness(model, outfit)) * posed.normals
@@ -65,7 +65,7 @@ def make_person(seed: int, subject: int, frames: int, take: int = 0) -> Person:
 def film(
     person: Person, cameras: list[Camera], rigs: list[tuple[list[int], Rig]]
 ) -> Iterator[list[tuple[bytes, bytes]]]:
-    """Frame by frame, each camera's picture and mask as JPEG; `rigs` as `make_rigs` makes them of the cameras."""
+    """Frame by frame, each camera's picture and mask as JPEG; `rigs` are what `make_rigs` makes from the cameras."""
     model = body_model()
     rows = max(camera.height for camera in cameras)
     # A texel is then about half a pixel; finer ones would flicker.
@@ -82,7 +82,7 @@ def film(
                 shots[view] = _jpeg(image), _jpeg(np.repeat(np.uint8(255) * mask[..., None], 3, axis=-1))
         return [shots[view] for view in range(len(cameras))]
 
-    # Ray casting and JPEG both let go of Python's lock.
+    # Ray casting and JPEG encoding both release Python's lock.
     with ThreadPoolExecutor(THREADS) as pool:
         yield from pool.map(shoot, range(len(boxes)))
 

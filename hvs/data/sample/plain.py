@@ -1,4 +1,4 @@
-"""Writes a sequence as plain files, with the cameras and keypoints as other programs would have written them."""
+"""Writes a sequence as plain files, with cameras and keypoints as other programs would write them."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from .layouts import Take, Writer
 
 CameraKind = Literal["json", "colmap", "opencv"]
 KeypointKind = Literal["openpose", "body_25", "mmpose", "coco", "rows"]
-# Of the written keypoints: detectors do not write more.
+# Decimals of the written keypoints; detectors do not write more.
 DECIMALS = 3
 HAND, FACE = 20, 65
 
@@ -30,14 +30,14 @@ def write(
     camera_kind: CameraKind = "json",
     keypoint_kind: KeypointKind = "openpose",
 ) -> None:
-    """One sequence.
+    """Write one sequence.
 
     Args:
         folder: to write into.
-        cameras: by view, in the world that is written.
+        cameras: by view, in the written world.
         keypoints: by view, pixels and confidence, [frames, 135, 3], or [frames, 17, 3] for plain rows.
-        shots: of every frame, image and mask as JPEG of every view.
-        camera_kind: our JSON, a COLMAP model, or YAML as OpenCV writes it.
+        shots: for every frame, the image and mask of each view as JPEG.
+        camera_kind: the package's own JSON, a COLMAP model, or YAML as OpenCV writes it.
         keypoint_kind: OpenPose's JSON (models BODY_135 or BODY_25), MMPose's per view, COCO-WholeBody's per view, or
             rows of numbers per frame.
     """
@@ -75,7 +75,7 @@ def _write_openpose(folder: Path, view: str, people: np.ndarray) -> None:
 
 
 def _write_body_25(folder: Path, view: str, people: np.ndarray) -> None:
-    # Neck and hip centre are no joints of BODY_135.
+    # Neck and hip centre are not joints of BODY_135.
     order = (0, -1, 6, 8, 10, 5, 7, 9, -1, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3, 19, 20, 21, 22, 23, 24)
     for frame, person in enumerate(people):
         body = np.stack([person[joint] if joint >= 0 else np.zeros(3) for joint in order])
@@ -133,7 +133,7 @@ def _write_json(folder: Path, cameras: dict[str, Camera]) -> None:
 
 
 def _write_colmap(folder: Path, cameras: dict[str, Camera]) -> None:
-    """In units of half a metre, as COLMAP's are any."""
+    """Write a COLMAP model in units of half a metre, as COLMAP's unit is arbitrary."""
     scale = 0.5
     lenses, images = (
         ["# CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]"],

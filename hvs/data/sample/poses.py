@@ -1,4 +1,4 @@
-"""`python -m hvs.data.sample.poses OUT.npz`: a small file of people's poses, for benches that shall need no sample."""
+"""`python -m hvs.data.sample.poses OUT.npz`: a small file of people's poses, for benchmarks that need no sample."""
 
 import sys
 from pathlib import Path
@@ -13,15 +13,15 @@ from hvs.data.files import naming
 from hvs.data.layouts import LAYOUTS
 
 COUNT = 64
-# Enough instants of each motion that no two people are caught at the same one.
+# Enough instants of each motion that neighbouring people are caught at different ones.
 FRAMES = 16
-# The upright world of the package, z up, to one with y down.
+# From the sample's own world, with z up, to one with y down.
 Y_DOWN = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0))
 
 
 def sample_poses(count: int = COUNT, seed: int = 0) -> Tensor:
     """Poses of `count` different bodies, relative to the root, in metres, y down: [count, 117, 3] float32."""
-    # Fails where a package is missing, which then is one line.
+    # Imported here, so that a missing package is reported in one line.
     from .people import make_person
 
     layout = LAYOUTS["panoptic"]

@@ -1,4 +1,4 @@
-"""The sample as the public downloads of Panoptic and Human3.6M look, beside the masks, which neither download has."""
+"""The sample in the form of the public downloads of Panoptic and Human3.6M, plus masks, which neither download has."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from .layouts import Take, Writer, human36m_name
 MASK_FOLDER = "masks"
 PANOPTIC_FPS, HUMAN36M_FPS = "30000/1001", "50"
 HUMAN36M_SUBJECTS = (1, 5, 6, 7, 8, 9, 11)
-# What VideoPose3D's file of detections says of itself.
+# The metadata in VideoPose3D's file of detections.
 CPN_METADATA = {
     "layout_name": "h36m",
     "num_joints": 17,
@@ -29,7 +29,7 @@ CPN_METADATA = {
 
 
 def write_panoptic(root: Path, name: str, take: Take, openpose: bool) -> None:
-    """One sequence: videos, calibration and official reconstructions, and OpenPose's files where asked for."""
+    """Write one sequence: videos, calibration, official reconstructions, and OpenPose's files if asked for."""
     folder = root / name.partition("/")[0]
     videos = {view: panoptic_raw.video_file(folder, view) for view in take.cameras}
     _write_videos(root / MASK_FOLDER / folder.name, take, videos, PANOPTIC_FPS)
@@ -60,7 +60,7 @@ def _calibration(view: str, camera: Camera) -> dict:
 
 
 def _write_reconstruction(folder: Path, frame: int, points: Tensor) -> None:
-    """Body, hands and face of BODY_135 [135, 3] in centimetres."""
+    """Write body, hands and face of BODY_135 [135, 3] in centimetres."""
     body = torch.zeros(19, 4, dtype=points.dtype)
     body[list(panoptic_raw.COCO19), :3] = points[:17]
     body[0, :3], body[2, :3] = points[panoptic_raw.NECK], points[[11, 12]].mean(0)
@@ -78,7 +78,7 @@ def _write_reconstruction(folder: Path, frame: int, points: Tensor) -> None:
 
 
 def write_human36m(root: Path, name: str, take: Take) -> None:
-    """One action: videos and captured poses; and its part of the files that all actions share."""
+    """Write one action: its videos and captured poses, and its part of the files that all actions share."""
     subject, _, prepared = name.split("/")
     folder, action = root / subject, prepared.replace("_", " ")
     videos = {view: folder / "Videos" / f"{action}.{view}.mp4" for view in take.cameras}
@@ -89,7 +89,7 @@ def write_human36m(root: Path, name: str, take: Take) -> None:
 
 
 def _write_positions(file: Path, points: Tensor) -> None:
-    """A CDF file of points [frames, 17, 3] in metres, among the 32 joints in millimetres."""
+    """Write points [frames, 17, 3] in metres to a CDF file of 32 joints in millimetres."""
     cdflib = human36m_raw.load_cdflib()
     pose = torch.zeros(len(points), human36m_raw.CAPTURED, 3, dtype=torch.float64)
     pose[:, list(human36m_raw.JOINTS)] = points / human36m_raw.MILLIMETRE
@@ -118,7 +118,7 @@ def _add_detections(file: Path, subject: str, action: str, take: Take) -> None:
 
 
 def _write_metadata(file: Path, cameras: dict[str, Camera]) -> None:
-    """The cameras, the same for all subjects; views that are not there stay zero."""
+    """Write the cameras, the same for all subjects; missing views stay zero."""
     packed = [human36m_raw.pack_camera(cameras[v]) if v in cameras else None for v in human36m_raw.VIEWS]
     vector = []
     for entry in packed:
@@ -130,7 +130,7 @@ def _write_metadata(file: Path, cameras: dict[str, Camera]) -> None:
 
 
 def _write_videos(masks: Path, take: Take, videos: dict[str, Path], fps: str) -> None:
-    """The videos of all views, and their masks as pictures numbered as the frames."""
+    """Write the videos of all views, and their masks as pictures numbered like the frames."""
     for index, (view, file) in enumerate(videos.items()):
         write_frames(file, (_decode(shot[index][0]) for shot in take.shots), fps)
         (masks / view).mkdir(parents=True)
@@ -149,7 +149,7 @@ def _write(file: Path, content: dict) -> None:
 
 
 def _panoptic_name(subject: int, take: int) -> str:
-    # The real sequences are named by the day and the pose. A sequence without known cuts has one subsequence.
+    # Real sequences are named after the day and the pose. A sequence without known cuts has one subsequence.
     return f"subject{subject + 1}_pose{take + 1}/Subsequences/0"
 
 
@@ -159,7 +159,7 @@ def _human36m_name(subject: int, take: int) -> str:
 
 RAW = {
     "panoptic-raw": Writer("panoptic", _panoptic_name, partial(write_panoptic, openpose=False)),
-    # Its 3D poses are triangulated by the preparation.
+    # The preparation triangulates its 3D poses.
     "panoptic-raw-openpose": Writer("panoptic", _panoptic_name, partial(write_panoptic, openpose=True), views=2),
     "human36m-raw": Writer(
         "human36m",

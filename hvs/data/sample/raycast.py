@@ -1,4 +1,4 @@
-"""Pictures of a textured triangle mesh, by Warp's ray casting, on any number of cameras at once."""
+"""Pictures of a textured triangle mesh from any number of cameras at once, by ray casting with Warp."""
 
 import os
 
@@ -12,9 +12,9 @@ except ModuleNotFoundError as error:
 
 
 def _start_quietly() -> None:
-    """Start Warp without its banner, and without its complaint where there is no GPU, which nothing here needs."""
+    """Start Warp without its banner, and without its warning if there is no GPU, which nothing here needs."""
     wp.config.log_level = wp.LOG_ERROR
-    # The complaint comes from native code, straight to the process's standard error.
+    # The warning comes from native code, straight to the process's standard error.
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -28,7 +28,7 @@ def _start_quietly() -> None:
 _start_quietly()
 
 FAR = 100.0
-# Two surfaces this far apart along the ray, in metres, meet in an edge that is worth smoothing.
+# Where depths of neighbouring pixels differ by more than this, in metres, there is an edge to smooth.
 EDGE = 0.03
 GAMMA = 2.2
 KEY_LIGHT, KEY_COLOUR = wp.vec3(-0.45, -0.55, 0.70), wp.vec3(0.62, 0.60, 0.56)
@@ -41,8 +41,8 @@ class Surface:
 
     Args:
         faces: [F, 3] int32 indices of vertices.
-        coordinates: [F, 3, 2] float32, places of the faces' corners in the texture, in 0..1.
-        texture: [T, T, 3] float32 linear light in 0..1; row and column grow with the second and first coordinate.
+        coordinates: [F, 3, 2] float32, positions of the faces' corners in the texture, in 0..1.
+        texture: [T, T, 3] float32 linear light in 0..1; columns follow the first coordinate, rows the second.
     """
 
     def __init__(self, faces: np.ndarray, coordinates: np.ndarray, texture: np.ndarray):
@@ -55,9 +55,9 @@ class Rig:
     """What the pictures of one ring of cameras share.
 
     Args:
-        eyes: [V, 3] float32, places of the cameras in the world, z up.
+        eyes: [V, 3] float32, positions of the cameras in the world, z up.
         rays: [V, H, W, 3] float32, unit directions through the pixels' centres in the world.
-        backdrop: [V, H, W, 3] uint8, what is seen where nobody is.
+        backdrop: [V, H, W, 3] uint8, what is seen where there is no person.
     """
 
     def __init__(self, eyes: np.ndarray, rays: np.ndarray, backdrop: np.ndarray):
@@ -73,7 +73,7 @@ def photograph(
 
     Args:
         vertices, normals: [N, 3] float32 in the world.
-        boxes: [V, 4] int32, the windows (left, top, right, bottom), ends excluded, that the person lies in.
+        boxes: [V, 4] int32, the windows (left, top, right, bottom), ends excluded, that contain the person.
         surface: of the person.
         rig: the cameras.
 
@@ -146,7 +146,7 @@ def _look(
     coordinates: wp.array(dtype=wp.vec2),
     texture: wp.array2d(dtype=wp.vec3),
 ):
-    """Linear light along one ray, and the depth, which is 0 where it meets nothing."""
+    """Linear light along one ray, and the depth, which is 0 if the ray hits nothing."""
     query = wp.mesh_query_ray(mesh, eye, ray, FAR)
     if not query.result:
         return wp.vec4(0.0, 0.0, 0.0, 0.0)
@@ -200,7 +200,7 @@ def _develop(
     image: wp.array3d(dtype=wp.vec3ub),
     mask: wp.array3d(dtype=wp.uint8),
 ):
-    """Light to pixels over the backdrop; at edges from four rays instead of the one."""
+    """Turn light into pixels over the backdrop; at edges from four rays instead of one."""
     view, i, j = wp.tid()
     y, x = windows[view][1] + i, windows[view][0] + j
     if y >= windows[view][3] or x >= windows[view][2]:
@@ -215,7 +215,7 @@ def _develop(
         return
     total, coverage = wp.vec3(0.0, 0.0, 0.0), float(0.0)  # noqa: UP018
     if farthest - nearest > EDGE:
-        # Rays between pixels, found with a neighbour on the side where there is one.
+        # Rays within the pixel, from the differences to neighbours, on a side where there is one.
         side_x, side_y = wp.where(x < last_x, 1, -1), wp.where(y < last_y, 1, -1)
         ray = rays[view, y, x]
         across, down = rays[view, y, x + side_x] - ray, rays[view, y + side_y, x] - ray

@@ -18,12 +18,12 @@ DISTANCE, FOCAL = 4.2, 1.65
 CENTRE = (0.0, 0.0, 0.98)
 WALL = 6.0
 HEIGHTS = (1.1, 1.7, 0.8, 2.2)
-# Of the unit square, [P, 2].
+# Points on the outline of the unit square, [P, 2].
 _OUTLINE = torch.tensor([(i / 8, j / 8) for i in range(9) for j in range(9) if i in (0, 8) or j in (0, 8)])
 
 
 def ring(sizes: list[tuple[int, int]], rng: np.random.Generator) -> list[Camera]:
-    """Cameras about the origin of a world with z up, one per (width, height), float64, 5 distortion coefficients."""
+    """Cameras around the origin of a world with z up, one per (width, height), float64, 5 distortion coefficients."""
     cameras = []
     up, target = torch.tensor((0.0, 0.0, 1.0)).double(), torch.tensor(CENTRE).double()
     for index, (width, height) in enumerate(sizes):
@@ -36,13 +36,13 @@ def ring(sizes: list[tuple[int, int]], rng: np.random.Generator) -> list[Camera]
         p1, p2 = rng.uniform(-1e-3, 1e-3, 2)
         distortion = torch.tensor((k1, k2, p1, p2, k3)).double()
         camera = Camera.look_at(torch.tensor(eye).double(), target, up, K, height, width, distortion)
-        # Readers get cameras in float32, so these very numbers must be the true ones.
+        # Readers get cameras in float32, so the true values must be representable in it.
         cameras.append(camera.to(torch.float32).to(torch.float64))
     return cameras
 
 
 def make_rigs(cameras: list[Camera]) -> list[tuple[list[int], "Rig"]]:
-    """What ray casting needs of cameras in a world with z up: for each size of picture, which cameras, and the rig."""
+    """What ray casting needs of cameras in a world with z up: for each picture size, which cameras, and their rig."""
     sizes = [(camera.height, camera.width) for camera in cameras]
     groups = [[i for i, size in enumerate(sizes) if size == wanted] for wanted in sorted(set(sizes))]
     return [(group, _make_rig(Camera.stack([cameras[i] for i in group]))) for group in groups]
@@ -61,10 +61,10 @@ def windows(camera: Camera, vertices: Tensor) -> Tensor:
     """The windows [frames, 4] (left, top, right, bottom), ends excluded, that hold all vertices [frames, N, 3]."""
     seen = vertices @ camera.R.mT.float() + camera.t.float()
     low, high = (seen[..., :2] / seen[..., 2:]).aminmax(dim=1)  # [frames, 2]
-    # The lens bends this rectangle, and what lies inside its outline stays inside.
+    # The lens bends this rectangle, but what lies inside its outline stays inside.
     outline = low[:, None] + (high - low)[:, None] * _OUTLINE
     pixels = camera.project(camera.to_world(F.pad(outline.double(), (0, 1), value=1.0)))
-    # Edges are smoothed a pixel beyond.
+    # Smoothed edges reach a pixel further.
     first, last = pixels.amin(1).floor() - 2, pixels.amax(1).ceil() + 3
     size = torch.tensor((camera.width, camera.height)).repeat(2)
     return torch.cat((first, last), 1).clamp(min=0).minimum(size).int()
@@ -78,7 +78,7 @@ def to_world(camera: Camera, axes: Tensor) -> Camera:
 def _studio(eye: np.ndarray, rays: np.ndarray) -> np.ndarray:
     """The empty studio, [H, W, 3] uint8."""
     x, y, z = np.moveaxis(rays, -1, 0)
-    # Where the ray meets the round wall; the eye is inside.
+    # Distance to where the ray meets the round wall; the eye is inside.
     a, b = x * x + y * y, eye[0] * x + eye[1] * y
     wall = (np.sqrt(b * b - a * (eye[:2] @ eye[:2] - WALL**2)) - b) / a
     floor = np.divide(-eye[2], z, out=np.full_like(z, np.inf), where=z < 0)

@@ -1,4 +1,4 @@
-"""From what a page wants to see to the pictures that it shows."""
+"""From what a page wants to see to the pictures it shows."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +17,7 @@ from .window import Square, half_and_half, square_around
 
 Shown = Literal["output", "latent", "half and half", "nothing"]
 
-# Width of the widest panel of the strip.
+# The largest width of a panel of the strip.
 PANEL = 160
 
 
@@ -28,9 +28,9 @@ class Wish:
     Attributes:
         window: camera of the browser's window.
         view: camera of the capture that the pose is lifted from.
-        frame: its number.
+        frame: number of the frame.
         person: sequence whose person's looks are shown.
-        shown: what is behind the scene in 3D.
+        shown: what to show behind the 3D scene.
     """
 
     window: Camera
@@ -45,12 +45,12 @@ class Drawn:
     """What a page is to show.
 
     Attributes:
-        wish: that it comes from.
+        wish: the wish that it fulfils.
         pose: the person's.
-        colours: of the limbs, [N, 3] uint8, those that they have in the latent image.
-        picture: behind the scene in 3D, over the whole window, [H, W, 3] uint8; None for nothing.
-        strip: input, latent and output beside one another, [h, w, 3] uint8.
-        output: the network's, [S, S, 3] uint8.
+        colours: colours of the limbs, as in the latent image, [N, 3] uint8.
+        picture: what is behind the 3D scene, over the whole window, [H, W, 3] uint8; None for nothing.
+        strip: input, latent and output side by side, [h, w, 3] uint8.
+        output: the network's picture, [S, S, 3] uint8.
     """
 
     wish: Wish
@@ -62,18 +62,18 @@ class Drawn:
 
 
 class Artist:
-    """Draws what pages want to see. A compiled model must be called by one thread only, and so must this.
+    """Draws what pages want to see. For use by one thread only, as a compiled model is.
 
     Args:
-        studio: that draws.
-        cast: whom.
+        studio: what draws.
+        cast: whom to draw.
     """
 
     def __init__(self, studio: Studio, cast: Cast) -> None:
         self._studio, self._cast = studio, cast
         self._size = studio.model.settings.target_resolution
         self._background = torch.tensor(cast.skeleton.background, device=studio.device) / 255
-        # The first picture takes longest, and nobody should have to wait for it.
+        # The first picture takes longest; it is drawn now, so that nobody has to wait for it.
         points, source = cast.first.points, cast.cameras[cast.footage.view].to(studio.device)
         camera = paths.orbit(points, source, cast.footage.up, 1, self._size)
         latent, _ = studio.draw(points, cast.looks(cast.sequence.name), camera)

@@ -1,4 +1,4 @@
-"""The people of a capture, lifted and encoded when somebody first asks for them."""
+"""The people of a capture, lifted and encoded when they are first needed."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,7 +17,7 @@ from ..footage import choose_frames, find_sequence
 from ..settings import InCapture
 from ..studio import Studio
 
-# Poses whose pictures are kept, and the height of those of full frames.
+# Number of poses kept with their pictures, and height in pixels of the pictures of full frames.
 KEPT = 64
 FRAME_HEIGHT = 180
 
@@ -48,11 +48,11 @@ class Cast:
         settings: whom to look at.
 
     Attributes:
-        skeleton: of all of them.
-        sequence, footage: whose motion is shown, and the frames of it that were asked for.
+        skeleton: skeleton of all people.
+        sequence, footage: the sequence whose motion is shown, and its requested frames.
         cameras: view -> camera of the full frame.
-        start, first: place among the frames of one in which the person is seen, and their pose.
-        people: names of all sequences, whose looks can be had.
+        start, first: index of a frame in which the person is seen, and their pose there.
+        people: names of all sequences, whose looks are on offer.
 
     Raises:
         DataError, UserError: no such capture, sequence, view or frames.
@@ -68,13 +68,13 @@ class Cast:
         self.pose = lru_cache(KEPT)(self._pose)
         self._made: dict[str, Tensor] = {}
         self.cameras: dict[str, Camera] = {view: self.sequence.camera(view) for view in self.sequence.views}
-        # In the middle the person is on the way to all other places.
+        # In the middle of the motion the person is close to everywhere else they go.
         (middle,) = self.footage.spread(1).frames
         self.start = self.footage.frames.index(middle)
         self.first = self.pose(self.footage.view, middle)
 
     def _pose(self, view: str, frame: int) -> Pose:
-        """The person as lifted from one camera's keypoints; a DataError or UserError where nobody is seen."""
+        """The person, lifted from one camera's keypoints; raises DataError or UserError if nobody is seen."""
         footage = replace(self.footage, view=view, target=view, frames=[frame])
         batch = next(footage.batches(1, self._studio.device))
         points = self._studio.lift(batch)
@@ -85,13 +85,13 @@ class Cast:
         return Pose(points, centre, radius, batch["image_a"][0].cpu(), to_uint8(small[0]))
 
     def looks(self, person: str) -> Tensor:
-        """The appearance of a sequence's person, [1, N, C], made once."""
+        """The appearance of a sequence's person, [1, N, C], encoded once."""
         if person not in self._made:
             self._made[person] = self._looks(person)
         return self._made[person]
 
     def has_looks(self, person: str) -> bool:
-        """Whether a person's appearance is made already; with a large model it takes its time."""
+        """Whether a person's appearance is encoded already, which takes a while with a large model."""
         return person in self._made
 
     def _looks(self, person: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""The page of one browser: the person in 3D among the capture's cameras, the network's picture behind, the controls."""
+"""The page of one browser: the person in 3D among the capture's cameras, the network's picture behind, and controls."""
 
 import io
 import json
@@ -24,12 +24,12 @@ from .window import browser_camera
 
 # The ellipsoids' surface, in standard deviations: along a limb they end at its joints.
 SURFACE = 0.5
-# Frames a second while time goes on.
+# Frames per second while playing.
 FPS = 25
 FRUSTUM, SOURCE = (190, 190, 190), (255, 140, 0)
 # Side of the ground, in metres, and the colour of its lines.
 GROUND, LINES = 8.0, (80, 80, 80)
-# Pictures of more bytes are sent as JPEG, of this quality.
+# Pictures of more bytes than this are sent as JPEG, at this quality.
 SMALL = 2**17
 QUALITY = 90
 
@@ -38,9 +38,9 @@ class Page:
     """What one browser shows, and what its user wants to see.
 
     Args:
-        client: the browser, connected.
+        client: the connected browser.
         cast: the people.
-        ask: called with this page, by any thread, when it is to be drawn anew.
+        ask: called with this page, by any thread, when it is to be redrawn.
     """
 
     def __init__(self, client: viser.ClientHandle, cast: Cast, ask: Callable[["Page"], None]) -> None:
@@ -58,12 +58,12 @@ class Page:
 
         @client.camera.on_update
         async def _(camera: viser.CameraHandle) -> None:
-            # In the thread that changes the camera, which another could read half changed.
+            # In the thread that changes the camera: another thread could read it half changed.
             self._window = see(camera)
             ask(self)
 
-        # The message that a browser connects with is followed by an update, but not if it came before the server knew
-        # whom to tell.
+        # The message with which a browser connects causes an update, unless it arrives before the update's listener is
+        # registered.
         ask(self)
 
     @property
@@ -77,14 +77,14 @@ class Page:
         return self._drawn is not None and self._drawn.wish == wish and not self._failed
 
     def announce(self, wish: Wish) -> None:
-        """Say what there is to wait for before the page can show this."""
+        """Say what the page has to wait for before it can show this."""
         if self._open and not self._cast.has_looks(wish.person):
-            self._status.content = f"The looks of {wish.person} are made, once …"
+            self._status.content = f"Encoding the looks of {wish.person} (only once) …"
             self._client.flush()
 
     def show(self, drawn: Drawn, status: str) -> None:
-        """Show what was drawn for the page, and a line that says how."""
-        # viser warns of all that is said to who left.
+        """Show what was drawn for the page, and a status line."""
+        # viser warns about every message to a browser that has left.
         if not self._open:
             return
         before, self._drawn, self._failed = self._drawn, drawn, False
@@ -97,7 +97,7 @@ class Page:
             if before is None or before.pose is not drawn.pose:
                 self._show_pose(drawn.pose)
                 self._show_source(drawn.wish.view, drawn.pose)
-        # Not at the end of some interval of time.
+        # At once, not when the next time interval ends.
         self._client.flush()
 
     def complain(self, error: Exception) -> None:
@@ -108,8 +108,8 @@ class Page:
         self._status.content = " ".join(str(error).split()) or type(error).__name__
 
     def go_on(self, spent: float) -> None:
-        """While the page plays, ask for the next frame when it is time, some seconds of which are already spent."""
-        # However often the page is drawn meanwhile.
+        """While the page plays, ask for the next frame when it is due; `spent` seconds of the wait are already over."""
+        # Only once, however often the page is drawn meanwhile.
         if self._open and self._play.value and not self._waits:
             self._waits = True
             timer = threading.Timer(max(0.0, 1 / FPS - spent), self._advance)
@@ -117,7 +117,7 @@ class Page:
             timer.start()
 
     def close(self) -> None:
-        """Nobody looks at the page any more."""
+        """To be called when the browser has left."""
         self._open = False
 
     def _advance(self) -> None:
@@ -131,7 +131,7 @@ class Page:
         footage = self._cast.footage
         self._strip = gui.add_image(np.full((1, 3, 3), 255, np.uint8), format="png")
         self._status = gui.add_markdown("")
-        # Places among the frames, from 1. A slider needs somewhere to slide to.
+        # Places among the frames, from 1. A slider needs at least two positions.
         self._time = gui.add_slider("Time", 1, max(count, 2), 1, self._cast.start + 1, disabled=count == 1)
         self._play = gui.add_checkbox("Play", False, disabled=count == 1)
         self._person = gui.add_dropdown("Looks of", self._cast.people, initial_value=self._cast.sequence.name)
@@ -258,20 +258,20 @@ def see(camera: viser.CameraHandle) -> Camera:
     """The camera of a browser's window."""
     rotation = torch.from_numpy(SO3(camera.wxyz).as_matrix()).float()
     position = torch.from_numpy(camera.position).float()
-    # A window may be as small as nothing.
+    # A window may have no area at all.
     width, height = max(camera.image_width, 1), max(camera.image_height, 1)
     return browser_camera(rotation, position, camera.fov, width, height)
 
 
 def linear(colours: np.ndarray) -> np.ndarray:
-    """Colours in sRGB as amounts of light, both uint8: what viser takes of many at once; of one it takes the colour."""
+    """sRGB colours in linear light, both uint8: viser takes batches of colours that way, single ones as sRGB."""
     part = colours / 255
     light = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
     return (255 * light).round().astype(np.uint8)
 
 
 def place(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Quaternion from a camera's frame to the world, w first, and the place of the camera in the world."""
+    """Quaternion from a camera's frame to the world, w first, and the camera's position in the world."""
     wxyz = SO3.from_matrix(camera.R.mT.double().numpy()).wxyz
     return wxyz, camera.to_world(torch.zeros(1, 3))[0].numpy()
 

@@ -1,4 +1,4 @@
-"""What browsers connect to."""
+"""The server that browsers connect to."""
 
 import contextlib
 import errno
@@ -18,21 +18,21 @@ from .cast import Cast, Pose
 from .page import Page
 from .wanted import Wanted
 
-# Ports that are tried before giving up.
+# Number of ports to try before giving up.
 PORTS = 20
-# Of a browser's camera at first: angles in radians, and the space around the person as a part of their size.
+# A browser's camera at first: angles in radians, and the radius it shows as a multiple of the person's.
 ELEVATION, FOV = math.radians(12), math.radians(50)
 SPACE = 1.5
 
 
 @contextlib.contextmanager
 def serve(host: str, port: int, cast: Cast, wanted: Wanted[Page]) -> Iterator[str]:
-    """A server whose pages ask to be drawn; gives its address."""
+    """Run a server whose pages ask to be drawn; yields its address."""
     pages: dict[int, Page] = {}
-    # What the server prints of itself is in other words than ours.
+    # Hides the server's own messages, which are worded unlike ours.
     with contextlib.redirect_stdout(io.StringIO()):
         server = viser.ViserServer(host, port, label="hvs", verbose=False)
-    # Whoever sees a page could make it public for the whole world, by way of somebody else's server.
+    # Otherwise anybody who sees a page could publish it to the whole world through a third party's server.
     server.request_share_url = lambda verbose=True: None
     server.gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=True)
     pose, footage = cast.first, cast.footage
@@ -41,8 +41,8 @@ def serve(host: str, port: int, cast: Cast, wanted: Wanted[Page]) -> Iterator[st
     server.initial_camera.look_at = pose.centre.numpy()
     server.initial_camera.fov = FOV
 
-    # Coroutines run where messages arrive, one after the other: none is lost while a page is made, and no page is made
-    # of who already left.
+    # Coroutines run in the thread where messages arrive, one after the other: no message is lost while a page is made,
+    # and no page is made for a browser that has already left.
     @server.on_client_connect
     async def _(client: viser.ClientHandle) -> None:
         pages[client.client_id] = Page(client, cast, wanted.put)
@@ -64,7 +64,7 @@ def free_port(host: str, port: int) -> int:
     """The port, or the next one that is free.
 
     Raises:
-        UserError: none is, or there is no such address to listen on.
+        UserError: none is free, or there is no such address to listen on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     last = min(port + PORTS, 2**16) - 1
@@ -73,7 +73,7 @@ def free_port(host: str, port: int) -> int:
             with socket.create_server((host, candidate), family=family) as found:
                 return found.getsockname()[1]
         except (TypeError, UnicodeError) as error:
-            raise UserError(f"host: got {host!r}, which is no name of a machine") from error
+            raise UserError(f"host: got {host!r}, which is not the name of a machine") from error
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise UserError(f"host, port: cannot listen on {host}, port {candidate} ({error.strerror})") from error
@@ -81,18 +81,18 @@ def free_port(host: str, port: int) -> int:
 
 
 def openable(host: str) -> str:
-    """How a browser on this machine calls an address that is listened on, which may be all that the machine has."""
+    """The name under which a browser on this machine opens an address that is listened on, which may be a wildcard."""
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{host}]" if ":" in host else host
 
 
 def start(pose: Pose, source: Camera, up: Tensor) -> Tensor:
-    """Where a browser's camera is at first, in the world, [3]: a third of a turn from the input's, which is in sight.
+    """First position of a browser's camera in the world, [3]: a third of a turn from the input's, which is in sight.
 
     Args:
-        pose: the person's.
+        pose: the person's pose.
         source: the input's camera.
-        up: the world's direction that is up, [3].
+        up: the world's up direction, [3].
     """
     distance = SPACE * pose.radius / math.sin(FOV / 2)
     toward = source.to_world(torch.zeros(1, 3))[0] - pose.centre

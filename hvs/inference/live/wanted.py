@@ -1,4 +1,4 @@
-"""What is still to be drawn, and for whom."""
+"""The pages that are still to be drawn."""
 
 import threading
 from typing import Generic, TypeVar
@@ -7,10 +7,10 @@ Page = TypeVar("Page")
 
 
 class Wanted(Generic[Page]):
-    """Pages that want to be drawn anew, in the order in which they first asked since they were last drawn.
+    """Pages that want to be redrawn, in the order in which they first asked since they were last drawn.
 
-    Any thread puts, one takes. Whoever takes a page draws what it wants by then: however often it asked, it is drawn
-    once, and nothing that is out of date is ever drawn.
+    Any thread may put pages, one takes them. A page that is taken is drawn as it wants to be by then: however often it
+    asked, it is drawn once, and nothing out of date is ever drawn.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Wanted(Generic[Page]):
             self._pages.pop(page, None)
 
     def take(self) -> Page:
-        """The page that waited longest; waits for one."""
+        """The page that has waited longest; blocks until there is one."""
         with self._changed:
             self._changed.wait_for(lambda: self._pages)
             page = next(iter(self._pages))

@@ -15,8 +15,8 @@ class Square:
     """A square that a network draws, in a picture that the browser stretches over its window.
 
     Attributes:
-        picture: the camera of the picture, as large as that is to be.
-        left, top, side: of the square in the picture's pixels; part of it may lie outside.
+        picture: camera of the picture, with the picture's size.
+        left, top, side: position and size of the square, in the picture's pixels; part of it may lie outside.
     """
 
     picture: Camera
@@ -25,7 +25,7 @@ class Square:
     side: int
 
     def camera(self, size: int) -> Camera:
-        """What sees the square, `size` pixels a side, with a batch axis [1]."""
+        """The camera that sees the square with `size` pixels a side, with a batch axis [1]."""
         square = self.picture.crop(self.left, self.top, self.side, self.side).resize(size, size)
         return Camera.stack([square])
 
@@ -45,10 +45,10 @@ def browser_camera(rotation: Tensor, position: Tensor, fov: float, width: int, h
     """The camera of a browser's window.
 
     Args:
-        rotation: from the camera's frame, which is that of `Camera`, to the world, [3, 3].
-        position: in the world, in metres, [3].
-        fov: angle that the window's height is seen in, in radians.
-        width, height: of the window, in pixels.
+        rotation: from the camera's frame, as `Camera` defines it, to the world, [3, 3].
+        position: position in the world, in metres, [3].
+        fov: vertical angle of view of the window, in radians.
+        width, height: size of the window, in pixels.
     """
     focal = height / 2 / math.tan(fov / 2)
     K = rotation.new_tensor([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
@@ -57,23 +57,23 @@ def browser_camera(rotation: Tensor, position: Tensor, fov: float, width: int, h
 
 
 def square_around(centre: Tensor, radius: float, window: Camera, size: int) -> Square:
-    """The square around a ball in which a network should draw what is in the ball, as large as it was trained on.
+    """The square around a ball, for a network to draw what is in the ball as large as in its training.
 
-    Where the ball is larger than the window, it is the square around the window. The picture has no more pixels than
-    the window, and no more in the square than the network gives.
+    If the ball is larger than the window, this is the square around the window. The picture has no more pixels than
+    the window, and its square no more than the network draws.
 
     Args:
-        centre: of the ball, in the world, in metres, [3].
-        radius: of the ball, in metres.
+        centre: centre of the ball in the world, in metres, [3].
+        radius: radius of the ball, in metres.
         window: camera of the browser's window, without distortion.
-        size: of the network's pictures, in pixels a side.
+        size: side of the network's pictures, in pixels.
     """
     middle, side = _around(window.to_camera(centre[None])[0].tolist(), radius, window)
     scale = min(1.0, size / side)
     pixels = max(1, round(side * scale))
     height, width = (max(1, round(n * scale)) for n in (window.height, window.width))
     picture = window.resize(height, width)
-    # Pixels' centres are at whole numbers, so the square's own is half a pixel before the middle of it.
+    # Pixel centres are at integers, so the window's left and top edges are at -0.5.
     left, top = (round((m + 0.5) * scale - pixels / 2) for m in middle)
     return Square(picture, left, top, pixels)
 
@@ -100,12 +100,12 @@ def _extent(across: float, depth: float, radius: float) -> tuple[float, float]:
 
 
 def _overlap(start: int, side: int, size: int) -> tuple[slice, slice]:
-    """Where a span of pixels lies in an image's, and the part of the span that does."""
+    """The pixels of an image that a span covers, and the part of the span that covers them."""
     first, last = min(max(start, 0), size), max(min(start + side, size), 0)
     return slice(first, max(first, last)), slice(first - start, max(first, last) - start)
 
 
 def half_and_half(left: Tensor, right: Tensor, column: int) -> Tensor:
-    """The one picture [3, H, W] before a column, the other from there on."""
+    """One picture [3, H, W] up to a column, the other from there on."""
     column = min(max(column, 0), left.shape[-1])
     return torch.cat((left[..., :column], right[..., column:]), -1)

@@ -1,4 +1,4 @@
-"""The latent image: every pixel's mean of features by weight."""
+"""The latent image: the weighted mean of the features in every pixel."""
 
 import triton
 import triton.language as tl
@@ -9,8 +9,8 @@ from .lists import load_extent, meets
 from .prepare import GAUSSIAN_VALUES, load_gaussian
 from .survey import load_patch_boxes
 
-# Keeps sums of weights times features from overflowing, whatever the features and rays are, and weights that count
-# from vanishing; a power of two, so that it rounds nothing.
+# Weights are scaled by this so that sums of weights times features cannot overflow, whatever the features and rays,
+# while weights that count do not underflow. It is a power of two, so scaling causes no rounding.
 WEIGHT_UNIT = tl.constexpr(2.0**-80)
 
 
@@ -44,8 +44,8 @@ def blend(
 ):
     """One program per tile, PIXELS of its pixels and CHANNELS of its channels, and image.
 
-    Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W], where a tile meets a Gaussian. Of the
-    tile's Gaussians it looks at LOOKED at a time, and takes those that its own pixels meet, GROUP at a time.
+    Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W], in tiles that meet a Gaussian. A program
+    tests LOOKED of the tile's Gaussians at a time, and evaluates those that its own pixels meet, GROUP at a time.
     """
     tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(2).to(tl.int64)
     parts: tl.constexpr = TILE * TILE // PIXELS
@@ -91,7 +91,7 @@ def blend(
     weights *= 1 / WEIGHT_UNIT
     total = weights + tl.load(image_values + b * IMAGE_VALUES)
     share = 1 / tl.maximum(total, eps)
-    # What shows nothing but the background is the background to the last bit.
+    # Written so that a pixel that shows only the background equals it to the last bit.
     of_background = tl.where(total < eps, total / eps, 1.0) - weights * share
     sums = sums * share[None, :] * (1 / WEIGHT_UNIT)
     shown = tl.load(background + b * background_stride + c, c < channels, 0.0).to(tl.float32)

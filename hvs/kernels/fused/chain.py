@@ -1,8 +1,8 @@
-"""From the sums over pixels to the gradients of the inputs, with the one through the largest depth.
+"""From the sums over pixels to the gradients of the inputs, including the gradient through the largest depth.
 
 With ``B = diag(1/s) ρᵀ`` and ``dL/dB = M B⁻ᵀ``: ``dL/dρ = ρ⁻ᵀ diag(s) M diag(1/s)`` and ``dL/ds = -diag(M) / s``. The
-background's weight is a function of the deepest response z alone, and of that one, ``M = dL/dz (e uᵀ + u eᵀ) / q`` and
-``v = dL/dz u / q``.
+background's weight depends on the deepest response z alone, which adds ``dL/dz (e uᵀ + u eᵀ) / q`` to M and
+``dL/dz u / q`` to v of its Gaussian.
 """
 
 import triton
@@ -27,7 +27,7 @@ from .gradient import MOMENTS
 from .prepare import GAUSSIAN_VALUES, load_gaussian
 
 SMALLEST_VOLUME = tl.constexpr(limits.SMALLEST_VOLUME)
-# Tiles that are summed over at a time, in the same tree in every run.
+# Tiles that are summed at a time, by the same tree in every run.
 TILES = tl.constexpr(256)
 # Shares of a Gaussian's sums that are read at a time.
 UNROLLED = tl.constexpr(4)
@@ -120,7 +120,7 @@ def chain(
     mask = n < count
     zero = tl.zeros((BLOCK,), tl.float32)
     M00, M01, M02, M11, M12, M22, v0, v1, v2 = zero, zero, zero, zero, zero, zero, zero, zero, zero
-    # Several shares are asked for before the first is waited for.
+    # Loads of several shares are issued before the first is waited for.
     for share in tl.range(0, shares, loop_unroll_factor=UNROLLED):
         at = moments + ((b * shares + share) * count + n) * MOMENTS
         M00 += tl.load(at, mask, 0.0)

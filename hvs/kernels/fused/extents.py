@@ -1,7 +1,7 @@
 """Where each Gaussian matters, and the weight of the background.
 
-A weight is at most ``½ √(πα) |B⁻¹| / (1 + z⁴) exp(-D/α)``. Where it may exceed the least that counts, D is at most some
-T, and the rays that reach D ≤ T are those that hit the ellipsoid ``|B (x - μ)|² ≤ T``.
+A weight is at most ``½ √(πα) |B⁻¹| / (1 + z⁴) exp(-D/α)``. Where it may exceed the smallest weight that counts, D is at
+most some T, and the rays with D ≤ T are those that hit the ellipsoid ``|B (x - μ)|² ≤ T``.
 """
 
 import triton
@@ -14,18 +14,18 @@ from .survey import NOWHERE, SLACK, deeper
 
 SMALLEST_VARIANCE = tl.constexpr(limits.SMALLEST_VARIANCE)
 SMALLEST_VOLUME = tl.constexpr(limits.SMALLEST_VOLUME)
-# A variance this little above a power of ten is taken for it.
+# A variance that exceeds a power of ten by no more than this factor counts as that power.
 KAPPA_RATIO = tl.constexpr(10**limits.KAPPA_SLACK)
-# Powers of ten from the smallest variance to the largest.
+# Number of powers of ten from the smallest variance to the largest.
 KAPPA_STEPS = tl.constexpr(24)
-# What is known of an image: the background's weight, and its derivative by the largest depth.
+# Values of an image: the background's weight, and its derivative with respect to the largest depth.
 IMAGE_VALUES = tl.constexpr(2)
 FOUND_BLOCK = tl.constexpr(1024)
 
 
 @triton.jit
 def deepest_found(depths, places, programs):
-    """The deepest response of all programs of one image, and the lowest place among equals."""
+    """The deepest response that the programs of one image have found, and its place, the lowest among equals."""
     depth = -float("inf")
     place = tl.full((), NOWHERE, tl.int64)
     for start in range(0, programs, FOUND_BLOCK):
@@ -42,8 +42,8 @@ def deepest_found(depths, places, programs):
 def box_side(depth, offset, threshold, row_x, row_y, row_z, z_x, z_y, z_z, front):
     """Bounds of one coordinate of (x/z, y/z) over the ellipsoid.
 
-    The planes through the camera that touch it are the roots a of (μ_x - a μ_z)² = T (Σ_xx - 2 a Σ_xz + a² Σ_zz). Their
-    half distance is written so that nothing cancels.
+    A plane x = a z touches the ellipsoid if (μ_x - a μ_z)² = T (Σ_xx - 2 a Σ_xz + a² Σ_zz). Half the distance between
+    the two roots a is written so that no large numbers cancel.
     """
     covariance = row_x * z_x + row_y * z_y + row_z * z_z
     sx = row_x * depth - z_x * offset
@@ -77,8 +77,8 @@ def extents(
 ):
     """One program per block of Gaussians and image.
 
-    Writes the extents of gaussians [B, 24, N], image_values [B, 2] and the flat index of the deepest response, farthest
-    [B] (int64).
+    Writes the extents into gaussians [B, 24, N], and image_values [B, 2] and the flat index of the deepest response,
+    farthest [B] (int64).
     """
     block, blocks, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
     depth, place = deepest_found(depths + b * programs, places + b * programs, programs)
@@ -89,7 +89,7 @@ def extents(
     kappa = tl.full((), SMALLEST_VARIANCE, tl.float32)
     for _step in range(KAPPA_STEPS):
         kappa = tl.where((variance > kappa * KAPPA_RATIO) & (count > 0), kappa * 10, kappa)
-    # Where nothing is visible the background lies at depth zero.
+    # If no Gaussian is visible, the background is at depth zero.
     z = tl.where(place == NOWHERE, 0.0, clamp(depth, -LARGEST, LARGEST))
     scaled = beta * z
     falloff = 1 / (1 + scaled * scaled * scaled * scaled)
@@ -107,7 +107,7 @@ def extents(
     b00, b01, b02, b10, b11, b12, b20, b21, b22, _, _, _ = load_gaussian(gaussians, n, count, mask)
     mx, my, mz = load_prepared_mean(gaussians, n, count, mask)
     visible = (mz >= near) & mask
-    # B⁻¹ has the cross products of B's rows as its columns, over the determinant.
+    # The columns of B⁻¹ are the cross products of B's rows, divided by the determinant.
     c00, c10, c20 = b11 * b22 - b12 * b21, b12 * b20 - b10 * b22, b10 * b21 - b11 * b20
     c01, c11, c21 = b21 * b02 - b22 * b01, b22 * b00 - b20 * b02, b20 * b01 - b21 * b00
     c02, c12, c22 = b01 * b12 - b02 * b11, b02 * b10 - b00 * b12, b00 * b11 - b01 * b10
@@ -122,7 +122,7 @@ def extents(
     axis2 = i02 * i02 + i12 * i12 + i22 * i22
     size = tl.sqrt(axis0 + axis1 + axis2)
 
-    # A first threshold tells how near the ellipsoid comes, and a second one uses that.
+    # A first threshold bounds how near the ellipsoid comes to the camera; that gives a second, smaller one.
     distance = tl.sqrt(mx * mx + my * my + mz * mz)
     peak = 0.5 * tl.sqrt(alpha * PI) * size / least
     threshold = tl.maximum(alpha * tl.log(peak), 0.0)
@@ -136,7 +136,7 @@ def extents(
     low_x, high_x = box_side(mz, mx, threshold, i00, i01, i02, i20, i21, i22, front)
     low_y, high_y = box_side(mz, my, threshold, i10, i11, i12, i20, i21, i22, front)
 
-    # The plane through the camera and the ellipsoid's longest axis: beside it the ellipsoid is thin.
+    # The normal of the plane through the camera, the mean and the longest axis; in its direction the ellipsoid is thin.
     first = (axis0 >= axis1) & (axis0 >= axis2)
     second = axis1 >= axis2
     lx = tl.where(first, i00, tl.where(second, i01, i02))
@@ -152,7 +152,7 @@ def extents(
     factor = closest / (thickness * (1 + SLACK) + distance * length * (SLACK * SLACK))
     nx, ny, nz = nx * factor, ny * factor, nz * factor
 
-    # An ellipsoid around the camera, one without an end, or numbers too large for the bounds, may be met anywhere.
+    # An ellipsoid that reaches around the camera or is unbounded, or whose bounds overflow, is taken to meet every ray.
     infinity = float("inf")
     largest = tl.abs(low_x) + tl.abs(low_y) + tl.abs(high_x) + tl.abs(high_y) + tl.abs(nx) + tl.abs(ny) + tl.abs(nz)
     bounded = has_inverse & (front > mz * mz * SLACK) & (mz > 0) & (largest < infinity)

@@ -1,7 +1,7 @@
-"""What a ray and a Gaussian have to do with one another, for blocks of both.
+"""The response of Gaussians to rays, for blocks of both.
 
 With ``B = diag(1/s) ρᵀ``, ``u = B r`` and ``m = B μ``: ``q = |u|²``, ``z = u·m / q``, ``D = |m - z u|²``. Everything is
-float32. Gaussians behind the near plane are not visible.
+computed in float32. Gaussians nearer than the near plane are not visible.
 """
 
 import math
@@ -18,10 +18,10 @@ LARGEST_COMPONENT = tl.constexpr(limits.LARGEST_COMPONENT)
 LARGEST_EXPONENT = tl.constexpr(limits.LARGEST_EXPONENT)
 PI = tl.constexpr(math.pi)
 TINY = tl.constexpr(torch.finfo(torch.float32).tiny)
-# Sides of the tiles, in pixels, that Gaussians are culled by.
+# Side of the tiles by which Gaussians are culled, in pixels.
 TILE = tl.constexpr(16)
-# Pixels of a patch, the least part of a tile that Gaussians are culled by: 4 rows of 8. A tile's patches follow one
-# another down its left half and then down its right one, so that two are a square, and four a half.
+# Pixels of a patch, the smallest part of a tile by which Gaussians are culled: 4 rows of 8. Patches are numbered down
+# the left half of a tile and then down the right half: two consecutive ones are a square, four are half of the tile.
 PATCH, PATCH_WIDTH = tl.constexpr(32), tl.constexpr(8)
 PATCHES = tl.constexpr(TILE * TILE // PATCH)
 
@@ -35,9 +35,9 @@ def clamp(x, low, high):
 
 @triton.jit
 def load_ray(rays, y, x, width, mask):
-    """Components of pixels' rays, clamped, zero where the mask is not set; ``rays`` points at an image [H, W, 3]."""
+    """Components of pixels' rays, clamped; zero where the mask is not set. ``rays`` points to an image [H, W, 3]."""
     at = rays + 3 * (y.to(tl.int64) * width + x)
-    # All are asked for before the first is waited for.
+    # All loads are issued before the first is waited for.
     rx, ry, rz = tl.load(at, mask, 0.0), tl.load(at + 1, mask, 0.0), tl.load(at + 2, mask, 0.0)
     rx = clamp(rx.to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
     ry = clamp(ry.to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
@@ -47,13 +47,13 @@ def load_ray(rays, y, x, width, mask):
 
 @triton.jit
 def clamped(r):
-    """Where a component of a loaded ray has no gradient."""
+    """Where a component of a loaded ray is clamped, and so has no gradient."""
     return tl.abs(r) >= LARGEST_COMPONENT
 
 
 @triton.jit
 def tile_pixels(tile, first, height, width, PIXELS: tl.constexpr):
-    """Rows and columns of PIXELS pixels of a tile from its ``first`` on, and which of them are in the image."""
+    """Rows and columns of PIXELS pixels of a tile, from pixel ``first`` on, and which of them are in the image."""
     columns = tl.cdiv(width, TILE)
     pixel = first + tl.arange(0, PIXELS)
     y = tile // columns * TILE + pixel // TILE
@@ -63,7 +63,7 @@ def tile_pixels(tile, first, height, width, PIXELS: tl.constexpr):
 
 @triton.jit
 def patch_pixels(tile, pixel, height, width):
-    """As `tile_pixels`, of pixels of a tile that are numbered patch by patch."""
+    """As `tile_pixels`, for given pixels of a tile that are numbered patch by patch."""
     columns = tl.cdiv(width, TILE)
     y = tile // columns * TILE + pixel // PATCH_WIDTH % TILE
     x = tile % columns * TILE + pixel // (PATCH_WIDTH * TILE) * PATCH_WIDTH + pixel % PATCH_WIDTH
@@ -72,7 +72,7 @@ def patch_pixels(tile, pixel, height, width):
 
 @triton.jit
 def load_mean(means, n, mask, near):
-    """Means of Gaussians ``n`` of one image, clamped, and which are visible."""
+    """Means of Gaussians ``n`` of one image, clamped, and which of them are visible."""
     at = means + 3 * n.to(tl.int64)
     x = tl.load(at, mask, 0.0).to(tl.float32)
     y = tl.load(at + 1, mask, 0.0).to(tl.float32)
@@ -143,14 +143,14 @@ def weight_of(u0, u1, u2, m0, m1, m2, alpha):
 
 @triton.jit
 def across(u0, u1, u2, e0, e1, e2, q):
-    """e without what rounding has left of it along u, which gradients of a flat Gaussian would be made of."""
+    """e without the component along u that rounding leaves, which would dominate the gradients of a flat Gaussian."""
     along = (e0 * u0 + e1 * u1 + e2 * u2) / q
     return e0 - along * u0, e1 - along * u1, e2 - along * u2
 
 
 @triton.jit
 def whiten_rays(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz):
-    """u of Gaussians [N] and rays [P], [N, P]."""
+    """u of Gaussians [N] and rays [P], each component [N, P]."""
     rx, ry, rz = rx[None, :], ry[None, :], rz[None, :]
     u0 = b00[:, None] * rx + b01[:, None] * ry + b02[:, None] * rz
     u1 = b10[:, None] * rx + b11[:, None] * ry + b12[:, None] * rz
@@ -160,7 +160,7 @@ def whiten_rays(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz):
 
 @triton.jit
 def respond(b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha):
-    """u, and all that `weight_of` tells, of Gaussians [N] and rays [P], [N, P]."""
+    """u and the results of `weight_of` for Gaussians [N] and rays [P], [N, P] each."""
     u0, u1, u2 = whiten_rays(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
     w, z, q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0[:, None], m1[:, None], m2[:, None], alpha)
     return u0, u1, u2, w, z, q, falloff, e0, e1, e2

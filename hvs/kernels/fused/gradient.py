@@ -1,4 +1,4 @@
-"""The gradient's sums over pixels, from the latent O and the denominator S that the forward pass has left.
+"""The gradient's sums over pixels, from the latent O and the denominator S of the forward pass.
 
 With ``e = m - z u``, ``g = dL/dO`` and ``h = w dL/dw``:
 
@@ -7,8 +7,8 @@ With ``e = m - z u``, ``g = dL/dO`` and ``h = w dL/dw``:
     dL/dB = M B⁻ᵀ      M = -Σ h [2/α e eᵀ + k/q (e uᵀ + u eᵀ) + u uᵀ / q]
     dL/dμ = Bᵀ v       v = -Σ h [2/α e + k/q u]
 
-so a Gaussian's geometry needs nine sums over its pixels, and its features C. A program has one Gaussian and adds up in
-registers what its share of the tiles gives: no atomics, and the same bits in every run.
+so a Gaussian needs nine sums over its pixels for its geometry and C for its features. Each program has one Gaussian and
+keeps the sums over its share of the tiles in registers: no atomics, and the same bits in every run.
 """
 
 import triton
@@ -20,9 +20,9 @@ from .lists import load_extent, meets
 from .prepare import GAUSSIAN_VALUES, load_gaussian
 from .survey import TILE_VALUES, load_boxes, load_patch_boxes
 
-# Sums of a Gaussian's geometry: M's upper half, row by row, then v.
+# Sums for a Gaussian's geometry: the upper triangle of M, row by row, then v.
 MOMENTS = tl.constexpr(9)
-# Channels that are read together where all are not kept.
+# Channels that are read at a time by kernels that do not keep all of them.
 CHANNEL_BLOCK = tl.constexpr(16)
 
 
@@ -43,10 +43,10 @@ def background_gradient(
     width,
     eps,
 ):
-    """One program per tile and image, for what a pixel has to do with the background.
+    """The gradients of the background and its weight, one program per tile and image.
 
-    Writes sums over the tile's pixels, d_background [B, T, C] and d_weight [B, T], and where the tile meets a Gaussian,
-    g·O or zero if S sits on its floor, projection [B, H, W].
+    Writes sums over the tile's pixels, d_background [B, T, C] and d_weight [B, T], and, where the tile meets a
+    Gaussian, projection [B, H, W], which is g·O, or zero where S sits on its floor.
     """
     tile, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     here = b * tl.num_programs(0) + tile
@@ -66,7 +66,7 @@ def background_gradient(
             g = tl.sum(g, 1) * share
             by_weight += tl.sum(g * tl.load(background + c, c < channels, 0.0).to(tl.float32))
             tl.store(d_background + c, weight * g, c < channels)
-        # dO/dw_bg is f_bg/S where S sits on its floor, and otherwise nothing: O is f_bg.
+        # dO/dw_bg is f_bg/S where S sits on its floor, and otherwise zero, because O is f_bg.
         tl.store(d_weight + here, tl.where(weight < eps, by_weight, 0.0))
         return
 
@@ -92,7 +92,7 @@ def background_gradient(
 
 @triton.jit
 def load_gradient(d_latent, c, pixel, channels, size, inside):
-    """dL/dO of channels and pixels of an image, [C, P]."""
+    """dL/dO in channels and pixels of one image, [C, P]."""
     at = d_latent + c[:, None].to(tl.int64) * size + pixel[None, :]
     return tl.load(at, (c < channels)[:, None] & inside[None, :], 0.0).to(tl.float32)
 
@@ -127,12 +127,13 @@ def gradient(
     ALL: tl.constexpr,
     PAIRED: tl.constexpr,
 ):
-    """One program per Gaussian and CHANNELS of its channels, which may be ALL, share of the tiles, and image.
+    """One program per Gaussian, CHANNELS of its channels (with ALL, all of them), share of its tiles, and image.
 
-    Writes its share of the sums over pixels, moments [B, shares, N, 9] and d_features [B, shares, N, C]. The Gaussian's
-    tiles are those that it meets, or if they are PAIRED, pair_tiles [P] before its ``ends`` [B, N]; it looks at LOOKED
-    at a time, and in each at those PIXELS that it meets. PAIRED programs take the Gaussians in the given order [B, N]
-    (int64).
+    Writes its share of the sums over pixels, moments [B, shares, N, 9] and d_features [B, shares, N, C]. Without
+    PAIRED, a program tests all tiles, LOOKED at a time, for those that the Gaussian meets. With PAIRED, they are the
+    pair_tiles [P] between the previous Gaussian's entry of ``ends`` [B, N] and its own, and programs take the Gaussians
+    in the given order [B, N] (int64). In each tile, only those groups of PIXELS pixels that the Gaussian meets are
+    visited.
     """
     channel_blocks = tl.cdiv(channels, CHANNELS)
     n, channel_block = tl.program_id(0) // channel_blocks, tl.program_id(0) % channel_blocks
@@ -191,7 +192,7 @@ def gradient(
             for own in range(0, TILE * TILE // PIXELS):
                 if (bits >> own) & 1:
                     y, x, inside = patch_pixels(tile, own * PIXELS + step, height, width)
-                    # Threads get neighbouring pixels, one each: wider loads would have to be moved between threads.
+                    # Threads get neighbouring pixels, one each: wider loads would have to move between threads.
                     pixel = tl.max_contiguous(tl.multiple_of(y * width + x, 1), 2)
                     rx, ry, rz = load_ray(rays, y, x, width, inside)
                     S = tl.load(denominator + pixel, inside, 1.0)

@@ -1,4 +1,4 @@
-"""Memory and launches of the kernels: how a scene is cut into programs."""
+"""Allocates memory and launches the kernels: how a scene is divided into programs."""
 
 import contextlib
 from dataclasses import dataclass, fields
@@ -10,52 +10,54 @@ from torch import Tensor
 from . import blend, chain, extents, gradient, lists, prepare, ray_gradient, search, survey
 from .geometry import PATCHES, TILE
 
-# Gaussians that a program looks at together.
+# Gaussians that a program takes at a time.
 BLOCK = 128
-# Tiles along the sides of a cell, in scenes where it pays to look at cells first.
+# Tiles along the side of a cell; large scenes test cells first.
 SIDE = 8
-# Pairs of a tile and a Gaussian, all images together, up to which every tile has room for every Gaussian (64 MiB).
+# Largest number of pairs of a tile and a Gaussian, over all images, in a small scene, where every tile has room for
+# every Gaussian (64 MiB).
 SMALL_PAIRS = 1 << 24
 # Programs per image that share the search of large scenes.
 SEARCH_PROGRAMS = 1024
-# Gaussians that a tile is held to at a time when the deepest response is looked for.
+# Gaussians that a tile tests at a time in the search for the deepest response.
 SURVEY_SIZES = dict(BLOCK=128, num_warps=2)
-# Programs of `gradient`, enough to fill a GPU: with few Gaussians, several share the tiles of one.
+# Enough programs of `gradient` to fill a GPU: with few Gaussians, several programs share the tiles of one.
 GRADIENT_PROGRAMS = 4096
 # Gaussians that a program of `ray_gradient` takes at a time.
 RAY_GRADIENT_SIZES = dict(GROUP=1, num_warps=4)
-# Gaussians of a program of `chain`, and channels that it takes at a time.
+# Gaussians per program of `chain`, and channels that it takes at a time.
 CHAIN_SIZES = dict(BLOCK=16, CHANNELS=16)
-# Most channels that a program of `blend` or `gradient` has.
+# Largest number of channels of a program of `blend` or `gradient`.
 MOST_CHANNELS = 256
-# A grid's second and third axes are no longer.
+# Largest size of a grid's second and third axes.
 MOST_IMAGES = 65535
-# Values of the Gaussians of an image are numbered in 32 bits.
+# The values of an image's Gaussians are indexed with 32 bits.
 MOST_GAUSSIANS = (2**31 - 1) // prepare.GAUSSIAN_VALUES.value
-# Threads of a warp, and channels that it has registers for.
+# Threads per warp, and channels for which a warp has registers.
 WARP = 64 if torch.version.hip is not None else 32
 WARP_CHANNELS = 32
 
 
 @dataclass(frozen=True)
 class Forward:
-    """What a forward pass leaves behind.
+    """The results of a forward pass, and what its backward pass needs.
 
     Attributes:
         latent: [B, C, H, W].
-        denominator: [B, H, W] sums of weights.
-        starts: of the T tiles' lists, [B, T] int64; empty in small scenes, where each has room for N.
-        counts: of those in the lists, [B, T] int32.
-        members: the Gaussians of the lists, int32; all N of every tile, [B·T·N], those it meets in front, or the pairs
-            there are, [P].
-        pair_tiles: tiles b·T + tile of the pairs in the order of their Gaussians, [P] int32; empty in small scenes.
-        ends: of the Gaussians' pairs in that order, [B, N] int64; empty in small scenes.
+        denominator: sums of weights, [B, H, W].
+        starts: start of each tile's list in ``members``, [B, T] int64; empty in small scenes, where every list has room
+            for N.
+        counts: number of Gaussians that each tile meets, [B, T] int32.
+        members: the tiles' lists of Gaussians, int32. In small scenes [B·T·N], all N for every tile, those that it
+            meets in front; in large scenes the pairs alone, [P].
+        pair_tiles: b·T + tile of the pairs in the order of their Gaussians, [P] int32; empty in small scenes.
+        ends: end of each Gaussian's pairs in ``pair_tiles``, [B, N] int64; empty in small scenes.
         firsts: the first tile that each Gaussian meets, [B, N] int32; empty in small scenes.
         tiles: [B, 7, T], see `survey`.
-        patches: boxes of the tiles' patches, [B, 4, 8·T].
+        patches: bounding boxes of the tiles' patches, [B, 4, 8·T], see `survey`.
         gaussians: [B, 24, N], see `prepare`.
         image_values: [B, 2], see `extents`.
-        farthest: flat index pixel·N + Gaussian of the deepest response, [B] int64; -1 where nothing is visible.
+        farthest: flat index pixel·N + Gaussian of the deepest response, [B] int64; -1 if no Gaussian is visible.
     """
 
     latent: Tensor
@@ -83,7 +85,7 @@ def tile_grid(height: int, width: int) -> tuple[int, int]:
 
 
 def is_small(batch: int, count: int, height: int, width: int) -> bool:
-    """Whether every tile has room for every Gaussian."""
+    """Whether a scene is small, so that every tile has room for every Gaussian."""
     rows, columns = tile_grid(height, width)
     return batch * rows * columns * count <= SMALL_PAIRS
 
@@ -106,7 +108,7 @@ def forward(
     if batch > MOST_IMAGES:
         raise ValueError(f"batch: got {batch} images, wanted at most {MOST_IMAGES} at once")
     if count > MOST_GAUSSIANS:
-        raise ValueError(f"means: got {count} Gaussians, wanted at most {MOST_GAUSSIANS} an image")
+        raise ValueError(f"means: got {count} Gaussians, wanted at most {MOST_GAUSSIANS} per image")
     geometry = [_inner_contiguous(v) for v in (means, rotations, scales)]
     features, background, rays = (_inner_contiguous(v) for v in (features, background, rays))
     height, width = rays.shape[1:3]
@@ -234,14 +236,14 @@ def backward(
 
 
 def blend_sizes(channels: int) -> dict[str, int]:
-    """Channels of a program of `blend`, all of them if possible, pixels, and Gaussians that it takes at a time."""
+    """Sizes of a program of `blend`: channels (all if possible), pixels, and Gaussians that it takes at a time."""
     size = min(MOST_CHANNELS, triton.next_power_of_2(channels))
     return dict(CHANNELS=size, PIXELS=64, GROUP=2, num_warps=max(1, size // WARP_CHANNELS))
 
 
 def gradient_sizes(channels: int) -> dict[str, int]:
-    """Channels that a program of `gradient` has, all of them if possible, and pixels that it takes at a time: one for
-    each thread of a warp, so that a Gaussian that none of them shows costs little."""
+    """Sizes of a program of `gradient`: channels (all if possible), and pixels that it takes at a time, one per thread
+    of a warp, so that few pixels that do not show the Gaussian are visited."""
     size = min(MOST_CHANNELS, triton.next_power_of_2(channels))
     return dict(CHANNELS=size, PIXELS=WARP, num_warps=max(1, size // WARP_CHANNELS))
 
@@ -253,7 +255,7 @@ def _small_lists(shown: tuple, tiles: Tensor, gaussians: Tensor, behind: tuple) 
     lists.list_small[tile_count, batch](
         counts, members, *shown, tiles, gaussians, count, *behind, BLOCK=BLOCK, num_warps=1
     )
-    # What an operator returns must not share memory.
+    # Tensors that an operator returns must not share memory.
     starts, pair_tiles, ends, firsts = (
         tiles.new_empty(0, dtype=dtype) for dtype in (torch.int64, torch.int32, torch.int64, torch.int32)
     )
@@ -273,7 +275,7 @@ def _large_lists(
     pairs[grid](totals, totals, *arguments, totals, *scene, FILL=False, **options)
     ends, stops = (v.flatten().cumsum(0, dtype=torch.int64).view_as(v) for v in (totals, counts))
     starts = stops - counts
-    # Before the wait for the number of pairs, so that the GPU has something to do meanwhile.
+    # Launched before the host waits for the number of pairs, so that the GPU has work meanwhile.
     lists.fill_large[tile_count, batch](counts, *shown, *behind, num_warps=1)
     found = int(ends[-1, -1])
     pair_tiles, owners = (tiles.new_empty(found, dtype=torch.int32) for _ in range(2))
@@ -287,10 +289,10 @@ def _divide(count: int, size: int) -> int:
 
 
 def _inner_contiguous(tensor: Tensor) -> Tensor:
-    """Contiguous but for the batch axis, which may be broadcast."""
+    """The tensor, made contiguous except for the batch axis, which may be broadcast."""
     return tensor if tensor.is_contiguous() or tensor[0].is_contiguous() else tensor.contiguous()
 
 
 def _on(tensor: Tensor):
-    """Triton launches on the current device."""
+    """Make the tensor's device the current one, on which Triton launches."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()

@@ -1,8 +1,8 @@
-"""Which Gaussians each tile meets.
+"""The Gaussians that each tile meets.
 
-Small scenes: every tile looks at every Gaussian and has room for all of them, so nothing waits for a number from the
-GPU. Large scenes: every Gaussian looks for its tiles, cells of SIDE×SIDE tiles first, and its pairs with them are
-counted, numbered, and sorted by tile. A tile that meets none is filled with the background.
+In small scenes every tile tests every Gaussian and has room for all of them, so the host need not wait for a count from
+the GPU. In large scenes every Gaussian finds its own tiles, testing cells of SIDE×SIDE tiles first; the pairs are
+counted, numbered and sorted by tile. A tile that meets no Gaussian is filled with the background.
 """
 
 import triton
@@ -19,7 +19,7 @@ FILLED_CHANNELS = tl.constexpr(4)
 
 @triton.jit
 def load_extent(gaussians, n, count, mask):
-    """Box low and high, and normal, of Gaussians ``n`` of one image; an empty box where the mask is not set."""
+    """Bounding box, low and high, and normal of Gaussians ``n`` of one image; empty where the mask is not set."""
     at = gaussians + count * BOX + n
     low_x = tl.load(at, mask, float("inf"))
     low_y = tl.load(at + count, mask, float("inf"))
@@ -32,7 +32,7 @@ def load_extent(gaussians, n, count, mask):
 
 @triton.jit
 def meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1):
-    """Whether Gaussians' extents and boxes of rays, x0..x1 and y0..y1, may have a ray in common."""
+    """Whether Gaussians with these extents may matter on any ray in the bounding boxes x0..x1, y0..y1."""
     overlap = (low_x <= x1) & (high_x >= x0) & (low_y <= y1) & (high_y >= y0)
     beside = 0.5 * (nx * (x0 + x1) + ny * (y0 + y1)) + nz
     reach = 0.5 * (tl.abs(nx) * (x1 - x0) + tl.abs(ny) * (y1 - y0))
@@ -41,7 +41,7 @@ def meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1):
 
 @triton.jit
 def fill_empty(latent, denominator, image_values, background, tile, b, background_stride, channels, height, width, eps):
-    """A tile that meets no Gaussian shows the background."""
+    """Fill a tile that meets no Gaussian with the background."""
     y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
     pixel, size = y * width + x, height * width
     weight = tl.load(image_values + b * IMAGE_VALUES)
@@ -85,8 +85,8 @@ def list_small(
 ):
     """One program per tile and image.
 
-    Writes members [B, T, N] (int32), those that a tile meets in front, counts [B, T] (int32) of them, and latent and
-    denominator of the tiles that meet none.
+    Writes the Gaussians of each tile, members [B, T, N] (int32), those that it meets in front, the number of these,
+    counts [B, T] (int32), and latent and denominator of the tiles that meet none.
     """
     tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
     x0, y0, x1, y1 = load_boxes(tiles + b * TILE_VALUES * tile_count, tile, tile_count, tile < tile_count)
@@ -97,7 +97,7 @@ def list_small(
         n = start + tl.arange(0, BLOCK)
         low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, count, n < count)
         met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
-        # A tile with a ray that looks sideways has no bounds, and would meet Gaussians that no pixel can show, too.
+        # The box of a tile with a ray that points sideways is the whole plane, which overlaps even an empty box.
         met = (met & (n < count) & (low_x <= high_x)).to(tl.int32)
         before = found + tl.cumsum(met, 0) - met
         tl.store(members + tl.where(met > 0, before, count - 1 - (n - before)), n, n < count)
@@ -126,12 +126,13 @@ def pair_large(
     FILL: tl.constexpr,
     SIDE: tl.constexpr,
 ):
-    """One program per Gaussian and image; first to count its tiles, then to write them.
+    """One program per Gaussian and image; launched first to count its tiles, then with FILL to write them.
 
-    Given the boxes of cells of SIDE×SIDE tiles, cells [B, 4, K], writes how many tiles each Gaussian meets, totals
-    [B, N], and the first of them, firsts [B, N], and adds to counts [B, T] how many Gaussians each tile meets; or with
-    FILL, given the cumulative sum of totals, ends [B, N] (int64), tile b·T + tile and Gaussian of every pair in the
-    Gaussians' order, pair_tiles [P] and owners [P]. All are int32 but ends.
+    Reads the bounding boxes of cells of SIDE×SIDE tiles, cells [B, 4, K]. Without FILL, writes the number of tiles that
+    each Gaussian meets, totals [B, N], and the first of them, firsts [B, N], and adds the number of Gaussians that each
+    tile meets to counts [B, T]. With FILL, reads the cumulative sums of totals, ends [B, N] (int64), and writes the
+    pairs in the order of the Gaussians: b·T + tile, pair_tiles [P], and Gaussian, owners [P]. All integers but ends are
+    int32.
     """
     n, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     cell_columns = tl.cdiv(columns, SIDE)
@@ -140,7 +141,7 @@ def pair_large(
     tiles += b * TILE_VALUES * rows * columns
     cells += b * 4 * cell_count
     low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, count, n < count)
-    # An empty box meets nothing, and most of what is off-screen has one.
+    # A Gaussian with an empty box, such as any that is not visible, meets no tile.
     last = tl.where(low_x <= high_x, cell_count, 0)
     found = 0
     lowest = rows * columns
@@ -166,7 +167,7 @@ def pair_large(
                 tl.store(pair_tiles + place, (b * rows * columns + tile).to(tl.int32), met > 0)
                 tl.store(owners + place, tl.full((SIDE * SIDE,), 0, tl.int32) + n, met > 0)
             else:
-                # Whole numbers add up to the same in any order.
+                # Integers add up to the same sum in any order, so the result is deterministic.
                 tl.atomic_add(counts + b * rows * columns + tile, met, met > 0, sem="relaxed")
                 lowest = tl.minimum(lowest, tl.min(tl.where(met > 0, tile, rows * columns)))
             found += tl.sum(met)

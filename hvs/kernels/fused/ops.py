@@ -1,7 +1,7 @@
 """PyTorch operators of the Triton backend.
 
-They are what `torch.library.custom_op` makes of such functions, without its wrappers around every call: these took a
-third of the host's time (`python -m bench.host`).
+They are what `torch.library.custom_op` would make of the same functions, without its wrappers around every call, which
+took a fifth of the host's time (`python -m bench.host`).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,12 +15,12 @@ _library = torch.library.Library("hvs", "FRAGMENT")
 
 
 def _define(name: str, function: Callable, fake: Callable, gradient: type[torch.autograd.Function]):
-    """An operator ``hvs::name`` of a function of tensors and numbers, whose annotations are its schema.
+    """Register a function of tensors and numbers as operator ``hvs::name``; its annotations give the schema.
 
     Args:
-        function: computes it, on any device.
-        fake: makes outputs of the same shapes, for the compiler.
-        gradient: applied where gradients may be wanted; calls the operator itself.
+        function: the implementation, for any device.
+        fake: makes empty outputs of the same shapes, for the compiler.
+        gradient: applied where gradients may be needed; calls the operator itself.
     """
 
     def differentiable(*inputs):
@@ -51,11 +51,11 @@ def _rasterize(
     near: float,
     tolerance: float,
 ) -> tuple[(Tensor,) * 13]:
-    """The latent, and what its gradient needs (`launch.Forward`).
+    """The latent and what its gradient needs, as in `launch.Forward`.
 
     Args:
         means [B, N, 3], rotations [B, N, 3, 3], scales [B, N, 3], features [B, N, C], background [B, C],
-        rays [B, H, W, 3], each of float32 or a half type; everything is computed in float32.
+        rays [B, H, W, 3], each in float32 or a half type; everything is computed in float32.
     """
     inputs = means, rotations, scales, features, background, rays
     return launch.forward(*inputs, alpha, beta, eps, near, tolerance).tensors()
@@ -99,7 +99,7 @@ class _Rasterize(torch.autograd.Function):
             outputs = rasterize(*inputs)
         *tensors, ctx.alpha, _, ctx.eps, _, _ = inputs
         ctx.mark_non_differentiable(*outputs[1:])
-        # PyTorch would fill gradients of all that with zeros, which nobody reads.
+        # Otherwise PyTorch would fill gradients of all these outputs with zeros, which nobody reads.
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*outputs, *tensors)
         return outputs

@@ -1,16 +1,18 @@
-"""What is known of a Gaussian, computed once for all kernels that follow."""
+"""Values of each Gaussian that all later kernels use, computed once."""
 
 import triton
 import triton.language as tl
 
 from .geometry import depth_of, load_mean, load_ray, load_scale, load_whitening, multiply, whiten_rays
 
-# Values of a Gaussian: B, row by row; the mean; B times the mean, and its length; a bound of |B|; and from `extents`,
-# the box of (x/z, y/z) low and high, and a normal: rays with |normal · (x/z, y/z, 1)| > 1 pass beside its long axis.
+# Values of a Gaussian: B, row by row; the mean; B times the mean, and its length; an upper bound of |B|; and, written
+# by `extents`, the bounding box of (x/z, y/z), low and high, and a normal: rays with |normal · (x/z, y/z, 1)| > 1 miss
+# the Gaussian to the side of its long axis.
 GAUSSIAN_VALUES = tl.constexpr(24)
 MEAN, WHITENED, REACH, NORM = tl.constexpr(9), tl.constexpr(12), tl.constexpr(15), tl.constexpr(16)
 BOX, NORMAL = tl.constexpr(17), tl.constexpr(21)
-# Rays along the sides of the image, borders included, to which all Gaussians are held for a first deep response.
+# Rays along each side of a grid over the image, borders included. The deepest response to these rays is the first lower
+# bound for the search.
 PROBES = tl.constexpr(4)
 
 
@@ -55,7 +57,7 @@ def prepare(
 ):
     """One program per block of Gaussians and image.
 
-    Writes all of gaussians [B, 24, N] but the extents, and of each block the smallest variance, variances [B, blocks],
+    Writes gaussians [B, 24, N] except for the extents, and for each block the smallest variance, variances [B, blocks],
     and the deepest response to a few rays, depths [B, blocks].
     """
     block, blocks, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
@@ -72,7 +74,7 @@ def prepare(
     b00, b01, b02, b10, b11, b12, b20, b21, b22 = load_whitening(rotations, scales, n, mask)
     m0, m1, m2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz)
     s = tl.minimum(s0, tl.minimum(s1, s2))
-    # A NaN is not the smallest of anything.
+    # A NaN does not count as the smallest.
     variance = tl.where(mask & (s == s), s * s, float("inf"))
     tl.store(variances + b * blocks + block, tl.min(variance))
 
@@ -81,7 +83,7 @@ def prepare(
     z = tl.max(tl.where(z == z, z, 0.0), 1)
     tl.store(depths + b * blocks + block, tl.max(tl.where(visible, z, 0.0)))
 
-    # |B|² is at most the largest row sum of |BBᵀ|, which is diagonal for a true rotation (Gershgorin).
+    # |B|² is at most the largest row sum of |BBᵀ| (Gershgorin); for a true rotation, BBᵀ is diagonal.
     d0 = b00 * b00 + b01 * b01 + b02 * b02
     d1 = b10 * b10 + b11 * b11 + b12 * b12
     d2 = b20 * b20 + b21 * b21 + b22 * b22

@@ -1,6 +1,6 @@
-"""The gradient of the rays: for each a sum over the Gaussians of its tile.
+"""The gradient of the rays: for each ray, a sum over the Gaussians of its tile.
 
-In the terms of `gradient`, ``dL/dr = Σ Bᵀ h [(2z/α - k/q) e + (k z - 1)/q u]``.
+In the notation of `gradient`, ``dL/dr = Σ Bᵀ h [(2z/α - k/q) e + (k z - 1)/q u]``.
 """
 
 import triton

@@ -1,4 +1,4 @@
-"""The deepest response of large scenes, cells of tiles first; the bounds are those of `survey`."""
+"""The deepest response in large scenes, testing cells of tiles first; the bounds are those of `survey`."""
 
 import triton
 import triton.language as tl
@@ -38,9 +38,9 @@ def search(
 ):
     """One program per cell of SIDE×SIDE tiles, share of the Gaussians, and image.
 
-    Writes the boxes of the cells' rays, cells [B, 4, K], as `survey` does those of tiles; and the deepest response that
-    each program has found, depths [B, programs], and its flat index pixel·N + Gaussian, the lowest among equals, places
-    [B, programs] (int64); -inf and NOWHERE where none may be the deepest.
+    Writes the bounding boxes of the cells' rays, cells [B, 4, K], as `survey` does for tiles; and the deepest response
+    that each program finds, depths [B, programs], with its flat index pixel·N + Gaussian, the lowest among equals,
+    places [B, programs] (int64); -inf and NOWHERE where the bounds show that none is the deepest.
     """
     cell, share, b = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     gaussians += b * GAUSSIAN_VALUES * count

@@ -1,8 +1,8 @@
-"""What rays each tile holds, and the deepest response of each image, by branch and bound.
+"""Bounds of the rays of each tile, and the deepest response in each image, by branch and bound.
 
-Over a cell of rays, ``|z| ≤ (|p| + |m| δ|B|) / (|u| - δ|B|)²`` and ``|z| ≤ |m| / (|u| - δ|B|)``, with p and u of the
-cell's middle ray and δ the distance from it within which all its rays lie. Of tens of thousands of pairs of a tile and
-a Gaussian a few dozen are left to be looked at pixel by pixel.
+Over a cell of rays, ``|z| ≤ (|p| + |m| δ|B|) / (|u| - δ|B|)²`` and ``|z| ≤ |m| / (|u| - δ|B|)``, with p and u at the
+cell's middle ray and δ the radius around it that contains all rays of the cell. Of tens of thousands of pairs of a tile
+and a Gaussian, a few dozen are left to be evaluated pixel by pixel.
 """
 
 import triton
@@ -15,13 +15,13 @@ from .prepare import GAUSSIAN_VALUES, MEAN, NORM, REACH, load_gaussian
 FLATTEST_RAY = tl.constexpr(pyramid.FLATTEST_RAY)
 SLACK = tl.constexpr(culling.SLACK)
 NOWHERE = tl.constexpr(0x7FFFFFFFFFFFFFFF)
-# What is known of a tile: the box of (x/z, y/z) over its rays, low and high, and the ray in its middle.
+# Values of a tile: the bounding box of (x/z, y/z) over its rays, low and high, and the ray in its middle.
 TILE_VALUES = tl.constexpr(7)
 
 
 @triton.jit
 def load_boxes(boxes, i, total, mask):
-    """Boxes of (x/z, y/z), low and high, of tiles or cells of one image; empty where the mask is not set."""
+    """Bounding boxes of (x/z, y/z), low and high, of tiles or cells of one image; empty where the mask is not set."""
     low_x = tl.load(boxes + i, mask, float("inf"))
     low_y = tl.load(boxes + total + i, mask, float("inf"))
     high_x = tl.load(boxes + 2 * total + i, mask, -float("inf"))
@@ -31,7 +31,7 @@ def load_boxes(boxes, i, total, mask):
 
 @triton.jit
 def load_patch_boxes(patches, tile, part, tile_count, PIXELS: tl.constexpr):
-    """Boxes of (x/z, y/z) over parts [P] of a tile that have PIXELS pixels each, from those of its patches."""
+    """Bounding boxes of (x/z, y/z) over parts [P] of a tile, of PIXELS pixels each, from those of its patches."""
     several: tl.constexpr = PIXELS // PATCH
     i = tile * PATCHES + part[:, None] * several + tl.arange(0, several)[None, :]
     low_x, low_y, high_x, high_y = load_boxes(patches, i, tile_count * PATCHES, i >= 0)
@@ -40,10 +40,10 @@ def load_patch_boxes(patches, tile, part, tile_count, PIXELS: tl.constexpr):
 
 @triton.jit
 def radius_of(low_x, low_y, high_x, high_y, cx, cy, cz):
-    """Distance from the middle ray within which the rays of a box of (x/z, y/z) lie.
+    """Upper bound of the distance between the middle ray and any ray in a bounding box of (x/z, y/z).
 
-    Points of the plane z = 1 come closer to one another when they are normalised to unit rays, and no two unit rays
-    are further apart than 2.
+    Normalising points of the plane z = 1 to unit rays moves no two of them further apart, and no two unit rays are
+    further apart than 2.
     """
     dx = tl.maximum(high_x - cx / cz, cx / cz - low_x)
     dy = tl.maximum(high_y - cy / cz, cy / cz - low_y)
@@ -53,7 +53,7 @@ def radius_of(low_x, low_y, high_x, high_y, cx, cy, cz):
 
 @triton.jit
 def deepest_of(values, count, BLOCK: tl.constexpr):
-    """The largest of ``count`` numbers, or zero."""
+    """The largest of ``count`` numbers and zero."""
     best = 0.0
     for start in range(0, count, BLOCK):
         i = start + tl.arange(0, BLOCK)
@@ -63,9 +63,9 @@ def deepest_of(values, count, BLOCK: tl.constexpr):
 
 @triton.jit
 def may_be_deepest(gaussians, n, count, near, cx, cy, cz, radius, best):
-    """Whether a response of Gaussians ``n`` to a ray within the radius may be as deep as the best one, as 0 or 1.
+    """1 where a response of Gaussians ``n`` to a ray within the radius may be as deep as the best one, else 0.
 
-    A block of Gaussians meets one ray, or one Gaussian a block of rays.
+    For a block of Gaussians and one middle ray, or for one Gaussian and a block of middle rays.
     """
     there = n < count
     b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, there)
@@ -81,7 +81,7 @@ def may_be_deepest(gaussians, n, count, near, cx, cy, cz, radius, best):
 
 @triton.jit
 def deepest_pixel(gaussians, n, count, rays, tile, height, width):
-    """The largest depth of one Gaussian over the rays of a tile of an image, and the first of those that have it."""
+    """The largest depth of one Gaussian over the rays of a tile, and the first pixel that attains it."""
     b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, n < count)
     y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
     rx, ry, rz = load_ray(rays, y, x, width, inside)
@@ -95,14 +95,14 @@ def deepest_pixel(gaussians, n, count, rays, tile, height, width):
 
 @triton.jit
 def deeper(depth, place, found, at):
-    """The deeper one of two responses, and its place; of equals the one in the lower place."""
+    """The deeper of two responses, and its place; among equals, the lower place."""
     better = (found > depth) | ((found == depth) & (at < place))
     return tl.where(better, found, depth), tl.where(better, at, place)
 
 
 @triton.jit
 def flat_index(tile, pixel, n, width, count):
-    """pixel·N + Gaussian, of a pixel of a tile; the tile's pixels are in the image's order."""
+    """pixel·N + Gaussian, for a pixel of a tile; the pixels of a tile are numbered row by row."""
     columns = tl.cdiv(width, TILE)
     y = tile // columns * TILE + pixel // TILE
     x = tile % columns * TILE + pixel % TILE
@@ -111,7 +111,7 @@ def flat_index(tile, pixel, n, width, count):
 
 @triton.jit
 def least_of_patches(values, inside):
-    """Of each patch the least, values [rows, patches, columns] -> [patches]."""
+    """The smallest value in each patch, [rows, patches, columns] -> [patches]."""
     return tl.min(tl.min(tl.where(inside, values, float("inf")), 0), 1)
 
 
@@ -135,9 +135,10 @@ def survey(
 ):
     """One program per tile and image.
 
-    Writes tiles [B, 7, T] (see TILE_VALUES), and of their patches the boxes alone, patches [B, 4, 8·T]. With SEARCH,
-    writes also the deepest response of each tile that may be as deep as first_depths [B, blocks], depths [B, T], and
-    its flat index pixel·N + Gaussian, the lowest among equals, places [B, T] (int64); otherwise -inf and NOWHERE.
+    Writes tiles [B, 7, T] (see TILE_VALUES) and the bounding boxes of their patches, patches [B, 4, 8·T]. With SEARCH,
+    also writes the deepest response in each tile, depths [B, T], and its flat index pixel·N + Gaussian, the lowest
+    among equals, places [B, T] (int64); where the bounds show that no response is as deep as the deepest of
+    first_depths [B, blocks], these are -inf and NOWHERE.
     """
     tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
     gaussians += b * GAUSSIAN_VALUES * count
@@ -146,11 +147,11 @@ def survey(
     columns = tl.cdiv(width, TILE)
     middle_y = tl.minimum(tile // columns * TILE + TILE // 2, height - 1)
     middle_x = tl.minimum(tile % columns * TILE + TILE // 2, width - 1)
-    # Rows first: a thread then has all of a column of a patch, and few values go from one to another.
+    # Rows on the first axis: each thread then holds a whole column of a patch, and few values move between threads.
     patch, row = tl.arange(0, PATCHES), tl.arange(0, PATCH // PATCH_WIDTH)
     step = row[:, None, None] * PATCH_WIDTH + tl.arange(0, PATCH_WIDTH)[None, None, :]
     y, x, inside = patch_pixels(tile, patch[None, :, None] * PATCH + step, height, width)
-    # All is asked for before the first is waited for.
+    # All loads are issued before the first is waited for.
     cx, cy, cz = load_ray(rays, middle_y, middle_x, width, middle_x >= 0)
     rx, ry, rz = load_ray(rays, y, x, width, inside)
     best = deepest_of(first_depths + b * blocks, blocks, BLOCK) if SEARCH else 0.0

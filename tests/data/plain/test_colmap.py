@@ -89,7 +89,7 @@ def test_images_without_features_and_windows_lines(read):
 def test_several_images_of_a_fixed_camera(read):
     again = IMAGES.splitlines()[6].replace("2 0.85", "3 0.85").replace("42.JPG", "43.JPG")
     assert read(images=IMAGES + again) == read()
-    with pytest.raises(DataError, match="images.txt: line 9: view left cam has another pose before"):
+    with pytest.raises(DataError, match="images.txt: line 9: view left cam had another pose before"):
         read(images=IMAGES + again.replace("3.74354", "3.74"))
 
 
@@ -116,8 +116,8 @@ def test_faulty_cameras(read, text, message):
 IMAGE_FAULTS = {
     "short": ("1 1 0 0 0 0 0 0 1", "line 1: not an image"),
     "words": ("1 w x y z 0 0 0 1 a.jpg", "line 1: not an image"),
-    "no rotation": ("1 0 0 0 0 0 0 0 1 a.jpg", "line 1: view a: the quaternion .* is no rotation"),
-    "NaN": ("1 nan 0 0 0 0 0 0 1 a.jpg", "is no rotation"),
+    "no rotation": ("1 0 0 0 0 0 0 0 1 a.jpg", "line 1: view a: the quaternion .* is not a rotation"),
+    "NaN": ("1 nan 0 0 0 0 0 0 1 a.jpg", "is not a rotation"),
     "features left out": (
         "1 1 0 0 0 0 0 0 1 a.jpg\n2 1 0 0 0 0 0 0 1 b.jpg",
         "line 2: 10 words, wanted an image's features",

@@ -229,7 +229,7 @@ def test_a_file_of_many_pictures_gives_the_keypoints_of_one(value, image, place)
 
 
 def test_a_file_of_other_pictures_is_refused():
-    with pytest.raises(DataError, match="file: keypoints of 2 pictures, and none of them is me.jpg"):
+    with pytest.raises(DataError, match="file: keypoints of 2 pictures, none of which is me.jpg"):
         read_frame([of(3, 30.0), of(4, 40.0)], "file", "me.jpg")
 
 

@@ -206,5 +206,6 @@ def test_what_is_not_of_the_lens_is_no_fault(tmp_path, line):
 
 def test_coefficients_of_an_unknown_name_are_not_forgotten(tmp_path):
     (tmp_path / "00.yaml").write_text("K: [1, 0, 0, 0, 1, 0, 0, 0, 1]\nk1: 0.1\nk2: 0.2\n")
-    with pytest.raises(DataError, match="00.yaml: view 00: k1 is no known name, wanted dist_coef or distortion_coeff"):
+    wanted = "00.yaml: view 00: k1 is not a known name, wanted dist_coef or distortion_coeff"
+    with pytest.raises(DataError, match=wanted):
         read_yamls(tmp_path, ("00",), (".yaml",))

@@ -54,12 +54,12 @@ def refused(file, message):
 
 FAULTS = {
     "joints": ({"points": np.zeros((3, 16, 3))}, r"points of shape \[3, 16, 3\], wanted \[F\] and \[F, 17, 3\]"),
-    "frames": ({"frames": np.zeros(3)}, "frames are not whole numbers"),
-    "twice": ({"frames": np.array([1, 1, 2])}, "frames are not whole numbers, each once"),
+    "frames": ({"frames": np.zeros(3)}, "frames are not distinct whole numbers"),
+    "twice": ({"frames": np.array([1, 1, 2])}, "frames are not distinct whole numbers"),
     "confidence": ({"confidence": np.zeros(3)}, r"confidence has shape \[3\], wanted \[3, 17\]"),
-    "objects": ({"points": np.array([None, 1])}, "points is no array of numbers"),
-    "texts": ({"frames": np.array(["1", "2", "3"])}, "frames is no array of numbers|frames.npy. is not readable"),
-    "records": ({"frames": np.zeros(3, [("a", "i4")])}, "frames is no array of numbers|frames.npy. is not readable"),
+    "objects": ({"points": np.array([None, 1])}, "points is not a numeric array"),
+    "texts": ({"frames": np.array(["1", "2", "3"])}, "frames is not a numeric array|frames.npy. is not readable"),
+    "records": ({"frames": np.zeros(3, [("a", "i4")])}, "frames is not a numeric array|frames.npy. is not readable"),
 }
 
 

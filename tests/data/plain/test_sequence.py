@@ -246,14 +246,14 @@ def entry(change):
 
 
 CAMERA_FAULTS = {
-    "mirrored": (lambda e: e.update(R=[[-1, 0, 0], [0, 1, 0], [0, 0, 1]]), "view 01: R is no rotation"),
-    "scaled": (lambda e: e.update(R=[[2, 0, 0], [0, 2, 0], [0, 0, 2]]), "view 01: R is no rotation"),
+    "mirrored": (lambda e: e.update(R=[[-1, 0, 0], [0, 1, 0], [0, 0, 1]]), "view 01: R is not a rotation"),
+    "scaled": (lambda e: e.update(R=[[2, 0, 0], [0, 2, 0], [0, 0, 2]]), "view 01: R is not a rotation"),
     "three coefficients": (lambda e: e.update(dist_coef=[0, 0, 0]), "view 01: 3 distortion coefficients, wanted 0, 4,"),
     "tilted": (lambda e: e.update(dist_coef=[0] * 13 + [0.1]), "view 01: 14 distortion coefficients"),
     "infinite": (lambda e: e.update(t=[0, 1e999, 0]), "view 01: t .* finite"),
     "transposed": (
         lambda e: e.update(K=[[120, 0, 0], [0, 115, 0], [48, 32, 1]]),
-        "view 01: K is no matrix of intrinsics",
+        "view 01: K is not an intrinsic matrix",
     ),
     "huge": (lambda e: e.update(K=[10**400] * 9), "view 01: K is missing or not a table of numbers"),
     "nothing": (lambda e: e.clear(), "view 01: K is missing"),
@@ -299,7 +299,7 @@ def test_rounding_in_the_intrinsics_is_no_fault(plain):
         (dict(fisheye_model=1), "view 01: fisheye_model 1 is another lens, wanted one with radial and tangential"),
         (
             dict(dist_coef=None, distortion_params=[0.1]),
-            "view 01: distortion_params is no known name, wanted dist_coef",
+            "view 01: distortion_params is not a known name, wanted dist_coef",
         ),
     ],
 )
@@ -333,7 +333,7 @@ def test_a_picture_of_another_size(plain):
 def test_other_joints_than_the_rest(write_plain):
     plain = write_plain(keypoint_kind="rows")
     plain.file("keypoints").write_text(json.dumps([[1, 2, 1]] * 17))
-    wanted = "000002.json: 17 joints, where others of the sequence have 135"
+    wanted = "000002.json: 17 joints, but others of the sequence have 135"
     fails(wanted, plain, lambda sequence: sequence.keypoints("01", 2))
 
 
@@ -352,4 +352,4 @@ def test_nobody_in_a_frame_and_in_none(plain):
     assert not valid.any() and not keypoints.any() and plain.sequence().points(0)[1].sum() > 20
     for file in (plain.folder / "keypoints").rglob("*.json"):
         file.write_text(empty)
-    fails("keypoints: nobody in any of the keypoints", plain)
+    fails("keypoints: no person in any of the keypoints", plain)

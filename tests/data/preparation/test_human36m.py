@@ -56,7 +56,7 @@ def test_detections_may_go_on_after_the_capture(raw, tmp_path):
     shorter = [array[:5] for array in arrays]
     np.savez(raw / DETECTIONS, positions_2d=np.array({"S1": {"Walking": shorter}}, dtype=object))
     summary = prepare_human36m(raw, tmp_path / "other", workers=1)
-    assert "S1/Walking  6 poses, but view 54138969 has 5 of 2D" in summary
+    assert "S1/Walking  6 3D poses, but view 54138969 has 5 2D poses" in summary
 
 
 def test_videos_of_another_length_drop_the_action(raw, tmp_path):
@@ -73,7 +73,7 @@ def test_what_an_action_lacks_is_told(raw, tmp_path):
     np.savez(raw / DETECTIONS, positions_2d=np.array({"S1": {"Sitting": positions}}, dtype=object))
     shutil.copy(next(raw.rglob("Walking.cdf")), raw / "S1/MyPoseFeatures/D3_Positions/Sitting.cdf")
     summary = prepare_human36m(raw, tmp_path / "out", workers=1)
-    assert f"S1/Walking  no 2D poses of it in {DETECTIONS}" in summary
+    assert f"S1/Walking  no 2D poses for it in {DETECTIONS}" in summary
     assert "S1/Sitting  no videos" in summary
 
 

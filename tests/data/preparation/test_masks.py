@@ -73,7 +73,7 @@ def test_masks_may_be_a_video(tmp_path, camera):
     write_frames(tmp_path / "recording" / "07.mp4", masks, "50")
     found = given(tmp_path, Clip(tmp_path, "s", "panoptic", 3, 4), camera)
     assert list(found) == [0, 1, 2, 3] and [mask.all() for mask in found.values()] == [1, 0, 1, 0]
-    with pytest.raises(DataError, match="07.mp4: has 8 frames, its view at least 9"):
+    with pytest.raises(DataError, match="07.mp4: has 8 frames, but its view has at least 9"):
         given(tmp_path, Clip(tmp_path, "s", "panoptic", 3, 6), camera)
 
 
@@ -113,7 +113,7 @@ def test_a_segmentation_of_the_users_makes_masks(raw_copy, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("wrong_shape", r"gave a mask of shape \[3, 72, 128\], wanted \[72, 128\]"),
+        ("wrong_shape", r"returned a mask of shape \[3, 72, 128\], wanted \[72, 128\]"),
         ("failing", "RuntimeError: no weights"),
     ],
 )

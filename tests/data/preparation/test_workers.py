@@ -35,7 +35,7 @@ def test_results_come_in_order_and_every_tick_is_counted_and_a_fault_stops_only_
         assert ticks == [os.getpid()] * 9
         assert (os.getpid() in {process for _, process in found}) == (workers == 1)
         if workers > 1:
-            with pytest.raises(DataError, match="^workers: one was killed, perhaps for want of memory"):
+            with pytest.raises(DataError, match="^workers: one was killed, perhaps for lack of memory"):
                 pool.run([partial(count, 1), end], lambda: None)
         with pytest.raises(DataError, match="^file: broken$"):
             pool.run([partial(count, 1), fail, partial(count, 1)], lambda: None)

@@ -19,7 +19,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     done = run("--root", str(tmp_path))
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: root: {tmp_path} holds something else")
+    assert done.stderr.startswith(f"error: root: {tmp_path} holds something other than this sample")
     assert done.stderr.count("\n") == 1
 
 
@@ -34,8 +34,8 @@ def test_help_tells_what_every_setting_is():
     done = run("--help")
     text = " ".join(done.stdout.replace("│", " ").split())
     assert "usage: python -m hvs.data.sample" in text
-    assert "--width INT of the pictures, in pixels. (default: 480)" in text
-    assert "--height INT of the pictures, in pixels; the Human3.6M layout is square" in text
+    assert "--width INT width of the pictures, in pixels. (default: 480)" in text
+    assert "--height INT height of the pictures, in pixels; those of the Human3.6M layouts are square" in text
 
 
 def test_a_file_in_the_way_is_told_at_once(tmp_path):

@@ -112,10 +112,10 @@ def test_a_stop_half_way_leaves_nothing(model, small, monkeypatch, tmp_path):
 
 
 def test_a_folder_of_something_else_is_refused(panoptic, small, tmp_path):
-    with pytest.raises(ValueError, match="holds something else than this sample"):
+    with pytest.raises(ValueError, match="holds something other than this sample"):
         make_sample(panoptic, SampleSettings(**{**vars(small), "seed": 5}))
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(ValueError, match="holds something else than this sample"):
+    with pytest.raises(ValueError, match="holds something other than this sample"):
         make_sample(tmp_path, small)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

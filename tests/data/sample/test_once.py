@@ -55,7 +55,7 @@ def test_what_cannot_be_filled_is_refused_before_any_work(tmp_path, monkeypatch)
         make_once(tmp_path / "file", unwanted)
     (tmp_path / "disk").mkdir()
     monkeypatch.setattr("os.path.ismount", lambda path: path == tmp_path / "disk")
-    with pytest.raises(ValueError, match="disk: is a mount point, wanted a folder inside of it"):
+    with pytest.raises(ValueError, match="disk: is a mount point, wanted a folder inside it"):
         make_once(tmp_path / "disk", unwanted)
     assert everything(tmp_path) == ["disk", "file"]
 
@@ -134,7 +134,7 @@ def test_whoever_waits_says_for_what(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fcntl, "flock", held)
     make_once(tmp_path / "a", lambda folder: pytest.fail("made twice"))
     assert calls == [fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_EX]
-    assert capsys.readouterr().err == f"waiting for another process, which makes {tmp_path / 'a'} ...\n"
+    assert capsys.readouterr().err == f"waiting for another process that is making {tmp_path / 'a'} ...\n"
 
 
 def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):

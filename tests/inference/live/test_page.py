@@ -203,7 +203,7 @@ def test_looks_that_are_not_made_yet_are_announced(cast):
     assert (browser.status, browser.sent) == ("as it was", 0)
     browser.gui.nodes["Looks of"].value = "ann"
     page.announce(page.wish)
-    assert (browser.status, browser.sent) == ("The looks of ann are made, once …", 1)
+    assert (browser.status, browser.sent) == ("Encoding the looks of ann (only once) …", 1)
 
 
 def test_the_slider_and_the_status_count_the_same_places(cast):

@@ -90,7 +90,7 @@ def test_more_images_than_a_grid_has_are_refused(single):
 
 def test_more_gaussians_than_are_numbered_are_refused(single, monkeypatch):
     monkeypatch.setattr(launch, "MOST_GAUSSIANS", 3)
-    with pytest.raises(ValueError, match="means: got 4 Gaussians, wanted at most 3 an image"):
+    with pytest.raises(ValueError, match="means: got 4 Gaussians, wanted at most 3 per image"):
         render(single(4, 1, 1))
 
 
