@@ -15,14 +15,15 @@ import numpy as np
 import torch
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
+KILLED_READER = "a process that reads ahead was killed, perhaps for want of memory; fewer --data.workers need less"
 
 
 class UserError(Exception):
-    """Something the user can mend; the message is one line that says what and where."""
+    """Something the user can fix; the message is one line that says what and where."""
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command; what the user can mend ends it with one line on stderr and exit code 2, no traceback."""
+    """Run a command; errors that the user can fix end it with one line on stderr and exit code 2, no traceback."""
     from .checkpoint import CheckpointError
     from .data import DataError
 
@@ -32,12 +33,10 @@ def run_command(command: Callable[[], None]) -> None:
     except (UserError, CheckpointError, DataError, OSError) as error:
         message, code = f"error: {' '.join(str(error).split())}", 2
     except (RuntimeError, MemoryError) as error:
-        if not _lacks_memory(error):
+        reason = _reason(error)
+        if not reason:
             raise
-        # The rest of it is about the allocator's settings.
-        asked = re.search(r"allocate ([\d.]+ \w+)", str(error))
-        more = f" for {asked[1]} more" if asked else ""
-        message, code = f"error: not enough memory{more}; smaller sizes, counts or batches need less", 2
+        message, code = f"error: {reason}", 2
     except KeyboardInterrupt:
         message, code = "interrupted", 130
     # By now a progress bar that the error came through has ended its line.
@@ -45,13 +44,21 @@ def run_command(command: Callable[[], None]) -> None:
     sys.exit(code)
 
 
-def _lacks_memory(error: Exception) -> bool:
-    # Of a GPU the error has a class of its own, of a CPU it is known by its text alone.
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+def _reason(error: Exception) -> str:
+    """What the user can do about an error of torch; empty if nothing."""
+    text = str(error)
+    # For a GPU the error has a class of its own, for a CPU only its text tells.
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
+        # The rest of the message is about the allocator's settings.
+        asked = re.search(r"allocate ([\d.]+ \w+)", text)
+        more = f" for {asked[1]} more" if asked else ""
+        return f"not enough memory{more}; smaller sizes, counts or batches need less"
+    # Raised in the middle of anything, when the signal of the reader's end arrives.
+    return KILLED_READER if re.match(r"DataLoader worker \(pid.*\) (is killed by signal|exited)", text) else ""
 
 
 def select_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the first GPU, or the CPU where there is none.
+    """The device of that name; "auto" is the first GPU, or the CPU if there is none.
 
     Raises:
         UserError: there is no such device here.
@@ -60,7 +67,7 @@ def select_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         probe = torch.empty(1, device=name)
-        # From "meta" nothing comes back.
+        # Nothing can be copied back from "meta".
         probe.cpu()
         return probe.device
     except (RuntimeError, AssertionError) as error:
@@ -75,7 +82,7 @@ def seed_everything(seed: int) -> None:
 
 
 def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
-    """The type that a precision's name stands for; "auto" is bfloat16 where a GPU has it, and float32 elsewhere."""
+    """The type that a precision's name stands for; "auto" is bfloat16 if a GPU supports it, and float32 elsewhere."""
     if name == "auto":
         usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if usable else torch.float32
@@ -83,7 +90,7 @@ def choose_precision(name: Precision, device: torch.device) -> torch.dtype:
 
 
 def autocast(device: torch.device, precision: torch.dtype | None = None) -> torch.autocast:
-    """The networks in a precision; by default the one that `choose_precision` finds best."""
+    """An autocast context for the networks; by default at the precision that `choose_precision` takes for "auto"."""
     precision = precision or choose_precision("auto", device)
     half = precision is not torch.float32
     return torch.autocast(device.type, precision if half else torch.bfloat16, enabled=half)
@@ -107,7 +114,7 @@ def make_folder(path: Path) -> Path:
 
 @contextmanager
 def naming(path: Path, hidden: Path | None = None) -> Iterator[None]:
-    """Errors of files that do not say which, as of a full disk, or of those in a hidden folder, name this one."""
+    """Let file errors name this path if they name none, as for a full disk, or one in a hidden folder."""
     try:
         yield
     except OSError as error:
@@ -117,22 +124,22 @@ def naming(path: Path, hidden: Path | None = None) -> Iterator[None]:
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` make a file beside ``path`` and move it there: a reader sees the old file or the whole new one,
-    whenever the process or the machine is stopped."""
-    # A folder, as some libraries make files of their own beside the one they are to write.
+    """Let ``write`` make a file next to ``path`` and move it there: a reader sees the old file or the whole new one, no
+    matter when the process or the machine is stopped."""
+    # A folder, as some libraries make files of their own next to the one they are to write.
     folder = _temporary(path)
     temporary = folder / path.name
     try:
         with naming(path, folder):
             folder.mkdir(exist_ok=True)
-            # Some libraries let nobody else read what they write, whatever the user's files are otherwise.
+            # Some libraries let nobody else read what they write, whatever the user's defaults are.
             temporary.touch()
             mode = temporary.stat().st_mode
             write(temporary)
             temporary.chmod(mode)
             _sync(temporary)
             os.replace(temporary, path)
-            # The new name is the folder's content.
+            # The new name is part of the folder's content.
             _sync(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from hvs.checkpoint import CheckpointError
 from hvs.data import DataError
 from hvs.runtime import (
+    KILLED_READER,
     UserError,
     autocast,
     make_folder,
@@ -53,6 +55,22 @@ def test_too_little_memory_is_the_users_to_mend(error, asked, capsys):
     assert stop.value.code == 2
     wanted = f"error: not enough memory{asked}; smaller sizes, counts or batches need less\n"
     assert capsys.readouterr().err == wanted
+
+
+def test_a_killed_reader_is_told(capsys):
+    def command():
+        batches = iter(torch.utils.data.DataLoader(range(100_000), num_workers=1, collate_fn=list))
+        next(batches)
+        (reader,) = multiprocessing.active_children()
+        reader.kill()
+        # The signal of its end may come a moment later.
+        while True:
+            next(batches, None)
+
+    with pytest.raises(SystemExit) as stop:
+        run_command(command)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"error: {KILLED_READER}\n"
 
 
 def test_other_errors_of_torch_are_bugs():

@@ -1,4 +1,4 @@
-"""The capture that a run trains on: its data sets, checked against the model, and what in it is broken."""
+"""The capture that a run trains on: its data sets, checked against the model, and its broken files."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -13,21 +13,21 @@ from ..config import DataSettings, TrainSettings
 from ..data import PairDataset, PoseDataset, collate, even_subset
 from ..data.sampling import Draws
 from ..models import HumanViewSynthesis
-from ..runtime import UserError
+from ..runtime import KILLED_READER, UserError
 from .faults import Faults
 from .interrupt import heed_parent
 
 
 class Capture:
-    """What a run reads. The sample capture, made if needed, where no other is asked for.
+    """The capture that a run reads: the sample, made if needed, unless the settings name another.
 
     Args:
         settings: of the run.
-        model: that is trained on it.
+        model: the model that is trained on it.
 
     Attributes:
         root: its folder.
-        faults: broken files that were passed over.
+        faults: broken files that were skipped.
 
     Raises:
         UserError: the sample capture cannot be made; from the data sets, it is not one of the model's skeleton.
@@ -39,7 +39,7 @@ class Capture:
         self.faults = Faults(self.root, settings.data.max_faults)
 
     def poses(self) -> tuple[PoseDataset, dict[str, torch.Tensor]]:
-        """The poses to train on, and all that could be read of them as tensors, on the CPU."""
+        """The poses to train on, and those that could be read, as tensors on the CPU."""
         dataset = PoseDataset(self.root, "train")
         self._check_skeleton(dataset)
         tensors, faults = dataset.tensors()
@@ -47,7 +47,7 @@ class Capture:
         return dataset, tensors
 
     def pairs(self, split: str, subjects: str) -> PairDataset:
-        """Every pair of two different views: a view of its own is no novel one."""
+        """All pairs of two different views: a view of itself would not be novel."""
         model = self.model.settings
         sizes = model.input_resolution, model.target_resolution
         dataset = PairDataset(self.root, split, subjects, *sizes, model.resize, same_view=False)
@@ -55,14 +55,14 @@ class Capture:
         return dataset
 
     def examples(self, dataset: PairDataset, count: int) -> Subset:
-        """So many pairs, spread evenly; always the same ones."""
+        """This many pairs, spread evenly; always the same ones."""
         return even_subset(dataset, count, self.settings.seed)
 
     def draws(self, dataset: PairDataset, steps: range) -> Draws:
-        """This process's pairs of every step.
+        """This process's pairs for every step.
 
         Raises:
-            UserError: a batch does not come out even.
+            UserError: a batch cannot be split evenly.
         """
         settings, balance = self.settings.synthesis, self.settings.data.balance
         part = distribute.rank(), distribute.world()
@@ -73,31 +73,39 @@ class Capture:
             raise UserError(f"synthesis.{error}") from error
 
     def batches(self, dataset: PairDataset, draws: Draws, device: torch.device) -> Iterator[dict[str, Any]]:
-        """What is drawn, read ahead and ready to go to the device without waiting."""
+        """Batches of the drawn pairs, read ahead and ready to be copied to the device without waiting."""
         loader = DataLoader(
             dataset,
             batch_sampler=draws,
             num_workers=self.settings.data.workers,
             collate_fn=collate,
             pin_memory=device.type == "cuda",
-            # Its own random numbers: it would take one from those of the training, at a resume once more.
+            # Its own generator: otherwise it would take a random number from those of the training, and another one
+            # whenever a run is resumed.
             generator=torch.Generator(),
             worker_init_fn=heed_parent,
         )
         return self.noting(loader, dataset)
 
     def noting(self, batches: Iterable[dict[str, Any]], dataset: PairDataset) -> Iterator[dict[str, Any]]:
-        """The batches, telling what had to be passed over for them."""
-        for batch in batches:
-            self.faults.note(chain(*batch["faults"]), dataset)
-            yield batch
+        """The batches; what had to be skipped for them is noted.
+
+        Raises:
+            UserError: a process that reads ahead was killed while it handed over a batch.
+        """
+        try:
+            for batch in batches:
+                self.faults.note(chain(*batch["faults"]), dataset)
+                yield batch
+        except ConnectionError as error:
+            raise UserError(KILLED_READER) from error
 
     def _check_skeleton(self, dataset: PairDataset | PoseDataset) -> None:
         found, wanted = dataset.layout.skeleton, self.model.skeleton
         if found.name != wanted.name:
             raise UserError(f"{self.root}: is a {found.name} capture, but the model's skeleton is {wanted.name}")
         if found.joints != wanted.joints:
-            raise UserError(f"{self.root}: its joints are not those of --model.joints, or in another order")
+            raise UserError(f"{self.root}: its joints differ from those of --model.joints, or are in another order")
 
 
 def _make_sample(data: DataSettings) -> Path:
@@ -107,7 +115,7 @@ def _make_sample(data: DataSettings) -> Path:
     try:
         return make_sample(settings=SampleSettings(subjects=data.sample_subjects, frames=data.sample_frames, **size))
     except ModuleNotFoundError as error:
-        # Says what needs it, and what to install.
+        # The message says what needs the module and what to install.
         raise UserError(str(error)) from error
     except ValueError as error:
         raise UserError(f"the sample capture: {error}") from error

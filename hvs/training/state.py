@@ -1,4 +1,4 @@
-"""What a training run needs to go on where it was stopped: a few files, each of them whole, read as data."""
+"""What a training run needs to resume where it was stopped: a few files, each written whole and read as data only."""
 
 import random
 import re
@@ -16,24 +16,24 @@ from ..data.torch_files import read_torch_file
 from ..runtime import UserError, make_folder, remove_leftovers, write_atomically
 
 FOLDER = "checkpoints"
-# In the run's folder itself: what earlier releases wrote, and what a finished run leaves.
+# In the run's folder itself: what earlier releases wrote, the result of a finished run, and the best model so far.
 OLD_FILE, RESULT, BEST = "training.pt", "model.safetensors", "best.safetensors"
 STAGES = get_args(Stage)
 NAME = re.compile(rf"({'|'.join(STAGES)})-(\d+)\.pt")
-# What every state has, and of what kind.
+# What every state holds, and the type of each entry.
 KINDS = {"stage": str, "step": int, "seconds": float, "settings": str, "parts": dict, "random": list}
 
 
 class Checkpoints:
     """The last states of a run, `checkpoints/<stage>-<step>.pt` in its folder.
 
-    A state is a dict: "stage" and how many of its steps are done, "step"; "seconds" of work in all; the model's
-    "settings" as JSON; state dicts of its "parts" by name; and the "random" states of all processes
+    A state is a dict of the "stage"; the number of its steps done, "step"; the "seconds" of work in total; the model's
+    "settings" as JSON; the state dicts of all "parts" by name; and the "random" states of all processes
     (:func:`random_state`).
 
     Args:
         run: the run's folder.
-        keep: how many states are kept.
+        keep: how many states to keep.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -46,18 +46,18 @@ class Checkpoints:
             remove_leftovers(folder)
 
     def files(self) -> list[Path]:
-        """The states there are, oldest first."""
+        """The existing states, oldest first."""
         found = [(path, NAME.fullmatch(path.name)) for path in self.folder.iterdir()]
         order = {path: (STAGES.index(match[1]), int(match[2])) for path, match in found if match}
         return sorted(order, key=order.__getitem__)
 
     def last(self) -> str:
-        """What is left to go on from, for errors."""
+        """Which state a run can resume from, for error messages."""
         files = self.files()
-        return f"{files[-1]} is the last state, --resume goes on from it" if files else "there is no state yet"
+        return f"{files[-1]} is the last state, --resume continues from it" if files else "there is no state yet"
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a state and drop those that are too many: older ones, and those of steps that it has not done.
+        """Write a state and delete surplus ones: older ones beyond ``keep``, and those of steps that it has not done.
 
         Raises:
             UserError: it cannot be written; the last state is still there.
@@ -75,14 +75,14 @@ class Checkpoints:
 
     @staticmethod
     def found(run: Path) -> bool:
-        """Whether a run's folder holds states, of whatever release."""
+        """Whether a run's folder holds states, of this release or an earlier one."""
         return any(run.glob(f"{FOLDER}/*.pt")) or (run / OLD_FILE).exists()
 
     def load(self) -> dict[str, Any]:
-        """The newest state that can be read, on the CPU, with a warning about those that cannot; empty without any.
+        """The newest state that can be read, on the CPU; empty if there is none. Warns about newer ones that cannot.
 
         Raises:
-            UserError: there are some, but none can be read; or they are an earlier release's.
+            UserError: there are states, but none can be read; or they are from an earlier release.
         """
         files = self.files()
         faults = []
@@ -92,31 +92,31 @@ class Checkpoints:
                 wrong = type(state) is not dict or any(
                     type(state.get(name)) is not kind for name, kind in KINDS.items()
                 )
-                if wrong or state["stage"] not in STAGES:
-                    raise ValueError("it is not a state of a training")
+                if wrong or state["stage"] not in STAGES or state["step"] < 0:
+                    raise ValueError("it is not a training state")
             except ValueError as error:
                 faults.append(f"{file}: {error}")
                 continue
             if faults:
-                warnings.warn(f"{'; '.join(faults)}; going on from {file.name}, the one before", stacklevel=2)
+                warnings.warn(f"{'; '.join(faults)}; resuming from {file.name}, the one before", stacklevel=2)
             return state
         if faults:
             raise UserError(f"none of the {len(files)} states can be read: {'; '.join(faults)}; use another --run")
         if (self.run / OLD_FILE).exists():
-            raise UserError(f"{self.run / OLD_FILE}: is of an earlier release, which alone can go on from it")
+            raise UserError(f"{self.run / OLD_FILE}: is from an earlier release, and only that can resume from it")
         return {}
 
     def check_space(self, state: int, others: int) -> None:
-        """See before the training that the disk holds all that it will write.
+        """Check before training that the disk has room for everything the run will write.
 
         Args:
             state: bytes of one state.
             others: bytes of all other files.
 
         Raises:
-            UserError: it does not.
+            UserError: it has not.
         """
-        # A new state is written before the oldest one is dropped.
+        # A new state is written before the oldest one is deleted.
         needed = (self.keep + 1) * state + others - sum(file.stat().st_size for file in self.files())
         free = shutil.disk_usage(self.folder).free
         if free < needed:
@@ -131,23 +131,23 @@ def _write(state: dict[str, Any], path: Path) -> None:
         with open(path, "wb") as file:
             torch.save(state, file)
     except RuntimeError as error:
-        # torch tells of a full disk, and then that its file is too short.
+        # torch raises an OSError for a full disk, and while handling that a RuntimeError that its file is too short.
         if isinstance(error.__context__, OSError):
             raise error.__context__ from error
         raise
 
 
 def restore(state: dict[str, Any], parts: dict[str, Any], device: torch.device, rank: int = 0) -> int:
-    """Bring parts and random numbers to where the state was saved; returns the number of steps done.
+    """Restore parts and random states from a saved state; returns the number of steps done.
 
     Args:
-        state: from :meth:`Checkpoints.load`; where it is empty, nothing is changed.
-        parts: with a ``load_state_dict`` each, by name; None is left out.
+        state: from :meth:`Checkpoints.load`; if it is empty, nothing is changed.
+        parts: each with a ``load_state_dict``, by name; None is left out.
         device: of this process.
-        rank: of this process. One that the saved training did not have keeps its random numbers.
+        rank: of this process. A rank that the saved training did not have keeps its random state.
 
     Raises:
-        UserError: the state lacks one of the parts or does not fit it, as it is of a training with other settings.
+        UserError: the state lacks one of the parts or does not fit it, because it was saved with other settings.
     """
     if not state:
         return 0
@@ -155,21 +155,24 @@ def restore(state: dict[str, Any], parts: dict[str, Any], device: torch.device, 
         if part is None:
             continue
         if name not in state["parts"]:
-            raise UserError(f"the last state has nothing of the {name}: it is of other settings, use another --run")
+            raise UserError(f"the last state has no {name}: it is from other settings, use another --run")
         try:
             part.load_state_dict(state["parts"][name])
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise UserError(
-                f"the last state does not fit the {name}: it is of other settings, use another --run ({reason})"
+                f"the last state does not fit the {name}: it is from other settings, use another --run ({reason})"
             ) from error
     if rank < len(state["random"]):
-        restore_random_state(state["random"][rank], device)
+        try:
+            restore_random_state(state["random"][rank], device)
+        except (LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f"the last state has broken random states ({error}); use another --run") from error
     return state["step"]
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """The states of all random numbers of this process: Python's, numpy's, torch's, and the device's own."""
+    """The states of all random number generators of this process: Python's, numpy's, torch's, and the device's."""
     kind, numbers, *rest = np.random.get_state()
     return dict(
         python=random.getstate(),
@@ -180,7 +183,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Bring all random numbers of this process to a :func:`random_state`."""
+    """Set all random number generators of this process to a :func:`random_state`."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
@@ -189,14 +192,14 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
 
 
 def set_aside(run: Path, needed: Iterable[Path | None]) -> None:
-    """Rename a folder that holds a run, with a warning, so that another one can begin there and nothing is lost.
+    """Rename a folder that holds a run, with a warning, so that a new run can begin there and nothing is lost.
 
     Args:
         run: the folder.
-        needed: files that the other run will read.
+        needed: files that the new run will read.
 
     Raises:
-        UserError: one of those is in it, or it cannot be renamed.
+        UserError: one of those is in the folder, or it cannot be renamed.
     """
     run = run.absolute()
     if not (Checkpoints.found(run) or any((run / name).exists() for name in (RESULT, BEST))):
@@ -205,7 +208,7 @@ def set_aside(run: Path, needed: Iterable[Path | None]) -> None:
         raise UserError(f"{run}: holds a run, and cannot be renamed from inside; use another --run, or start elsewhere")
     for path in needed:
         if path and path.resolve().is_relative_to(run.resolve()):
-            raise UserError(f"{path}: is in the folder of the run; use another --run to begin one from it")
+            raise UserError(f"{path}: is in the folder of the run, which would be renamed; use another --run")
     number = 1
     while (aside := run.with_name(f"{run.name}-{number}")).exists():
         number += 1
@@ -213,4 +216,4 @@ def set_aside(run: Path, needed: Iterable[Path | None]) -> None:
         run.rename(aside)
     except OSError as error:
         raise UserError(f"{run}: holds a run, and cannot be renamed ({error.strerror}); use another --run") from error
-    warnings.warn(f"{run}: held a run, which is now {aside.name} beside it (--resume goes on with one)", stacklevel=2)
+    warnings.warn(f"{run}: held a run, now renamed to {aside.name} (--resume continues a run instead)", stacklevel=2)

@@ -37,7 +37,7 @@ def test_one_of_another_skeleton_is_refused(open_capture):
 
 def test_one_of_other_joints_is_refused(open_capture):
     joints = hvs.skeletons.PANOPTIC.joints[::-1]
-    with pytest.raises(UserError, match="its joints are not those of --model.joints, or in another order"):
+    with pytest.raises(UserError, match="its joints differ from those of --model.joints, or are in another order"):
         open_capture(model=dict(joints=joints)).poses()
 
 
@@ -61,9 +61,19 @@ def test_batches_are_what_is_drawn_and_broken_files_are_noted(open_capture, capt
     assert len(told) == len(found.faults) > 1 and all("Images/00.lmdb: frame " in line for line in told)
 
 
+def test_a_reader_killed_while_it_hands_over_is_told(open_capture):
+    def broken():
+        yield dict(faults=[])
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    found = open_capture()
+    with pytest.raises(UserError, match="a process that reads ahead was killed"):
+        list(found.noting(broken(), found.pairs("train", "known")))
+
+
 def test_batches_that_do_not_come_out_even_are_refused(open_capture):
     found = open_capture(synthesis=dict(batch_size=5, most_at_once=3))
-    with pytest.raises(UserError, match="synthesis.most_at_once: 5 pairs of a process do not come out even"):
+    with pytest.raises(UserError, match="synthesis.most_at_once: 5 pairs of a process cannot be split evenly"):
         found.draws(found.pairs("train", "known"), range(1))
 
 

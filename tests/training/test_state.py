@@ -89,7 +89,11 @@ def _other(path):
     torch.save({"stage": "synthesis"}, path)
 
 
-@pytest.mark.parametrize("fault", [_truncate, _flip, _empty, _other])
+def _negative(path):
+    torch.save(make(-4), path)
+
+
+@pytest.mark.parametrize("fault", [_truncate, _flip, _empty, _other, _negative])
 def test_a_broken_state_falls_back_to_the_one_before(checkpoints, fault, recwarn):
     for step in (1, 2, 3):
         checkpoints.save(make(step, weights=torch.full((64,), 0.5)))
@@ -97,7 +101,7 @@ def test_a_broken_state_falls_back_to_the_one_before(checkpoints, fault, recwarn
     assert checkpoints.load()["step"] == 2
     (warning,) = recwarn
     told = str(warning.message)
-    assert "synthesis-0000003.pt: " in told and told.endswith("; going on from synthesis-0000002.pt, the one before")
+    assert "synthesis-0000003.pt: " in told and told.endswith("; resuming from synthesis-0000002.pt, the one before")
     checkpoints.save(make(3))
     assert checkpoints.load()["step"] == 3 and len(recwarn) == 1
 
@@ -201,12 +205,28 @@ def test_random_numbers_of_a_gpu_go_on():
     assert torch.equal(torch.rand(2, device=device), wanted)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("python", (3, (1, 2), None)), ("numpy", ("MT19937", [1])), ("torch", torch.zeros(3)), ("cuda", ...)],
+)
+def test_broken_random_states_are_told(name, value):
+    state, before = make(1), random_state(CPU)
+    state["random"][0] |= {name: value}
+    if value is ...:
+        del state["random"][0][name]
+    try:
+        with pytest.raises(UserError, match="the last state has broken random states"):
+            restore(state, {}, CPU)
+    finally:
+        restore_random_state(before, CPU)
+
+
 def test_parts_that_do_not_fit_are_named():
     state = make(1, layer=nn.Linear(2, 3).state_dict())
     restore(state, {"layer": nn.Linear(2, 3), "average": None}, CPU)
-    with pytest.raises(UserError, match="the last state has nothing of the average"):
+    with pytest.raises(UserError, match="the last state has no average"):
         restore(state, {"average": nn.Linear(2, 3)}, CPU)
-    with pytest.raises(UserError, match="the last state does not fit the layer: it is of other settings"):
+    with pytest.raises(UserError, match="the last state does not fit the layer: it is from other settings"):
         restore(state, {"layer": nn.Linear(2, 4)}, CPU)
 
 
@@ -218,7 +238,7 @@ def test_a_folder_with_a_run_is_set_aside(tmp_path, file):
     for number in (1, 2):
         (run / file).parent.mkdir(parents=True)
         (run / file).write_text(str(number))
-        with pytest.warns(UserWarning, match=f"run: held a run, which is now run-{number} beside it"):
+        with pytest.warns(UserWarning, match=f"run: held a run, now renamed to run-{number} "):
             set_aside(run, [None, tmp_path / "other"])
         assert (tmp_path / f"run-{number}" / file).read_text() == str(number) and not run.exists()
 
@@ -241,6 +261,7 @@ def test_the_folder_that_one_is_in_stays(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_read_stays(tmp_path):
     (tmp_path / "training.pt").touch()
-    with pytest.raises(UserError, match="best.safetensors: is in the folder of the run; use another --run"):
+    wanted = "best.safetensors: is in the folder of the run, which would be renamed; use another --run"
+    with pytest.raises(UserError, match=wanted):
         set_aside(tmp_path, [tmp_path / "best.safetensors"])
     assert (tmp_path / "training.pt").exists()
