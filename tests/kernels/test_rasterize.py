@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 import hvs
 
@@ -120,6 +121,15 @@ def test_autocast_changes_nothing(scene, backend):
     assert torch.equal(latent, wanted)
     for a, b in zip(torch.autograd.grad(latent.square().sum(), list(leaves.values())), gradients, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_activation_checkpointing(scene, backend):
+    inputs = {name: value.requires_grad_() for name, value in scene(count=5, height=7, width=9).items()}
+    checkpointed = checkpoint(lambda: hvs.rasterize(**inputs, backend=backend), use_reentrant=False)
+    found = torch.autograd.grad(checkpointed.square().sum(), list(inputs.values()))
+    wanted = torch.autograd.grad(hvs.rasterize(**inputs, backend=backend).square().sum(), list(inputs.values()))
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

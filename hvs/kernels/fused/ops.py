@@ -109,7 +109,9 @@ class _Rasterize(torch.autograd.Function):
         if d_latent is None:
             return (None,) * len(ctx.needs_input_grad)
         with_rays = ctx.needs_input_grad[5]
-        saved, inputs = ctx.saved_tensors[:-6], ctx.saved_tensors[-6:]
+        # Once: activation checkpointing hands them out a single time.
+        tensors = ctx.saved_tensors
+        saved, inputs = tensors[:-6], tensors[-6:]
         *gradients, d_rays = rasterize_backward(d_latent, saved, *inputs, ctx.alpha, ctx.eps, with_rays)
         return *gradients, d_rays if with_rays else None, None, None, None, None, None
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 import hvs
 from hvs.kernels.fused import launch, ops
@@ -66,6 +67,14 @@ def test_no_gradient_of_the_latent_is_none_of_the_inputs(single):
     inputs = {name: value.requires_grad_() for name, value in single(3, 8, 8).items()}
     Stop.apply(render(inputs)).sum().backward()
     assert all(value.grad is None for value in inputs.values())
+
+
+def test_activation_checkpointing(single):
+    inputs = {name: value.requires_grad_() for name, value in single(3, 8, 8).items()}
+    checkpointed = checkpoint(render, inputs, use_reentrant=False)
+    found = torch.autograd.grad(checkpointed.square().sum(), list(inputs.values()))
+    wanted = torch.autograd.grad(render(inputs).square().sum(), list(inputs.values()))
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
 def test_double_backward_is_refused(single):
