@@ -26,7 +26,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from hvs import HumanViewSynthesis, distribute, load
-from hvs.config import DESCRIPTIONS, PRESETS, TrainSettings
+from hvs.config import TrainSettings
 from hvs.data import PairDataset, collate
 from hvs.data.recolouring import draw_colours, recolour
 from hvs.data.sampling import draw, step_generator
@@ -35,6 +35,7 @@ from hvs.evaluation import to_device
 from hvs.losses import R1_INTERVAL
 from hvs.metrics import lpips_alex
 from hvs.models import Discriminator
+from hvs.presets import DESCRIPTIONS, PRESETS
 from hvs.runtime import UserError, autocast, choose_precision, make_folder, run_command, seed_everything
 from hvs.training.capture import Capture
 from hvs.training.finishing import finish

@@ -107,7 +107,7 @@ def setups(device: str) -> list[tuple[ModelSettings, bool]]:
     if torch.device(device).type == "cuda":
         full = ModelSettings(target_resolution=512)
         return [(full, False), (full, True)]
-    from hvs.config import PRESETS
+    from hvs.presets import PRESETS
 
     sample = PRESETS["sample"].model
     larger = replace(sample, input_resolution=128, rendering_resolution=128, target_resolution=128)

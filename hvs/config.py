@@ -1,9 +1,7 @@
-"""Typed training settings, and presets of good ones: for the sample, and for the original's experiments."""
+"""Typed training settings."""
 
 import math
-from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import product
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -14,12 +12,9 @@ from .runtime import Precision
 
 Stage = Literal["lifter", "synthesis"]
 
-
-# The original's values: width of the lifter, and pairs that fit on one of its GPUs.
-D_EMBEDDING = {"human36m": 1024, "panoptic": 2048}
-AT_ONCE = {("human36m", 256): 16, ("panoptic", 256): 8, ("panoptic", 512): 4}
-EPOCHS, EPOCH_STEPS, LIFTER_EPOCHS = 400, 2048, 200
-SEED = 42069
+# Steps that the original calls an epoch.
+EPOCH_STEPS = 2048
+# Decay of the running average of the weights against a discriminator, unless given.
 AVERAGE = 0.999
 # numpy's largest seed, less room for the ranks, which are added to the seed.
 LAST_SEED = 2**32 - 2**16
@@ -210,136 +205,3 @@ class TrainSettings:
         given = [f"{name}_weights" for name in ("lifter", "encoder") if getattr(self.synthesis, f"{name}_weights")]
         if self.start_from and given:
             raise ValueError(f"start_from: brings a whole model, so there is no use for {' and '.join(given)}")
-
-
-def sample() -> TrainSettings:
-    """The sample capture at 64×64, in minutes on two CPU cores."""
-    return TrainSettings(
-        model=ModelSettings(
-            d_embedding=512,
-            # The lifter soon knows a few hundred poses by heart, and the jitter of dropout would blur the pictures.
-            dropout=0.0,
-            input_resolution=64,
-            rendering_resolution=64,
-            target_resolution=64,
-            alpha=0.1,
-            base_channels=24,
-            encoder_depth=18,
-        ),
-        data=DataSettings(validation_pairs=16),
-        lifter=LifterSettings(
-            steps=7000, batch_size=128, learning_rate=5e-3, weight_decay=1e-2, weigh_parts=False, virtual_views=0.75
-        ),
-        # A few minutes are not enough to train an encoder from scratch. It starts with random features that tell people
-        # apart; the faster it learns, the better it does on the few people it sees and the worse on anybody else.
-        synthesis=SynthesisSettings(
-            steps=1400,
-            batch_size=8,
-            learning_rate=1e-2,
-            encoder_rate=2e-2,
-            lifter_rate=2e-2,
-            momentum=0.9,
-            amsgrad=False,
-            cosine=True,
-            recolour=0.5,
-        ),
-    )
-
-
-def sample_adaptive() -> TrainSettings:
-    """Continues from what the preset sample has left, against a discriminator, in minutes on two CPU cores."""
-    settings = sample()
-    return replace(
-        settings,
-        run=Path("runs/sample-adaptive"),
-        stages=("synthesis",),
-        start_from=Path("runs/sample/model.safetensors"),
-        checkpoint_every=50,
-        # At the rates for learning from scratch, the pictures that the model already makes are damaged, and a
-        # discriminator learns nothing.
-        synthesis=replace(
-            settings.synthesis,
-            image_loss="adaptive",
-            steps=200,
-            learning_rate=2e-3,
-            momentum=0.0,
-            average=0.98,
-            log_every=10,
-        ),
-    )
-
-
-def sample_512() -> TrainSettings:
-    """The sample capture at 512×512 with the full-size model, for a GPU."""
-    return TrainSettings(
-        run=Path("runs/sample-512"),
-        compile=True,
-        checkpoint_every=1000,
-        data=DataSettings(sample_height=576, sample_frames=60, sample_subjects=16, workers=8, evaluation_pairs=256),
-        model=ModelSettings(target_resolution=512),
-        synthesis=SynthesisSettings(steps=20_000, batch_size=8),
-    )
-
-
-def tiny() -> TrainSettings:
-    """All stages of the sample at a size that takes seconds, to see that everything works."""
-    settings = sample()
-    return replace(
-        settings,
-        run=Path("runs/tiny"),
-        checkpoint_every=3,
-        data=DataSettings(sample_height=96, sample_frames=6, sample_subjects=3, validation_pairs=2, evaluation_pairs=4),
-        model=replace(
-            settings.model,
-            d_embedding=64,
-            input_resolution=32,
-            rendering_resolution=32,
-            target_resolution=32,
-            base_channels=8,
-        ),
-        lifter=replace(settings.lifter, steps=20, batch_size=16),
-        synthesis=replace(settings.synthesis, steps=6, batch_size=2, log_every=2),
-    )
-
-
-def experiment(skeleton: str, resolution: int, image_loss: str) -> TrainSettings:
-    """The whole model, as in the paper; needs --data.root and --synthesis.lifter-weights (adaptive: --start-from)."""
-    return TrainSettings(
-        run=Path(f"runs/{skeleton}-{resolution}-{image_loss}"),
-        stages=("synthesis",),
-        compile=True,
-        seed=SEED,
-        checkpoint_every=EPOCH_STEPS,
-        data=DataSettings(workers=8),
-        model=ModelSettings(skeleton=skeleton, d_embedding=D_EMBEDDING[skeleton], target_resolution=resolution),
-        synthesis=SynthesisSettings(
-            image_loss=image_loss,
-            steps=EPOCHS * EPOCH_STEPS,
-            most_at_once=AT_ONCE[skeleton, resolution],
-        ),
-    )
-
-
-def lifter_experiment(skeleton: str) -> TrainSettings:
-    """The lifter alone on a data set, as in the paper; needs --data.root."""
-    return TrainSettings(
-        run=Path(f"runs/{skeleton}-lifter"),
-        stages=("lifter",),
-        seed=SEED,
-        checkpoint_every=EPOCH_STEPS,
-        model=ModelSettings(skeleton=skeleton, d_embedding=D_EMBEDDING[skeleton]),
-        lifter=LifterSettings(epochs=LIFTER_EPOCHS),
-    )
-
-
-_EXPERIMENTS = {
-    f"{skeleton}-{resolution}-{image_loss}": partial(experiment, skeleton, resolution, image_loss)
-    for (skeleton, resolution), image_loss in product(AT_ONCE, ("adaptive", "lpips", "pixel", "vgg"))
-    # The original has no adaptive experiments on Human3.6M.
-    if (skeleton, image_loss) != ("human36m", "adaptive")
-}
-_EXPERIMENTS |= {f"{skeleton}-lifter": partial(lifter_experiment, skeleton) for skeleton in D_EMBEDDING}
-_SAMPLES = {"sample": sample, "sample-adaptive": sample_adaptive, "sample-512": sample_512, "tiny": tiny}
-_MAKERS = _SAMPLES | _EXPERIMENTS
-PRESETS = {name: make() for name, make in _MAKERS.items()}
-DESCRIPTIONS = {name: (make.func if isinstance(make, partial) else make).__doc__ for name, make in _MAKERS.items()}

@@ -134,7 +134,7 @@ def write_jpeg():
 @pytest.fixture
 def settings(tmp_path, capture):
     """A training of seconds on that capture."""
-    from hvs.config import PRESETS
+    from hvs.presets import PRESETS
 
     tiny = PRESETS["tiny"]
     return replace(

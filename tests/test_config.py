@@ -3,26 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from hvs.config import DESCRIPTIONS, PRESETS, DataSettings, LifterSettings, SynthesisSettings, TrainSettings
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_valid_and_described(name):
-    settings = PRESETS[name]
-    assert DESCRIPTIONS[name] and settings.run.name == name
-    assert settings.model.target_resolution >= settings.model.rendering_resolution
-    assert settings.stages and set(settings.stages) <= {"lifter", "synthesis"}
-
-
-def test_sample_512_is_the_full_size_model():
-    model = PRESETS["sample-512"].model
-    assert (model.target_resolution, model.base_channels, model.encoder_depth, model.d_embedding) == (512, 64, 50, 2048)
-
-
-def test_the_sample_is_fine_tuned_from_what_it_has_left():
-    sample, tuned = PRESETS["sample"], PRESETS["sample-adaptive"]
-    assert tuned.start_from == sample.run / "model.safetensors" and tuned.stages == ("synthesis",)
-    assert tuned.data == sample.data and tuned.model == sample.model and tuned.synthesis.adversarial
+from hvs.config import DataSettings, LifterSettings, SynthesisSettings, TrainSettings
 
 
 @pytest.mark.parametrize(

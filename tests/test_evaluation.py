@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from hvs import HumanViewSynthesis, metrics
-from hvs.config import PRESETS
 from hvs.data import PairDataset, collate
 from hvs.evaluation import HIGHEST_PSNR, average, draw_pairs, evaluate, score, synthesise
+from hvs.presets import PRESETS
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from plyfile import PlyData
 
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
-from hvs.config import PRESETS
 from hvs.export import HARMONIC
+from hvs.presets import PRESETS
 
 FOLDER = Path(__file__).parents[1] / "examples"
 

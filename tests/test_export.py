@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from hvs import Camera, HumanViewSynthesis
 from hvs.checkpoint import load, save_model
-from hvs.config import PRESETS
 from hvs.export import COEFFICIENTS, HARMONIC, export_model, feature_colours, main, save_ply, visible_scales
 from hvs.pictures import latent_to_rgb
+from hvs.presets import PRESETS
 from hvs.runtime import run_command
 
 WITHOUT_HVS = """

@@ -14,7 +14,7 @@ import infer
 import train
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
-from hvs.config import PRESETS
+from hvs.presets import PRESETS
 from tests.captures import Capture
 from tests.inference.figures import FlatLifter, body_135, figure, write
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
-from hvs.config import PRESETS
 from hvs.inference.studio import Studio
+from hvs.presets import PRESETS
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from PIL import Image
 import hvs
 import train
 from hvs.checkpoint import save_model
-from hvs.config import PRESETS
 from hvs.data.stores import Store, write_store
+from hvs.presets import PRESETS
 from hvs.training.history import History
 from hvs.training.state import Checkpoints
 from tests.training.states import same

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench import inference
-from hvs.config import PRESETS
+from hvs.presets import PRESETS
 
 TINY = PRESETS["tiny"].model
 

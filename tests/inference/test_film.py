@@ -5,11 +5,11 @@ from PIL import Image
 
 from hvs import Camera, HumanViewSynthesis
 from hvs.checkpoint import save_model
-from hvs.config import PRESETS
 from hvs.inference import paths
 from hvs.inference.film import SHEET_FRAMES, Shot, film, write_film
 from hvs.inference.settings import Drawing
 from hvs.inference.studio import Studio
+from hvs.presets import PRESETS
 
 UP = torch.tensor([0.0, -1.0, 0.0])
 

@@ -9,13 +9,13 @@ from PIL import Image
 
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
-from hvs.config import PRESETS
 from hvs.inference import paths
 from hvs.inference.body import to_human36m
 from hvs.inference.photo import RING_FOCAL, Photo, read_portrait
 from hvs.inference.placing import UP
 from hvs.inference.snapshot import EXIF_FOCAL_35MM, EXIF_TABLE
 from hvs.models import ModelSettings
+from hvs.presets import PRESETS
 from hvs.runtime import UserError
 from tests.inference.figures import FlatLifter, body_25, body_135, figure, whole_body, write
 

@@ -9,12 +9,12 @@ from torch.utils.data import DataLoader
 
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import CheckpointError, save_model
-from hvs.config import PRESETS
 from hvs.data import DataError, PairDataset, collate, even_subset
 from hvs.data.stores import Store, write_store
 from hvs.evaluation import evaluate as evaluate_model
 from hvs.inference import scoring
 from hvs.inference.scoring import Evaluate, evaluate
+from hvs.presets import PRESETS
 from hvs.runtime import UserError
 from tests.captures import Capture
 from tests.training.test_distribute import launch

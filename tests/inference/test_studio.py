@@ -7,12 +7,12 @@ import torch
 
 from hvs import Camera, HumanViewSynthesis, skeletons
 from hvs.checkpoint import save_model
-from hvs.config import PRESETS
 from hvs.data import collate
 from hvs.inference import paths
 from hvs.inference.footage import choose_frames, find_sequence
 from hvs.inference.settings import Drawing
 from hvs.inference.studio import Studio, newest_checkpoint
+from hvs.presets import PRESETS
 from hvs.runtime import UserError
 
 NAMES = skeletons.PANOPTIC.joints

@@ -19,8 +19,8 @@ from PIL import Image
 import infer
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
-from hvs.config import PRESETS
 from hvs.inference.viewer import draw_for_ever
+from hvs.presets import PRESETS
 from hvs.runtime import UserError, run_command
 
 ROOT = Path(__file__).parents[2]

@@ -15,12 +15,12 @@ from torch import nn
 
 import train
 from hvs import distribute
-from hvs.config import PRESETS
 from hvs.data import PairDataset, PoseDataset, collate
 from hvs.evaluation import average, evaluate, score
 from hvs.losses import AdaptiveAugmentation
 from hvs.models import Discriminator, HumanViewSynthesis
 from hvs.models.layers import SecondMoment
+from hvs.presets import PRESETS
 from hvs.runtime import UserError
 from hvs.training import stepper as stepper_module
 from hvs.training.making import make_critic

@@ -13,8 +13,8 @@ import torch
 
 from hvs import HumanViewSynthesis, distribute
 from hvs.checkpoint import save_model
-from hvs.config import PRESETS
 from hvs.data.stores import Store, write_store
+from hvs.presets import PRESETS
 from hvs.runtime import UserError
 
 from . import processes

@@ -3,8 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hvs.config import PRESETS, SynthesisSettings
+from hvs.config import SynthesisSettings
 from hvs.models import Discriminator
+from hvs.presets import PRESETS
 from hvs.runtime import UserError
 from hvs.training.making import make_critic, make_perceptual
 

@@ -8,9 +8,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from hvs import HumanViewSynthesis
-from hvs.config import PRESETS
 from hvs.data import PairDataset, collate
 from hvs.losses import WEIGHTS
+from hvs.presets import PRESETS
 from hvs.runtime import UserError
 from hvs.training import monitor as module
 from hvs.training.history import History

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hvs.config import PRESETS
 from hvs.data import PairDataset, PoseDataset, collate
 from hvs.losses import TERMS, WEIGHTS, AdaptiveAugmentation, PerceptualLoss
 from hvs.models import Discriminator, HumanViewSynthesis
+from hvs.presets import PRESETS
 from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, total
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from hvs import HumanViewSynthesis
-from hvs.config import PRESETS, LifterSettings, SynthesisSettings
+from hvs.config import LifterSettings, SynthesisSettings
 from hvs.models import Discriminator
+from hvs.presets import PRESETS
 from hvs.training.optimizers import critic_optimizer, lifter_optimizer, set_rates, synthesis_optimizer
 
 

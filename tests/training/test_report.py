@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hvs.config import PRESETS
+from hvs.presets import PRESETS
 from hvs.training.history import History
 from hvs.training.report import LARGEST, TIMES, WIDEST, score_table, write_report
 

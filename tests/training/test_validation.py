@@ -7,8 +7,8 @@ import torch
 
 import hvs
 from hvs.checkpoint import read_extra
-from hvs.config import PRESETS
 from hvs.data import PairDataset, even_subset
+from hvs.presets import PRESETS
 from hvs.training import validation as module
 from hvs.training.capture import Capture
 from hvs.training.validation import Validation, make_validation

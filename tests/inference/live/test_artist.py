@@ -6,13 +6,13 @@ import torch
 
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
-from hvs.config import PRESETS
 from hvs.data.stores import MissingFrameError
 from hvs.inference.live.artist import Artist, Wish
 from hvs.inference.live.cast import Cast
 from hvs.inference.live.window import browser_camera
 from hvs.inference.studio import Studio
 from hvs.inference.viewer import Viewer
+from hvs.presets import PRESETS
 from hvs.runtime import UserError
 
 ANN, BOB = "ann/Subsequences/0", "bob/Subsequences/0"
