@@ -52,7 +52,7 @@ def test_detections_may_go_on_after_the_capture(raw, tmp_path):
     clip = Clip(tmp_path / "out", "S1/Sequences/Walking", "human36m", 0, 6)
     store = clip.store(clip.layout.keypoints, "55011271")
     assert store.frames == list(range(6))
-    assert torch.equal(clip.label(clip.layout.keypoints, 5, "55011271"), torch.from_numpy(arrays[1][5]))
+    assert torch.equal(clip.label(clip.layout.keypoints, 5, "55011271"), torch.tensor(arrays[1][5]))
     shorter = [array[:5] for array in arrays]
     np.savez(raw / DETECTIONS, positions_2d=np.array({"S1": {"Walking": shorter}}, dtype=object))
     summary = prepare_human36m(raw, tmp_path / "other", workers=1)
