@@ -104,6 +104,9 @@ class Trainer:
             stages = tuple(stage for stage in stages if stage != "lifter")
             if not stages:
                 raise UserError("stages: got only the lifter, which already comes from --synthesis.lifter-weights")
+        if "synthesis" not in stages and self.progress.stage == "synthesis":
+            # Trained again, the lifter's states would replace those of the synthesis.
+            raise UserError(f"stages: got only the lifter, but {self.settings.run} has gone on to the synthesis")
         reached = stages.index(self.progress.stage) if self.progress.stage in stages else 0
         for stage in stages[reached:]:
             if stage == "lifter":

@@ -198,6 +198,8 @@ class TrainSettings:
     def __post_init__(self) -> None:
         _require_positive(self, "checkpoint_every", "keep")
         _require_between(self, 0, LAST_SEED, "seed")
+        if not self.stages:
+            raise ValueError("stages: got none, wanted the lifter, the synthesis or both")
         if self.stages == ("synthesis", "lifter"):
             raise ValueError(
                 "stages: got synthesis before lifter, wanted the lifter first, because the synthesis builds on it"

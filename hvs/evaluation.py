@@ -1,6 +1,7 @@
 """Scores of a model on pairs of views, next to the baselines that any model should beat."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -59,6 +60,18 @@ def average(parts: Iterable[dict[str, Tensor]]) -> dict[str, float]:
     return {name: torch.cat(values).nanmean().item() for name, values in found.items()}
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """A model in evaluation mode; afterwards each of its parts is in the mode that it was in."""
+    training = [part for part in model.modules() if part.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
 @torch.no_grad()
 def score(
     model: HumanViewSynthesis,
@@ -73,19 +86,17 @@ def score(
     of the source image, in place of the model's picture.
 
     Args:
-        model: on any device; its mode is restored afterwards.
+        model: on any device; the mode of each of its parts is restored afterwards.
         batches: as :func:`hvs.data.collate` makes them, with images A and B of one size.
         lpips: from :func:`hvs.metrics.lpips_alex`; without it there is no "lpips" in the result.
         precision: of the networks.
         refine_steps: as in :func:`synthesise`.
     """
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
     scores: dict[str, list[Tensor]] = {}
     for batch in batches:
         batch = to_device(batch, device)
-        with autocast(device, precision):
+        with evaluating(model), autocast(device, precision):
             found = synthesise(model, batch, refine_steps)
         image, target, mask = found["image"].float(), batch["image_b"], batch["mask_b"]
         colour = target.new_tensor(model.skeleton.background)[:, None, None] / 255
@@ -101,7 +112,6 @@ def score(
         for name, values in batch_scores.items():
             # A picture without any error has an infinite score, which would drown the mean.
             scores.setdefault(name, []).append(values.clamp(max=HIGHEST_PSNR) if name.startswith("psnr") else values)
-    model.train(was_training)
     return {name: torch.cat(values).cpu() for name, values in scores.items()}
 
 
@@ -132,10 +142,8 @@ def draw_pairs(
     ``refine_steps`` is as in :func:`synthesise`.
     """
     batch = to_device(batch, next(model.parameters()).device)
-    was_training = model.training
-    model.eval()
-    found = synthesise(model, batch, refine_steps)
-    model.train(was_training)
+    with evaluating(model):
+        found = synthesise(model, batch, refine_steps)
     camera_a, camera_b = batch["camera_a"], batch["camera_b"]
     root = camera_a.to_camera(batch["points"])[:, model.skeleton.root, None]
     lifted = camera_b.project(camera_a.to_world(root + found["lifted"]))

@@ -124,6 +124,10 @@ def read_content(path: Path) -> dict[str, Any]:
         ValueError: as :func:`read_lightning`.
     """
     content = read_torch_file(path, lenient=True)
+    if isinstance(content, dict) and {"stage", "step", "parts"} <= set(content):
+        raise ValueError(
+            "a training state, which --resume reads; wanted the run's model.safetensors or best.safetensors"
+        )
     for key in ("hyper_parameters", "state_dict"):
         if not isinstance(content, dict) or not isinstance(content.get(key), dict):
             raise ValueError(f"not a Lightning checkpoint: it has no {key}")

@@ -34,6 +34,8 @@ def test_settings_out_of_range_are_named(settings, name, value):
 def test_settings_that_do_not_go_together_are_named():
     with pytest.raises(ValueError, match="stages: got synthesis before lifter, wanted the lifter first"):
         TrainSettings(stages=("synthesis", "lifter"))
+    with pytest.raises(ValueError, match="stages: got none"):
+        TrainSettings(stages=())
     weights = SynthesisSettings(lifter_weights=Path("a.ckpt"), encoder_weights=Path("b.pth"))
     with pytest.raises(ValueError, match="no use for lifter_weights and encoder_weights"):
         TrainSettings(start_from=Path("c.safetensors"), synthesis=weights)

@@ -105,3 +105,23 @@ def test_a_broken_model_is_drawn_too(model, batch):
     for parameter in model.parameters():
         parameter.data.fill_(torch.nan)
     assert draw_pairs(model, batch).width > 7 * 96
+
+
+def test_parts_stay_in_their_modes_also_after_an_error(model, batch, monkeypatch):
+    """A frozen lifter must not come back with dropout."""
+    model.train()
+    model.lifter.eval()
+    score(model, [batch])
+    assert model.training and model.decoder.training and not model.lifter.training
+    draw_pairs(model, batch)
+    assert model.training and model.decoder.training and not model.lifter.training
+
+    def fail(*_):
+        assert not model.training
+        raise RuntimeError("half way")
+
+    monkeypatch.setattr(model, "render", fail)
+    for use in (lambda: score(model, [batch]), lambda: draw_pairs(model, batch)):
+        with pytest.raises(RuntimeError, match="half way"):
+            use()
+        assert model.training and model.decoder.training and not model.lifter.training

@@ -42,6 +42,12 @@ def save_with(path, content, **hyper):
     return path
 
 
+def test_a_training_state_is_no_checkpoint(tmp_path):
+    path = tmp_path / "synthesis-0000003.pt"
+    torch.save(dict(stage="synthesis", step=3, seconds=1.0, settings="{}", parts={}, random=[]), path)
+    refused(path, "a training state, which --resume reads; wanted the run's model.safetensors or best.safetensors")
+
+
 def test_weights_and_settings_come_from_the_file(lightning, tmp_path, monkeypatch):
     model, content = lightning
     foreign = types.ModuleType("foreign")

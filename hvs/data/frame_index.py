@@ -44,7 +44,9 @@ class FrameIndex:
             called = sequences[0].called
             needed = ", ".join(called.get(place, place) for place in (*modalities, sequences[0].layout.points))
             others = f" (nor in {len(sequences) - 1} more sequences)" if len(sequences) > 1 else ""
-            raise DataError(f"{sequences[0].folder}{others}: no frame of split {split!r} is in all of {needed}")
+            # Frames that one view alone has make no pairs of different views.
+            lacks = "has two views in" if self.counts.any() else "is in"
+            raise DataError(f"{sequences[0].folder}{others}: no frame of split {split!r} {lacks} all of {needed}")
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0

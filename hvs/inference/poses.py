@@ -1,6 +1,7 @@
 """Poses of a capture as the rasteriser draws them, one Gaussian per limb."""
 
 import math
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -243,5 +244,6 @@ def choose_frame(sequence: Sequence, frame: int | None, view: str | None = None,
 
 def close_up(sequence: Sequence) -> Sequence:
     """The sequence with images cut close around the person, whatever the data set does."""
-    layout = replace(sequence.layout, crop_side=None)
-    return replace(sequence, layout=layout)
+    found = copy(sequence)
+    found.layout = replace(sequence.layout, crop_side=None)
+    return found

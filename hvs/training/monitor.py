@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import distribute
 from ..config import EPOCH_STEPS
-from ..evaluation import draw_pairs, to_device
+from ..evaluation import draw_pairs, evaluating, to_device
 from ..losses import WEIGHTS
 from ..models import HumanViewSynthesis
 from ..models.layers import ModulatedConv
@@ -250,10 +250,8 @@ def count_bytes(steps: int, log_every: int) -> int:
 @torch.no_grad()
 def modulations(model: HumanViewSynthesis, pairs: dict[str, Any]) -> dict[str, Tensor]:
     """The factors by which each decoder layer scales its inputs for these pairs, by the layer's name, on the CPU."""
-    was_training = model.training
-    model.eval()
-    style = model.encode(to_device(pairs, next(model.parameters()).device)["image_a"]).flatten(1)
-    model.train(was_training)
+    with evaluating(model):
+        style = model.encode(to_device(pairs, next(model.parameters()).device)["image_a"]).flatten(1)
     layers = {name: layer for name, layer in model.decoder.named_modules() if isinstance(layer, ModulatedConv)}
     return {name: layer.style(style).float().flatten().cpu() for name, layer in layers.items()}
 

@@ -4,6 +4,7 @@ import pytest
 from hvs.data import find_sequences
 from hvs.data.frame_index import FrameIndex
 from hvs.data.layouts import IMAGES
+from hvs.data.stores import DataError
 
 
 @pytest.fixture
@@ -29,6 +30,13 @@ def test_items_are_the_list_of_all_choices(index, choices, distinct):
             wanted += [(sequence.name, frame, pair) for pair in pairs if not distinct or pair[0] != pair[1]]
     items = [found.locate(item) for item in range(len(found))]
     assert [(sequence.name, frame, views) for sequence, frame, views in items] == wanted
+
+
+def test_one_view_is_not_the_lack_of_frames(capture):
+    (sequence,) = find_sequences(capture.root, "known")
+    sequence.views = sequence.views[:1]
+    with pytest.raises(DataError, match="no frame of split 'train' has two views in all of Images, Poses/3D"):
+        FrameIndex([sequence], "train", (IMAGES,), 2, distinct=True)
 
 
 def test_an_even_choice_meets_every_frame_alike(index):

@@ -12,6 +12,7 @@ from hvs.inference.poses import Poses, before, choose_frame, choose_poses, close
 from hvs.inference.shapes import PAPER
 from hvs.pictures import GAP, PART_COLOURS
 from hvs.runtime import UserError
+from tests.data.plain.conftest import PlainCapture
 
 CPU = torch.device("cpu")
 # A person who stands upright in a world with z up, faces -y, and raises the left hand: of Human3.6M's joints.
@@ -156,6 +157,14 @@ def test_a_frame_is_the_middle_one_or_one_that_is_there(capture):
 def test_close_up_changes_a_copy(capture):
     sequence = find_sequences(capture.root, "all")[0]
     assert close_up(sequence).layout.crop_side is None and sequence.layout.crop_side == 1080
+
+
+def test_a_capture_of_plain_files_is_drawn_for_its_cameras_too(infer_command, tmp_path):
+    plain = PlainCapture(tmp_path / "plain").write()
+    code, printed = infer_command("poses", "--root", plain.root, "--frames", "2", "--view", "01", "--size", "96")
+    assert code == 0 and "frame 2" in printed
+    with Image.open(tmp_path / "runs/shapes/poses.png") as picture:
+        assert picture.size == (96, 2 * 96 + GAP)
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,10 @@ def test_modulations_are_the_factors_of_the_decoder(model, pairs):
         for name, layer in model.decoder.named_modules()
         if hasattr(layer, "style")
     ]
+    model.train()
+    model.lifter.eval()
     found = modulations(model, pairs)
+    assert model.training and not model.lifter.training
     for handle in handles:
         handle.remove()
     assert found.keys() == seen.keys() and all(torch.equal(found[name], seen[name]) for name in found)

@@ -139,6 +139,15 @@ def test_a_state_of_other_losses_is_refused(settings, command, killed):
     assert code == 2 and "the last state does not fit the synthesis" in error
 
 
+def test_a_lifter_is_not_trained_again_under_its_synthesis(settings, command, killed):
+    """That would delete the states of the synthesis."""
+    killed(settings, "synthesis", 4)
+    before = Checkpoints(settings.run).files()
+    code, error = command("--resume", "--stages", "lifter")
+    assert code == 2 and "stages: got only the lifter, but " in error and "/run has gone on to the synthesis" in error
+    assert Checkpoints(settings.run).files() == before and not (settings.run / "model.safetensors").exists()
+
+
 def start(settings, *arguments):
     """train.py in a process group of its own, once it is in its last stage."""
     root = Path(train.__file__).parent
