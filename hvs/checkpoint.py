@@ -54,10 +54,18 @@ def save_model(
 
     Raises:
         OSError: the file cannot be written; an earlier one is kept.
+        ValueError: the model is wrapped or changed, so that :func:`load` would refuse the file.
     """
     path = Path(path)
     settings = model.settings
     state = dict(model.state_dict())
+    wanted = _empty_state(settings)
+    if others := [name for name in (*state, *wanted) if name not in state or name not in wanted]:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise ValueError(
+            f"model: got other entries than its settings describe ({others[0]}{more}), "
+            "wanted it as it was made, neither compiled nor distributed"
+        )
     if discriminator:
         state |= {DISCRIMINATOR + name: value for name, value in discriminator.state_dict().items()}
     newer = discriminator is not None or settings.joints is not None or settings.limbs is not None
@@ -95,14 +103,19 @@ def build_model(path: str | Path, contents: Contents) -> HumanViewSynthesis:
     """As :func:`load`, from contents that were read from ``path``."""
     try:
         # Without memory first: settings must not allocate more than the file's entries hold.
-        with torch.device("meta"):
-            wanted = HumanViewSynthesis(contents.settings).state_dict()
+        wanted = _empty_state(contents.settings)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"{path}: invalid settings ({_line(error)})") from error
     check_entries(path, contents.state, wanted)
     model = HumanViewSynthesis(contents.settings)
     model.load_state_dict(contents.state)
     return model.eval()
+
+
+def _empty_state(settings: ModelSettings) -> dict[str, Tensor]:
+    """The entries of a model with these settings, without memory."""
+    with torch.device("meta"):
+        return HumanViewSynthesis(settings).state_dict()
 
 
 def load_discriminator(path: str | Path) -> Discriminator | None:

@@ -210,6 +210,8 @@ def _check_gaussians(means: Tensor, rotations: Tensor, scales: Tensor, colours: 
             raise ValueError(f"{name}: got {value.min():g} to {value.max():g}, wanted 0 to 1")
     if scales.min() <= 0:
         raise ValueError(f"scales: got {scales.min():g}, wanted all positive")
+    # In float64, which autocast leaves alone.
+    rotations = rotations.double()
     off = (rotations @ rotations.mT - torch.eye(3).to(rotations)).abs().max()
     if off > ORTHONORMAL:
         raise ValueError(f"rotations: are not orthonormal, off by {off:g}")

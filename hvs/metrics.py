@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .geometry.rotations import rotate
+
 # Metres to millimetres.
 MILLIMETRES = 1000
 # Half the width of the window of SSIM, 11 pixels.
@@ -21,12 +23,14 @@ SMALLEST_BOX = 32
 
 def psnr(predicted: Tensor, target: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB, [B]."""
+    _check_pictures(predicted, target)
     square = (predicted.clamp(0, 1) - target.clamp(0, 1)).float().square()
     return -10 * square.mean((1, 2, 3)).log10()
 
 
 def psnr_foreground(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB over the bounding box of the mask, [B]."""
+    _check_pictures(predicted, target, mask)
     box = foreground_box(mask)
     square = (predicted.clamp(0, 1) - target.clamp(0, 1)).float().square().mean(1, keepdim=True)
     return -10 * ((square * box).sum((1, 2, 3)) / box.sum((1, 2, 3))).log10()
@@ -40,12 +44,15 @@ def ssim(predicted: Tensor, target: Tensor) -> Tensor:
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
+    _check_pictures(predicted, target)
     if min(predicted.shape[-2:]) <= 2 * SSIM_MARGIN:
         raise ValueError(f"predicted: got shape {tuple(predicted.shape)}, wanted at least 11×11 pixels")
     predicted, target = predicted.clamp(0, 1).float(), target.clamp(0, 1).float()
-    _, similarity = structural_similarity_index_measure(
-        predicted, target, sigma=1.5, data_range=1.0, reduction="none", return_full_image=True
-    )
+    # Variances, differences of two means of squares, are lost in half precision.
+    with torch.autocast(predicted.device.type, enabled=False):
+        _, similarity = structural_similarity_index_measure(
+            predicted, target, sigma=1.5, data_range=1.0, reduction="none", return_full_image=True
+        )
     inside = slice(SSIM_MARGIN, -SSIM_MARGIN)
     return similarity[..., inside, inside].mean((1, 2, 3))
 
@@ -82,6 +89,7 @@ def on_foreground(
 
     Sides of boxes below 32 pixels are widened to that, as far as the picture allows.
     """
+    _check_pictures(predicted, target, mask)
     scores = []
     for sample in range(len(mask)):
         where = mask[sample, 0].nonzero()
@@ -136,20 +144,33 @@ def p_mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> T
 
     Procrustes analysis in least squares (Umeyama 1991), reflections excluded.
     """
+    # The decomposition needs float32 or better; products that are sums keep it under autocast too.
+    dtype = torch.promote_types(torch.promote_types(predicted.dtype, target.dtype), torch.float32)
+    predicted, target = predicted.to(dtype), target.to(dtype)
     weights = _weights(target, valid)[..., None]
     count = weights.sum(1, keepdim=True)
     found, wanted = (torch.where(weights > 0, pose, 0) for pose in (predicted, target))
     found_centre, wanted_centre = (pose.sum(1, keepdim=True) / count for pose in (found, wanted))
     found, wanted = (found - found_centre) * weights, (wanted - wanted_centre) * weights
     # Samples without a valid joint are NaN here; the decomposition refuses those, and their score is NaN anyway.
-    left, singular, right = torch.linalg.svd(torch.nan_to_num(found.mT @ wanted))
+    left, singular, right = torch.linalg.svd(torch.nan_to_num(rotate(wanted.mT, found.mT)))
     sign = torch.ones_like(singular)
-    sign[:, -1] = torch.det(left @ right).sign()
-    rotation = left * sign[:, None] @ right
+    sign[:, -1] = (torch.det(left) * torch.det(right)).sign()
+    rotation = rotate(right.mT, left * sign[:, None])
     square = found.square().sum((1, 2))
     scale = torch.where(square > 0, (singular * sign).sum(-1) / square, 1)
-    aligned = scale[:, None, None] * (predicted - found_centre) @ rotation + wanted_centre
+    aligned = scale[:, None, None] * rotate(rotation.mT, predicted - found_centre) + wanted_centre
     return mpjpe(aligned, target, valid)
+
+
+def _check_pictures(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
+    for name, picture in (("predicted", predicted), ("target", target)):
+        # Clamped to 0..1, bytes would be black and white.
+        if not picture.is_floating_point():
+            raise ValueError(f"{name}: got {picture.dtype}, wanted a floating dtype, in 0..1")
+    wanted = (len(predicted), 1, *predicted.shape[-2:])
+    if mask is not None and mask.shape != wanted:
+        raise ValueError(f"mask: got shape {tuple(mask.shape)}, wanted {wanted}")
 
 
 def _weights(target: Tensor, valid: Tensor | None) -> Tensor:

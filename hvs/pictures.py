@@ -68,7 +68,7 @@ def error_to_rgb(output: Tensor, target: Tensor) -> Tensor:
 def heat(values: Tensor) -> Tensor:
     """Values [..., H, W] in 0..1 as heat-map colours, [..., 3, H, W]; NaN counts as 1."""
     colours = torch.tensor(HEAT, device=values.device) / 255  # [K, 3]
-    place = values.nan_to_num(1.0).clamp(0, 1) * (len(HEAT) - 1)
+    place = values.float().nan_to_num(1.0).clamp(0, 1) * (len(HEAT) - 1)
     below = place.long().clamp(max=len(HEAT) - 2)
     return torch.lerp(colours[below], colours[below + 1], (place - below)[..., None]).movedim(-1, -3)
 

@@ -27,7 +27,7 @@ def enlarge(frame: np.ndarray) -> np.ndarray:
     return np.asarray(image.resize((factor * image.width, factor * image.height), Image.Resampling.BICUBIC))
 
 
-def write_animation(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> Path:
+def write_animation(path: str | Path, frames: Iterable[np.ndarray], fps: int = 25) -> Path:
     """Write frames [H, W, 3] uint8 in the format of the path's ending: .mp4, .gif or .webp; .png is a folder of them.
 
     The output is written whole or not at all. For .png the folder has the path's name without the ending, and its
@@ -39,8 +39,9 @@ def write_animation(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> 
     Raises:
         UserError: there are no frames, there is no ffmpeg for .mp4, the ending is another, or something else than a
             folder of frames is in the way.
-        ValueError: the rate is not positive, or the frames differ in size.
+        ValueError: the rate is not positive, or the frames differ in size or are no such arrays.
     """
+    path = Path(path)
     kind = path.suffix.removeprefix(".")
     _check_rate(fps)
     if kind == "mp4":
@@ -54,7 +55,7 @@ def write_animation(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> 
     return path
 
 
-def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> None:
+def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int = 25) -> None:
     """Write frames [H, W, 3] uint8 as an H.264 video that common players open: yuv420p, even size, constant rate.
 
     The file is written whole or not at all. An odd row or column at the edge is left out.
@@ -62,12 +63,13 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 25) -> None
     Raises:
         UserError: there are no frames, or no ffmpeg.
         DataError: ffmpeg failed, for example on a full disk.
-        ValueError: the rate is not positive, or the frames differ in size.
+        ValueError: the rate is not positive, or the frames differ in size or are no such arrays.
     """
     import imageio_ffmpeg
 
     from .data.ffmpeg import FOR_PLAYERS, write_frames
 
+    path = Path(path)
     _check_rate(fps)
     try:
         imageio_ffmpeg.get_ffmpeg_exe()
@@ -132,7 +134,10 @@ def _check_rate(fps: int) -> None:
 def _some(frames: Iterable[np.ndarray], path: Path) -> Iterator[np.ndarray]:
     shape = None
     for frame in frames:
-        # ffmpeg would take rows of another length for those of the first frame.
+        # ffmpeg would take other numbers for bytes of colours, and rows of another length for those of the first frame.
+        if not (isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3):
+            got = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
+            raise ValueError(f"frames: got {got}, wanted NumPy arrays of uint8 [H, W, 3]")
         if shape not in (None, frame.shape):
             raise ValueError(f"frames: got one of shape {list(frame.shape)} after {list(shape)}, wanted one size")
         shape = frame.shape

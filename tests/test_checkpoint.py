@@ -1,5 +1,6 @@
 """Checkpoints of this project: complete, or not there; versions; and faults by name."""
 
+import copy
 import json
 from dataclasses import asdict, replace
 
@@ -173,3 +174,16 @@ def test_entries_of_another_kind_are_named(saved):
 def test_an_error_is_one_line_whatever_the_file_says(saved):
     rewrite(saved, load_file(saved) | {"a\nb\x1b[31m": torch.zeros(1)})
     refused(saved, r"unexpected a b\?\[31m$")
+
+
+def test_a_wrapped_model_is_refused_before_its_file_is_written(model, tmp_path):
+    """Its entries have other names, and nobody could load them."""
+    path = tmp_path / "model.safetensors"
+    part = copy.deepcopy(model)
+    part.decoder = torch.compile(part.decoder)
+    for wrapped in (torch.compile(model), part):
+        with pytest.raises(
+            ValueError, match=r"model: got other entries .*_orig_mod.* neither compiled nor distributed"
+        ):
+            save_model(path, wrapped)
+    assert not list(tmp_path.iterdir())

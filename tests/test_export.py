@@ -262,3 +262,10 @@ def test_the_command_ends_with_one_line(checkpoint, tmp_path, monkeypatch, capsy
         run_command(main)
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.startswith(f"error: {message}") and error.count("\n") == 1
+
+
+def test_autocast_does_not_make_rotations_skewed(tmp_path):
+    rotations = torch.linalg.qr(torch.randn(64, 3, 3, generator=torch.Generator().manual_seed(0)))[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        save_ply(tmp_path / "a.ply", torch.zeros(64, 3), rotations, torch.ones(64, 3), torch.zeros(64, 3))
+    assert (tmp_path / "a.ply").is_file()

@@ -188,3 +188,31 @@ class TestPoses:
         root = target[:, :1], predicted[:, :1]
         plain = mpjpe(predicted - root[1], target - root[0])
         assert (p_mpjpe(predicted, target) < plain).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_autocast_changes_no_score(dtype):
+    predicted, target = picture().to(dtype), picture().to(dtype).flip(0).lerp(picture().to(dtype), 0.9)
+    poses = torch.randn(2, 4, 17, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+    wanted = [psnr(predicted, target), ssim(predicted, target), *(f(*poses) for f in (mpjpe, n_mpjpe, p_mpjpe))]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = [psnr(predicted, target), ssim(predicted, target), *(f(*poses) for f in (mpjpe, n_mpjpe, p_mpjpe))]
+    for a, b in zip(found, wanted, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float16, torch.float16), (torch.float64, torch.float32)], ids=str)
+def test_procrustes_takes_other_dtypes(dtypes):
+    poses = torch.randn(2, 4, 17, 3, generator=torch.Generator().manual_seed(0))
+    found = p_mpjpe(*(pose.to(dtype) for pose, dtype in zip(poses, dtypes, strict=True)))
+    assert torch.allclose(found.float(), p_mpjpe(*poses), rtol=1e-3)
+
+
+def test_bytes_and_masks_of_another_shape_are_refused_by_name():
+    whole, mask = picture(), torch.ones(2, 1, 40, 33)
+    for metric in (psnr, ssim):
+        with pytest.raises(ValueError, match="target: got torch.uint8, wanted a floating dtype"):
+            metric(whole, (whole * 255).byte())
+    for metric in (psnr_foreground, lambda *inputs: on_foreground(ssim, *inputs)):
+        with pytest.raises(ValueError, match=r"mask: got shape \(2, 40, 33\), wanted \(2, 1, 40, 33\)"):
+            metric(whole, whole, mask[:, 0])

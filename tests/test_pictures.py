@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
-from hvs.pictures import CAPTION, GAP, LatentColours, draw_skeleton, error_to_rgb, latent_to_rgb, mosaic, to_uint8
+from hvs.pictures import CAPTION, GAP, LatentColours, draw_skeleton, error_to_rgb, heat, latent_to_rgb, mosaic, to_uint8
 
 
 def test_to_uint8_rounds_and_clamps():
@@ -114,3 +114,9 @@ def test_what_is_not_finite_is_left_out_or_grey():
     latent = torch.randn(1, 4, 2, 2)
     latent[0, 0, 0, 0] = torch.nan
     assert latent_to_rgb(latent).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64, torch.bool], ids=str)
+def test_heat_takes_values_of_any_type(dtype):
+    values = torch.tensor([[0, 1]]).to(dtype)
+    assert torch.equal(heat(values), heat(values.float()))

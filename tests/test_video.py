@@ -3,6 +3,7 @@ import resource
 import imageio.v2 as imageio
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from hvs.data import DataError
@@ -142,3 +143,20 @@ def test_what_fails_half_way_leaves_what_was_there(tmp_path, kind):
     assert [entry.name for entry in tmp_path.iterdir()] == [before.name]
     kept = before / "000000.png" if kind == "png" else before
     assert (kept.read_bytes() == content) and content
+
+
+@pytest.mark.parametrize("ending", ["mp4", "gif", "webp", "png"])
+@pytest.mark.parametrize("wrong", ["float", "grey", "alpha", "tensor"])
+def test_frames_that_are_not_bytes_of_three_colours_are_refused(tmp_path, ending, wrong):
+    """ffmpeg would take their bytes for a video of noise."""
+    one = frame(7)
+    frames = dict(float=one / 255, grey=one[..., 0], alpha=one[..., [0, 1, 2, 0]], tensor=torch.from_numpy(one))
+    with pytest.raises(ValueError, match="frames: got .*, wanted NumPy arrays of uint8"):
+        write_animation(tmp_path / f"out.{ending}", [frames[wrong]] * 2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_path_may_be_text(tmp_path):
+    assert write_animation(str(tmp_path / "out.gif"), [frame(1)]) == tmp_path / "out.gif"
+    write_video(str(tmp_path / "out.mp4"), [frame(1)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.gif", "out.mp4"]

@@ -17,6 +17,8 @@ from .distortion import COEFFICIENT_COUNTS, distort, undistort
 from .rotations import rotate, rotation_about_axis
 
 ResizeConvention = Literal["centre", "original"]
+# How many axes each tensor of a camera has beside its batch axes.
+_TAILS = dict(K=2, R=2, t=1, distortion=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,9 @@ class Camera:
     width: int
 
     def __post_init__(self) -> None:
+        for name in _TAILS:
+            if not isinstance(getattr(self, name), Tensor):
+                raise ValueError(f"{name}: got {type(getattr(self, name)).__name__}, wanted a tensor")
         for name, tail in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,))):
             shape = tuple(getattr(self, name).shape)
             if shape[-len(tail) :] != tail:
@@ -55,8 +60,8 @@ class Camera:
         except RuntimeError:
             shapes = {name: tuple(getattr(self, name).shape) for name in ("K", "R", "t", "distortion")}
             raise ValueError(f"batch axes of the camera do not agree: got {shapes}") from None
-        if self.height < 1 or self.width < 1:
-            raise ValueError(f"height, width: got {self.height}, {self.width}, wanted both at least 1")
+        if float in (type(self.height), type(self.width)) or self.height < 1 or self.width < 1:
+            raise ValueError(f"height, width: got {self.height}, {self.width}, wanted whole numbers, at least 1")
 
     def rays(self) -> Tensor:
         """Unit viewing rays through the pixel centres in the camera's frame, [..., H, W, 3]."""
@@ -132,14 +137,21 @@ class Camera:
         return self._map(torch.Tensor.pin_memory)
 
     def __getitem__(self, index: Any) -> "Camera":
-        """The cameras at an index of the first batch axis; every tensor must have that axis."""
+        """The cameras at an index of the first batch axis; every tensor must have that axis.
+
+        Raises:
+            ValueError: a tensor does not have it.
+        """
+        for name, tail in _TAILS.items():
+            # The index would pick some of its coefficients instead.
+            if index is not None and getattr(self, name).ndim == tail:
+                raise ValueError(f"{name}: has no batch axis to be indexed; expand(count) gives all tensors one")
         return self._map(lambda tensor: tensor[index])
 
     def expand(self, count: int) -> "Camera":
         """``count`` cameras along one batch axis; the batch axes of each tensor must be [], [1] or [count]."""
-        tails = dict(K=2, R=2, t=1, distortion=1)
-        tensors = {name: getattr(self, name) for name in tails}
-        expanded = {name: v.expand(count, *v.shape[v.ndim - tails[name] :]) for name, v in tensors.items()}
+        tensors = {name: getattr(self, name) for name in _TAILS}
+        expanded = {name: v.expand(count, *v.shape[v.ndim - _TAILS[name] :]) for name, v in tensors.items()}
         return replace(self, **expanded)
 
     @staticmethod
@@ -211,9 +223,9 @@ class Camera:
         up = F.normalize(up, dim=-1)
         across = F.one_hot(up.abs().argmin(), 3).to(up)
         # A start along the axis does not say where to begin.
-        if start is None or (start - (start @ up) * up).norm() <= 1e-6 * start.norm():
+        if start is None or (start - (start * up).sum() * up).norm() <= 1e-6 * start.norm():
             start = across
-        outward = F.normalize(start - (start @ up) * up, dim=-1)
+        outward = F.normalize(start - (start * up).sum() * up, dim=-1)
         angles = torch.arange(count, dtype=up.dtype, device=up.device) * (2 * math.pi / count)
         outward = rotate(rotation_about_axis(up, angles), outward[None])[:, 0]  # [count, 3]
         eye = target + distance * (math.cos(elevation) * outward + math.sin(elevation) * up)

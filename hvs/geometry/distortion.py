@@ -66,10 +66,19 @@ def undistort(points: Tensor, distortion: Tensor, steps: int = UNDISTORTION_STEP
         return points
     ideal = points
     for _ in range(steps):
-        numerator, denominator, shift = _radial_and_shift(ideal, distortion)
-        usable = numerator * denominator > 0
-        inverse = denominator / torch.where(usable, numerator, 1.0)
-        step = (points - shift) * inverse[..., None]
-        # Far outside the picture float32 overflows, and infinity over infinity is NaN.
-        ideal = torch.where((usable & step.isfinite().all(-1))[..., None], step, points)
+        step, usable = _undistortion_step(points, ideal, distortion)
+        if step.requires_grad:
+            # Not only the steps but also what they are made of must be finite, or else the gradient is NaN.
+            step, _ = _undistortion_step(points, ideal.where(usable, 0.0), distortion)
+        ideal = torch.where(usable, step, points)
     return ideal
+
+
+def _undistortion_step(points: Tensor, ideal: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:
+    """The next estimate [..., P, 2] after the one in ``ideal``, and where it can be used [..., P, 1]."""
+    numerator, denominator, shift = _radial_and_shift(ideal, distortion)
+    usable = numerator * denominator > 0
+    inverse = denominator / torch.where(usable, numerator, 1.0)
+    step = (points - shift) * inverse[..., None]
+    # Far outside the picture float32 overflows, and infinity over infinity is NaN.
+    return step, (usable & step.isfinite().all(-1))[..., None]

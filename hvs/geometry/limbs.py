@@ -60,12 +60,15 @@ def limb_gaussians(points: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor, 
 
 
 def _constant(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return copy_once(values, dtype, device)
+    return copy_once(values, dtype, device, torch._guards.active_fake_mode())
 
 
 @cache
-def copy_once(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Numbers on a device, copied there only once: every copy from the host waits for the GPU."""
+def copy_once(values: tuple, dtype: torch.dtype, device: torch.device, mode: object = None) -> Tensor:
+    """Numbers on a device, copied there only once: every copy from the host waits for the GPU.
+
+    ``mode`` is the mode of fake tensors in which the copy is made, if any: elsewhere it is of no use.
+    """
     # They are kept for ever, so they must not be inference tensors, even if the caller is in inference mode.
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)

@@ -62,6 +62,7 @@ class _Views(NamedTuple):
     thresholds: Tensor
 
 
+@torch.no_grad()
 def triangulate(
     keypoints: Tensor,
     confidence: Tensor,
@@ -70,7 +71,7 @@ def triangulate(
     threshold: float | None = None,
     least_views: int = 2,
 ) -> Triangulation:
-    """Points that several cameras see.
+    """Points that several cameras see, without gradient.
 
     Args:
         keypoints: pixels, lens distortion included, [V, ..., 2] on any device; not seen if not finite.
@@ -85,13 +86,17 @@ def triangulate(
         Points, their confidence, the views behind them, and their error in pixels.
 
     Raises:
-        ValueError: shapes do not agree, or `least_views` is below 2.
+        ValueError: shapes do not agree, the threshold is not positive, or `least_views` is below 2.
     """
+    if isinstance(cameras, Camera) or any(len(camera.t.shape) > 1 for camera in cameras):
+        raise ValueError("cameras: got a batch of them in one, wanted a list of single ones, one for each view")
     views = len(cameras)
     if keypoints.ndim < 2 or keypoints.shape[0] != views or keypoints.shape[-1] != 2:
         raise ValueError(f"keypoints: got shape {tuple(keypoints.shape)}, wanted [{views}, ..., 2], one per camera")
     if confidence.shape != keypoints.shape[:-1]:
         raise ValueError(f"confidence: got shape {tuple(confidence.shape)}, wanted {tuple(keypoints.shape[:-1])}")
+    if threshold is not None and not threshold > 0:
+        raise ValueError(f"threshold: got {threshold}, wanted more than 0 pixels")
     if least_views < 2:
         raise ValueError(f"least_views: got {least_views}, wanted at least 2")
     shape, device = keypoints.shape[1:-1], keypoints.device

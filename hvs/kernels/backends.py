@@ -1,6 +1,7 @@
 """Choice of the backend: the one asked for, or the fastest that can run on the tensors' device."""
 
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 import torch
@@ -23,7 +24,8 @@ def select(backend: str, means: Tensor) -> str:
         return backend
     single = means.dtype != torch.float64
     if backend == "auto" and not (means.is_cuda and single):
-        return "torch"
+        # The lists of the torch backend have no length where there are no values to cull by.
+        return "reference" if means.device.type == "meta" else "torch"
     obstacle = _obstacle(str(means.device)) if single else "computes in float32, but means is float64"
     if not obstacle:
         return "triton"
@@ -56,6 +58,12 @@ def _find_obstacle(device: str) -> str:
         name, found = torch.cuda.get_device_name(device), ".".join(map(str, torch.cuda.get_device_capability(device)))
         return f"needs compute capability {'.'.join(map(str, OLDEST_GPU))}, but {name} has {found}"
     return ""
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """A context in which tensors on a device keep their precision."""
+    # Tensors without memory have no autocast, not even one to switch off.
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 @cache

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from . import reference, tiled
-from .backends import select
+from .backends import select, without_autocast
 from .limits import KAPPA_SLACK, LARGEST, LARGEST_COMPONENT, SMALLEST_SCALE, SMALLEST_VARIANCE
 
 _AXES = {
@@ -87,7 +87,7 @@ def rasterize(
 
         latent, *_ = ops.rasterize(*flat, alpha, beta, eps, near, tolerance)
     else:
-        with torch.autocast(means.device.type, enabled=False):
+        with without_autocast(means.device):
             latent = _render(backend, *flat, alpha, beta, eps, near, tolerance)
     return latent if len(batch) == 1 else latent.reshape(*batch, *latent.shape[1:])
 
@@ -208,6 +208,9 @@ def _refuse_transforms(name: str, tensor: Tensor) -> None:
 
 def _check_numbers(**numbers: float) -> None:
     for name, number in numbers.items():
+        # A tensor would take part in some of the formulas with its gradient and in others without.
+        if isinstance(number, Tensor):
+            raise ValueError(f"{name}: got a tensor, wanted a number, through which no gradient flows")
         least = name in ("near", "tolerance", "beta")
         # Comparisons only, because math.isfinite does not accept the symbolic numbers of torch.compile.
         if not (0 <= number < math.inf if least else 0 < number < math.inf):

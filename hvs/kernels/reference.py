@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from .backends import without_autocast
 from .limits import LARGEST_COMPONENT
 
 # Pairs of a pixel and a Gaussian in one chunk; some twenty intermediates of this size are alive at a time.
@@ -136,7 +137,7 @@ class _InChunksBackward(torch.autograd.Function):
         gradients = [torch.zeros_like(v) for v in (rays, *tensors)]
         for start, chunk in _chunks(rays, visible.shape[1]):
             part = slice(start, start + chunk.shape[1])
-            with torch.enable_grad(), torch.autocast(rays.device.type, enabled=False):
+            with torch.enable_grad(), without_autocast(rays.device):
                 inputs = chunk.detach().requires_grad_(0 in needed), *leaves
                 latent = _pixels(*inputs, visible, alpha, eps)
                 found = torch.autograd.grad(latent, [inputs[i] for i in needed], gradient[:, part])

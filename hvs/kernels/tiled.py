@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import culling
+from .backends import without_autocast
 from .limits import LARGEST, LARGEST_EXPONENT, SMALLEST_VOLUME
 from .pyramid import TILE, build_pyramid, gather_tiles, pad_to_tiles, scatter_tiles
 from .tiles import Block, Scene
@@ -213,7 +214,7 @@ def _backward(ctx, gradient, *_):
     if gradient is None:
         return (None,) * len(ctx.needs_input_grad)
     with_rays = ctx.needs_input_grad[6]
-    with torch.autocast(gradient.device.type, enabled=False):
+    with without_autocast(gradient.device):
         gradients = blend_backward(gradient, *ctx.saved_tensors, ctx.alpha, ctx.eps, with_rays)
     return *gradients[:6], gradients[6] if with_rays else None, None, None, None, None
 

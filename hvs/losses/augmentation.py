@@ -33,7 +33,13 @@ class AdaptiveAugmentation(nn.Module):
         self.register_buffer("sign", torch.zeros(()))
 
     def forward(self, *batches: Tensor) -> tuple[Tensor, ...]:
-        """Batches of pictures [B, 3, H, W] in 0..1, picture i of each with the same transforms."""
+        """Batches of pictures [B, 3, H, W] in 0..1, picture i of each with the same transforms.
+
+        Raises:
+            ValueError: the batches differ in shape, or there is none.
+        """
+        if len(shapes := {tuple(pictures.shape) for pictures in batches}) != 1:
+            raise ValueError(f"batches: got shapes {sorted(shapes)}, wanted one for all")
         count, _, height, width = batches[0].shape
         places = self._moves(count, height, width)
         matrix, offset = self._colours(count)

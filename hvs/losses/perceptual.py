@@ -61,6 +61,12 @@ class PerceptualLoss(nn.Module):
             raise ValueError(f'kind: got {kind!r}, wanted "lpips" or "vgg"')
         self.distance, self.kind = lpips, kind
 
+    def train(self, mode: bool = True) -> "PerceptualLoss":
+        """Leaves the classifier in evaluation mode: with dropout, the distance would be a matter of chance."""
+        super().train(mode)
+        self.distance.eval()
+        return self
+
     def forward(self, predicted: Tensor, target: Tensor) -> Tensor:
         total = predicted.new_zeros(())
         for image, wanted in zip(pyramid(predicted), pyramid(target.detach()), strict=True):

@@ -43,7 +43,7 @@ def pose_loss(
             over the whole batch, and the mean of the processes' losses is the whole batch's loss.
 
     Raises:
-        ValueError: the shapes do not agree with one another or with the skeleton.
+        ValueError: the shapes do not agree with one another or with the skeleton, or `valid` is not bool.
     """
     shapes = [tuple(tensor.shape) for tensor in (predicted, target, valid)]
     joints = len(skeleton.joints)
@@ -51,6 +51,8 @@ def pose_loss(
         raise ValueError(
             f"predicted, target, valid: got shapes {shapes}, wanted two of [B, {joints}, 3] and one of [B, {joints}]"
         )
+    if valid.dtype != torch.bool:
+        raise ValueError(f"valid: got {valid.dtype}, wanted torch.bool")
     sums, known = [], []
     for part, (start, stop) in skeleton.parts.items():
         weight, anchor = _PARTS[part]

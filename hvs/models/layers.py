@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ..kernels.backends import without_autocast
+
 SLOPE = 0.2
 GAIN = math.sqrt(2)
 # Added to a filter's L2 norm before the demodulation divides by it.
@@ -74,7 +76,7 @@ def modulated_conv2d(
 def _demodulation(weight: Tensor, style: Tensor, transposed: bool) -> Tensor:
     """One over the norm of every modulated filter, [B, O, 1, 1]."""
     # In half precision a sum of squares would lose the norm's digits, and in float32 it costs next to nothing.
-    with torch.autocast(weight.device.type, enabled=False):
+    with without_autocast(weight.device):
         energy = weight.square().sum((2, 3))
         energy = energy if transposed else energy.mT  # [I, O]
         norm = (style.square().to(energy.dtype) @ energy).clamp_min(SMALLEST_SQUARE).sqrt()

@@ -32,10 +32,12 @@ class Lifter(nn.Module):
         """Pose in the camera's frame, in metres, relative to the root joint, [B, J, 3].
 
         Args:
-            keypoints: pixels of the full frame, [B, J, 2].
+            keypoints: pixels of the full frame, [B, J, 2]; those of joints that were not found may be NaN.
             confidence: which joints were found, [B, J] bool.
             resolution: width and height of the full frame, [B, 2].
         """
+        # Captures have zeros for joints that were not found, some detectors NaN.
+        keypoints = keypoints.masked_fill(keypoints.isnan() & ~confidence.bool()[..., None], 0)
         dtype = self.head.weight.dtype
         size = resolution[:, None].to(dtype)  # [B, 1, 2]
         # Both axes are divided by the width, so that the picture keeps its proportions.

@@ -13,6 +13,7 @@ from ..geometry import Camera, limb_gaussians, skeletons
 from ..geometry.cameras import ResizeConvention
 from ..geometry.skeletons import Skeleton
 from ..kernels import rasterize
+from ..kernels.backends import without_autocast
 from .decoder import LEVELS, WIDEST, Decoder
 from .encoder import DEPTHS, AppearanceEncoder
 from .lifter import GROUPS, Lifter
@@ -133,7 +134,7 @@ class HumanViewSynthesis(nn.Module):
         """Pose in the frame of the camera that took the image, relative to its root joint, [B, J, 3] in metres.
 
         Args:
-            keypoints: pixels of the full, uncropped frame, [B, J, 2].
+            keypoints: pixels of the full, uncropped frame, [B, J, 2]; those of joints that were not found may be NaN.
             confidence: which joints were found, [B, J] bool.
             resolution: width and height of the full frame, [B, 2].
 
@@ -144,8 +145,11 @@ class HumanViewSynthesis(nn.Module):
         _check("keypoints", keypoints, (joints, 2))
         _check("confidence", confidence, (joints,))
         _check("resolution", resolution, (2,))
+        for name, tensor in (("confidence", confidence), ("resolution", resolution)):
+            if len(tensor) != len(keypoints) and (name, len(tensor)) != ("resolution", 1):
+                raise ValueError(f"{name}: got {len(tensor)} of them, wanted {len(keypoints)}, one for each pose")
         # Half precision would move joints by millimetres.
-        with torch.autocast(keypoints.device.type, enabled=False):
+        with without_autocast(keypoints.device):
             return self.lifter(keypoints, confidence, resolution)
 
     def encode(self, image: Tensor) -> Tensor:
@@ -256,8 +260,11 @@ class HumanViewSynthesis(nn.Module):
         """The latent image [B, C, h, w] alone; the arguments are those of :meth:`render`."""
         side = self.settings.rendering_resolution
         dtype = torch.promote_types(points.dtype, torch.float32)
-        with torch.autocast(points.device.type, enabled=False):
+        with without_autocast(points.device):
             rays = camera.to(points.device, dtype).resize(side, side, convention=self.settings.resize).rays()
+            if rays.shape[:-3] not in ((), (1,), (len(points),)):
+                wanted = f"[{len(points)}] as in points, [1] or none"
+                raise ValueError(f"camera: got batch axes {list(rays.shape[:-3])}, wanted {wanted}")
             rays = rays.expand(len(points), side, side, 3)
             features = appearance.to(dtype)
             # Where no limb reaches, the latent is zero: painting the data set's background is up to the decoder.

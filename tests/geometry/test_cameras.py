@@ -222,3 +222,32 @@ def test_cameras_expand_to_one_batch_axis():
 def test_what_is_no_list_of_points_is_refused(method, shape):
     with pytest.raises(ValueError, match=r"points: got shape .*, wanted \[..., J, 3\]"):
         getattr(camera(), method)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("index", [0, slice(0, 4), torch.tensor([2, 0, 1])], ids=str)
+@pytest.mark.parametrize("name", ["R", "t", "distortion"])
+def test_an_index_does_not_pick_the_coefficients_of_a_tensor_without_batch_axis(name, index):
+    cameras = camera(batch=(8,))
+    mixed = replace(cameras, **{name: getattr(cameras, name)[0]})
+    with pytest.raises(ValueError, match=f"{name}: has no batch axis"):
+        mixed[index]
+
+
+@pytest.mark.parametrize("name", ["K", "R", "t", "distortion"])
+@pytest.mark.parametrize("value", [None, [0.0, 0.0, 0.0], np.eye(3)], ids=["None", "list", "array"])
+def test_what_is_not_a_tensor_is_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"{name}: got {type(value).__name__}, wanted a tensor"):
+        replace(camera(), **{name: value})
+
+
+def test_a_size_that_is_not_whole_is_refused():
+    with pytest.raises(ValueError, match="height, width: got 48.5, 64, wanted whole numbers"):
+        camera().resize(48.5, 64)
+
+
+def test_an_orbit_is_as_exact_under_autocast():
+    target, up, start = torch.tensor([[0.1, 0.2, 0.3], [0.1, 0.9, 0.2], [1.0, 0.3, 2.0]])
+    wanted = Camera.orbit(target, up, 3.0, 7, K.float(), 64, 64, 0.3, start)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = Camera.orbit(target, up, 3.0, 7, K.float(), 64, 64, 0.3, start)
+    assert torch.equal(found.R, wanted.R) and torch.equal(found.t, wanted.t)

@@ -49,3 +49,14 @@ def test_undistortion_does_not_overflow_in_float32():
     y, x = torch.meshgrid(torch.linspace(-0.4, 0.4, 9), torch.linspace(-0.5, 0.5, 9), indexing="ij")
     points = torch.stack((x, y), -1).flatten(0, 1)
     assert undistort(points, coefficients).isfinite().all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gradients_are_finite_where_the_fixed_point_scheme_overflows(seed):
+    generator = torch.Generator().manual_seed(seed)
+    coefficients = (3 * torch.randn(12, generator=generator)).requires_grad_()
+    points = (3 * torch.rand(4096, 2, generator=generator) - 1.5).requires_grad_()
+    ideal = undistort(points, coefficients)
+    assert ideal.isfinite().all()
+    for gradient in torch.autograd.grad(ideal.sum(), (points, coefficients)):
+        assert not gradient.isnan().any()

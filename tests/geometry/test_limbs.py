@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hvs.geometry import Skeleton, limb_gaussians
+from hvs.geometry.limbs import copy_once
 from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
 
 STICK = Skeleton("stick", ("a", "b"), ((0, 1),), (0.05,), 0, {"body": (0, 2)}, (0, 0, 0))
@@ -73,3 +75,15 @@ def test_half_types_know_bones_without_length(dtype):
 def test_integers_are_refused():
     with pytest.raises(ValueError, match="points: got dtype torch.int64, wanted a floating dtype"):
         limb_gaussians(torch.zeros(17, 3, dtype=torch.long), HUMAN36M)
+
+
+def test_a_pass_over_fake_tensors_leaves_nothing_behind():
+    copy_once.cache_clear()
+    points = torch.randn(1, 17, 3)
+    with FakeTensorMode() as mode:
+        assert limb_gaussians(mode.from_tensor(points), HUMAN36M)[0].shape == (1, 16, 3)
+    wanted = limb_gaussians(points, HUMAN36M)
+    assert all(type(value) is torch.Tensor for value in wanted)
+    # Nor do tensors of earlier calls get in its way.
+    with FakeTensorMode() as mode:
+        assert limb_gaussians(mode.from_tensor(points), HUMAN36M)[0].shape == (1, 16, 3)

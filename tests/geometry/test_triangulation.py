@@ -207,3 +207,20 @@ def test_wrong_shapes_are_named():
         triangulate(torch.zeros(3, 5, 2), torch.zeros(3, 4), cameras)
     with pytest.raises(ValueError, match="^least_views: got 1, wanted at least 2"):
         triangulate(torch.zeros(3, 5, 2), torch.zeros(3, 5), cameras, least_views=1)
+
+
+def test_points_carry_no_gradient():
+    cameras = ring(4)
+    pixels, confidence = see(cameras, people(5))
+    assert not triangulate(pixels.requires_grad_(), confidence, cameras).points.requires_grad
+
+
+def test_a_batch_of_cameras_and_a_threshold_that_nothing_meets_are_refused():
+    cameras = ring(4)
+    pixels, confidence = see(cameras, people(5))
+    for batch in (Camera.stack(cameras), [camera.expand(1) for camera in cameras]):
+        with pytest.raises(ValueError, match="cameras: got a batch of them in one"):
+            triangulate(pixels, confidence, batch)
+    for threshold in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="threshold: got .*, wanted more than 0 pixels"):
+            triangulate(pixels, confidence, cameras, threshold=threshold)

@@ -250,3 +250,20 @@ def test_wrong_arguments_are_named(scene, backend):
     fails("tolerance: got -1e-06", tolerance=-1e-6)
     with pytest.raises(ValueError, match="backend: got 'cuda', wanted one of auto"):
         hvs.rasterize(**good, backend="cuda")
+
+
+@pytest.mark.parametrize("name", ["alpha", "beta", "eps", "near", "tolerance"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_number_that_is_a_tensor_is_refused(scene, backend, name):
+    """Its gradient would cover only some of the terms in which it stands."""
+    with pytest.raises(ValueError, match=f"{name}: got a tensor, wanted a number"):
+        hvs.rasterize(**scene(), backend=backend, **{name: torch.tensor(0.025, requires_grad=True)})
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_tensors_without_memory_give_a_shape_and_gradients(scene, backend):
+    inputs = {name: value.to("meta").requires_grad_() for name, value in scene(batch=(2,)).items()}
+    latent = hvs.rasterize(**inputs, backend=backend)
+    latent.sum().backward()
+    assert latent.is_meta and latent.shape[0] == 2
+    assert all(value.grad.shape == value.shape for value in inputs.values())

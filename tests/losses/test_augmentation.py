@@ -103,3 +103,10 @@ def test_parts_of_a_step_move_as_far_as_a_whole_and_nan_not_at_all():
     torch.testing.assert_close(parts.sign, whole.sign)
     # But for those that went the other way.
     assert parts.probability.item() == pytest.approx(whole.probability.item(), abs=0.01) and whole.probability > 0.01
+
+
+def test_batches_of_different_shapes_are_refused():
+    pictures = torch.rand(2, 3, 16, 16)
+    for others in (pictures[:1], pictures[..., :8, :8]):
+        with pytest.raises(ValueError, match="batches: got shapes"):
+            AdaptiveAugmentation()(others, pictures)

@@ -148,3 +148,16 @@ def test_vgg_weights_fit(offline, tmp_path):
     torch.save({f"features.{name}": torch.full(value.shape, 0.01) for name, value in names.items()}, path)
     loss = load_perceptual(path)
     assert loss.distance.net.slice5.get_submodule("28").weight.unique().item() == pytest.approx(0.01)
+
+
+def test_training_mode_does_not_make_the_distance_a_matter_of_chance():
+    """LPIPS has dropout in the layers that weigh its features."""
+    from lpips import LPIPS
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loss = PerceptualLoss(LPIPS(net="vgg", pnet_rand=True, verbose=False).eval())
+    pictures = torch.rand(2, 1, 3, 64, 64)
+    wanted = loss(*pictures)
+    module = torch.nn.ModuleList([loss]).train()
+    assert module[0].training and torch.equal(loss(*pictures), wanted)

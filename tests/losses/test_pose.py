@@ -95,3 +95,9 @@ def test_shapes_are_checked():
         pose_loss(predicted, target, valid, PANOPTIC)
     with pytest.raises(ValueError, match="got shapes"):
         pose_loss(predicted, target, valid[..., None], HUMAN36M)
+
+
+def test_validity_that_is_not_bool_is_refused():
+    poses = torch.zeros(1, 17, 3)
+    with pytest.raises(ValueError, match="valid: got torch.float32, wanted torch.bool"):
+        pose_loss(poses, poses, torch.ones(1, 17), HUMAN36M)

@@ -50,3 +50,17 @@ def test_gradients_reach_every_parameter_and_dropout_is_off_in_evaluation():
 def test_width_must_fit_the_groups():
     with pytest.raises(ValueError):
         Lifter(joints=5, width=40)
+
+
+def test_joints_that_were_not_found_may_be_nan():
+    torch.manual_seed(0)
+    lifter = Lifter(joints=3, width=96).eval()
+    keypoints, known = torch.rand(2, 3, 2) * 1000, torch.tensor([[True, False, True], [True, True, True]])
+    resolution = torch.full((2, 2), 1000)
+    keypoints[0, 1] = 0
+    wanted = lifter(keypoints, known, resolution)
+    keypoints[0, 1] = torch.nan
+    assert torch.equal(lifter(keypoints, known, resolution), wanted)
+    # One that was found has no excuse.
+    keypoints[1, 2] = torch.nan
+    assert lifter(keypoints, known, resolution)[1].isnan().all()

@@ -323,3 +323,25 @@ def test_wrong_shapes_are_named(model):
         model.encode(torch.zeros(1, 3, 64, 64))
     with pytest.raises(ValueError, match=r"confidence: got shape"):
         model.lift(torch.zeros(1, 17, 2), torch.zeros(1, 17, 1), torch.ones(1, 2))
+
+
+def test_a_model_without_memory_gives_shapes():
+    with torch.device("meta"):
+        model = HumanViewSynthesis(SETTINGS).eval()
+        lifted = model.lift(torch.zeros(2, 17, 2), torch.ones(2, 17, dtype=torch.bool), torch.ones(2, 2))
+        appearance = model.encode(torch.zeros(2, 3, 32, 32))
+        image = model.render(lifted, appearance, camera(2).to("meta"))[1]
+    assert image.is_meta and image.shape == (2, 3, 32, 32)
+
+
+def test_batches_that_do_not_agree_are_refused_by_name(model):
+    with pytest.raises(ValueError, match=r"camera: got batch axes \[3\], wanted \[2\] as in points"):
+        model.render(points(), torch.randn(2, 16, 4), camera(3))
+    keypoints, confidence, resolution = torch.rand(2, 17, 2), torch.ones(2, 17, dtype=torch.bool), torch.ones(2, 2)
+    with pytest.raises(ValueError, match="confidence: got 1 of them, wanted 2"):
+        model.lift(keypoints, confidence[:1], resolution)
+    with pytest.raises(ValueError, match="resolution: got 3 of them, wanted 2"):
+        model.lift(keypoints, confidence, torch.ones(3, 2))
+    # One resolution may serve all.
+    wanted = model.lift(keypoints, confidence, resolution)
+    assert torch.equal(model.lift(keypoints, confidence, resolution[:1]), wanted)
