@@ -1,6 +1,6 @@
 """From a pose to one Gaussian per limb."""
 
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -60,15 +60,19 @@ def limb_gaussians(points: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor, 
 
 
 def _constant(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return copy_once(values, dtype, device, torch._guards.active_fake_mode())
+    mode = torch._guards.active_fake_mode()
+    return _copy_in_mode(values, dtype, device, mode) if mode else copy_once(values, dtype, device)
+
+
+# A fake tensor is of no use outside the mode that it was made in, and keeps that mode alive: only the latest are kept.
+@lru_cache(maxsize=16)
+def _copy_in_mode(values: tuple, dtype: torch.dtype, device: torch.device, mode: object) -> Tensor:
+    return copy_once.__wrapped__(values, dtype, device)
 
 
 @cache
-def copy_once(values: tuple, dtype: torch.dtype, device: torch.device, mode: object = None) -> Tensor:
-    """Numbers on a device, copied there only once: every copy from the host waits for the GPU.
-
-    ``mode`` is the mode of fake tensors in which the copy is made, if any: elsewhere it is of no use.
-    """
+def copy_once(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers on a device, copied there only once: every copy from the host waits for the GPU."""
     # They are kept for ever, so they must not be inference tensors, even if the caller is in inference mode.
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from bench.pairs import make_pairs
 from hvs.data.recolouring import draw_colours, recolour
-from hvs.geometry import Camera, limbs
+from hvs.geometry import Camera
 from hvs.geometry.skeletons import PANOPTIC
 from hvs.kernels import backends
 from hvs.losses import AdaptiveAugmentation
@@ -62,8 +62,6 @@ def gpu():
     with ExitStack() as stack:
         stack.enter_context(patch.object(backends, "_find_obstacle", lambda device: ""))
         yield stack.enter_context(FakeTensorMode())
-    # It holds such tensors now.
-    limbs.copy_once.cache_clear()
 
 
 def test_detector(gpu):
