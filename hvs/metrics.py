@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .geometry.rotations import rotate
+from .kernels.precision import without_autocast
 
 # Metres to millimetres.
 MILLIMETRES = 1000
@@ -49,7 +49,7 @@ def ssim(predicted: Tensor, target: Tensor) -> Tensor:
         raise ValueError(f"predicted: got shape {tuple(predicted.shape)}, wanted at least 11×11 pixels")
     predicted, target = predicted.clamp(0, 1).float(), target.clamp(0, 1).float()
     # Variances, differences of two means of squares, are lost in half precision.
-    with torch.autocast(predicted.device.type, enabled=False):
+    with without_autocast(predicted.device):
         _, similarity = structural_similarity_index_measure(
             predicted, target, sigma=1.5, data_range=1.0, reduction="none", return_full_image=True
         )
@@ -144,7 +144,7 @@ def p_mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> T
 
     Procrustes analysis in least squares (Umeyama 1991), reflections excluded.
     """
-    # The decomposition needs float32 or better; products that are sums keep it under autocast too.
+    # The decomposition needs float32 or better.
     dtype = torch.promote_types(torch.promote_types(predicted.dtype, target.dtype), torch.float32)
     predicted, target = predicted.to(dtype), target.to(dtype)
     weights = _weights(target, valid)[..., None]
@@ -153,13 +153,14 @@ def p_mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> T
     found_centre, wanted_centre = (pose.sum(1, keepdim=True) / count for pose in (found, wanted))
     found, wanted = (found - found_centre) * weights, (wanted - wanted_centre) * weights
     # Samples without a valid joint are NaN here; the decomposition refuses those, and their score is NaN anyway.
-    left, singular, right = torch.linalg.svd(torch.nan_to_num(rotate(wanted.mT, found.mT)))
-    sign = torch.ones_like(singular)
-    sign[:, -1] = (torch.det(left) * torch.det(right)).sign()
-    rotation = rotate(right.mT, left * sign[:, None])
-    square = found.square().sum((1, 2))
-    scale = torch.where(square > 0, (singular * sign).sum(-1) / square, 1)
-    aligned = scale[:, None, None] * rotate(rotation.mT, predicted - found_centre) + wanted_centre
+    with without_autocast(predicted.device):
+        left, singular, right = torch.linalg.svd(torch.nan_to_num(found.mT @ wanted))
+        sign = torch.ones_like(singular)
+        sign[:, -1] = torch.det(left @ right).sign()
+        rotation = left * sign[:, None] @ right
+        square = found.square().sum((1, 2))
+        scale = torch.where(square > 0, (singular * sign).sum(-1) / square, 1)
+        aligned = scale[:, None, None] * (predicted - found_centre) @ rotation + wanted_centre
     return mpjpe(aligned, target, valid)
 
 

@@ -1,7 +1,6 @@
 """Choice of the backend: the one asked for, or the fastest that can run on the tensors' device."""
 
 import warnings
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 import torch
@@ -58,12 +57,6 @@ def _find_obstacle(device: str) -> str:
         name, found = torch.cuda.get_device_name(device), ".".join(map(str, torch.cuda.get_device_capability(device)))
         return f"needs compute capability {'.'.join(map(str, OLDEST_GPU))}, but {name} has {found}"
     return ""
-
-
-def without_autocast(device: torch.device) -> AbstractContextManager:
-    """A context in which tensors on a device keep their precision."""
-    # Tensors without memory have no autocast, not even one to switch off.
-    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 @cache

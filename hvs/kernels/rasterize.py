@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from . import reference, tiled
-from .backends import select, without_autocast
+from .backends import select
 from .limits import KAPPA_SLACK, LARGEST, LARGEST_COMPONENT, SMALLEST_SCALE, SMALLEST_VARIANCE
+from .precision import without_autocast
 
 _AXES = {
     "means": ("N", "3"),

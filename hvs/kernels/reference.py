@@ -9,8 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-from .backends import without_autocast
 from .limits import LARGEST_COMPONENT
+from .precision import without_autocast
 
 # Pairs of a pixel and a Gaussian in one chunk; some twenty intermediates of this size are alive at a time.
 PAIRS_PER_CHUNK = 1 << 18

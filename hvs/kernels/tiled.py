@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import culling
-from .backends import without_autocast
 from .limits import LARGEST, LARGEST_EXPONENT, SMALLEST_VOLUME
+from .precision import without_autocast
 from .pyramid import TILE, build_pyramid, gather_tiles, pad_to_tiles, scatter_tiles
 from .tiles import Block, Scene
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ..kernels.backends import without_autocast
+from ..kernels.precision import without_autocast
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)

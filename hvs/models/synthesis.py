@@ -13,7 +13,7 @@ from ..geometry import Camera, limb_gaussians, skeletons
 from ..geometry.cameras import ResizeConvention
 from ..geometry.skeletons import Skeleton
 from ..kernels import rasterize
-from ..kernels.backends import without_autocast
+from ..kernels.precision import without_autocast
 from .decoder import LEVELS, WIDEST, Decoder
 from .encoder import DEPTHS, AppearanceEncoder
 from .lifter import GROUPS, Lifter
@@ -145,9 +145,11 @@ class HumanViewSynthesis(nn.Module):
         _check("keypoints", keypoints, (joints, 2))
         _check("confidence", confidence, (joints,))
         _check("resolution", resolution, (2,))
-        for name, tensor in (("confidence", confidence), ("resolution", resolution)):
-            if len(tensor) != len(keypoints) and (name, len(tensor)) != ("resolution", 1):
-                raise ValueError(f"{name}: got {len(tensor)} of them, wanted {len(keypoints)}, one for each pose")
+        count = len(keypoints)
+        if len(confidence) != count:
+            raise ValueError(f"confidence: got {len(confidence)} of them, wanted {count}, one for each pose")
+        if len(resolution) not in (1, count):
+            raise ValueError(f"resolution: got {len(resolution)} of them, wanted {count}, one for each pose")
         # Half precision would move joints by millimetres.
         with without_autocast(keypoints.device):
             return self.lifter(keypoints, confidence, resolution)

@@ -271,6 +271,7 @@ def _large_lists(
     pairs = lists.pair_large
     grid, options = (count, batch), dict(SIDE=SIDE, num_warps=2)
     arguments = totals, firsts, counts
+    # While it counts there are no pairs and no ends yet, and another tensor stands in for them.
     scene = cells, tiles, gaussians, count, rows, columns
     pairs[grid](totals, totals, *arguments, totals, *scene, FILL=False, **options)
     ends, stops = (v.flatten().cumsum(0, dtype=torch.int64).view_as(v) for v in (totals, counts))

@@ -1,7 +1,7 @@
 """PyTorch operators of the Triton backend.
 
 They are what `torch.library.custom_op` would make of the same functions, without its wrappers around every call, which
-took a fifth of the host's time (`python -m bench.host`).
+take the host a good while (`python -m bench.host`; docs/performance.md).
 """
 
 from collections.abc import Callable, Sequence
