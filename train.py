@@ -81,6 +81,9 @@ class Trainer:
         torch.backends.cudnn.benchmark = True
         self.average: AveragedModel | None = None
         self.critic: Critic | None = None
+        # Made before anything is trained, as are all weights from files: a faulty one should not end the run later.
+        needed = "synthesis" in settings.stages
+        self.perceptual = make_perceptual(settings.synthesis, self.device) if needed else None
         self.capture = Capture(settings, model)
         weights = settings.synthesis.lifter_weights, settings.synthesis.encoder_weights
         reads = settings.start_from, Path(self.capture.root), *weights
@@ -104,9 +107,16 @@ class Trainer:
             stages = tuple(stage for stage in stages if stage != "lifter")
             if not stages:
                 raise UserError("stages: got only the lifter, which already comes from --synthesis.lifter-weights")
+        elif "lifter" not in stages and not (self.settings.start_from or self.progress.stage):
+            raise UserError(
+                "stages: got only the synthesis, but its lifter has not been trained; train it as well, or give "
+                "--synthesis.lifter-weights or --start-from"
+            )
         if "synthesis" not in stages and self.progress.stage == "synthesis":
             # Trained again, the lifter's states would replace those of the synthesis.
             raise UserError(f"stages: got only the lifter, but {self.settings.run} has gone on to the synthesis")
+        if "synthesis" in stages and self.progress.stage != "synthesis":
+            self.load_weights()
         reached = stages.index(self.progress.stage) if self.progress.stage in stages else 0
         for stage in stages[reached:]:
             if stage == "lifter":
@@ -157,8 +167,7 @@ class Trainer:
         distribute.agree(pairs=len(dataset))
 
         self.critic = critic = make_critic(self.settings, self.device)
-        perceptual = make_perceptual(settings, self.device)
-        objective = SynthesisObjective(model, self.settings.lifter.weigh_parts, perceptual, critic)
+        objective = SynthesisObjective(model, self.settings.lifter.weigh_parts, self.perceptual, critic)
         if settings.save_memory:
             model.decoder.save_memory()
         if self.settings.compile:
@@ -229,15 +238,18 @@ class Trainer:
                 watch.show(step + 1, self.result()[0], examples)
                 self.save_now_and_then(watch, step + 1, parts)
 
-    def start_synthesis(self, dataset: PairDataset) -> None:
-        """Initialise the synthesis where training does not continue from a checkpoint of a whole model."""
+    def load_weights(self) -> None:
+        """Load the weights in separate files that the settings name."""
         settings = self.settings.synthesis
         if settings.lifter_weights:
             load_lifter(self.model, settings.lifter_weights)
-        # From ImageNet weights if they are given, else from random features that tell training images apart.
         if settings.encoder_weights:
             load_imagenet(self.model.encoder, settings.encoder_weights)
-        else:
+
+    def start_synthesis(self, dataset: PairDataset) -> None:
+        """Initialise the synthesis where training does not continue from a checkpoint of a whole model."""
+        # Without ImageNet weights, the encoder starts from random features that tell training images apart.
+        if not self.settings.synthesis.encoder_weights:
             images = [pair["image_a"] for pair in self.capture.examples(dataset, START_IMAGES)]
             self.model.encoder.start_apart(torch.stack(images).to(self.device))
         self.model.decoder.start_quiet()

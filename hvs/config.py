@@ -200,6 +200,8 @@ class TrainSettings:
         _require_between(self, 0, LAST_SEED, "seed")
         if not self.stages:
             raise ValueError("stages: got none, wanted the lifter, the synthesis or both")
+        if len(set(self.stages)) < len(self.stages):
+            raise ValueError(f"stages: got {' '.join(self.stages)}, wanted each of them once")
         if self.stages == ("synthesis", "lifter"):
             raise ValueError(
                 "stages: got synthesis before lifter, wanted the lifter first, because the synthesis builds on it"

@@ -106,14 +106,14 @@ def tiny() -> TrainSettings:
 
 
 def experiment(skeleton: str, resolution: int, image_loss: str) -> TrainSettings:
-    """The whole model, as in the paper; needs --data.root and --synthesis.lifter-weights (adaptive: --start-from)."""
+    """The paper's, on data/SKELETON or --data.root; needs --synthesis.lifter-weights (adaptive: --start-from)."""
     return TrainSettings(
         run=Path(f"runs/{skeleton}-{resolution}-{image_loss}"),
         stages=("synthesis",),
         compile=True,
         seed=SEED,
         checkpoint_every=EPOCH_STEPS,
-        data=DataSettings(workers=8),
+        data=DataSettings(root=Path("data") / skeleton, workers=8),
         model=ModelSettings(skeleton=skeleton, d_embedding=D_EMBEDDING[skeleton], target_resolution=resolution),
         synthesis=SynthesisSettings(
             image_loss=image_loss,
@@ -124,12 +124,13 @@ def experiment(skeleton: str, resolution: int, image_loss: str) -> TrainSettings
 
 
 def lifter_experiment(skeleton: str) -> TrainSettings:
-    """The lifter alone on a data set, as in the paper; needs --data.root."""
+    """The paper's lifter alone, on data/SKELETON or --data.root."""
     return TrainSettings(
         run=Path(f"runs/{skeleton}-lifter"),
         stages=("lifter",),
         seed=SEED,
         checkpoint_every=EPOCH_STEPS,
+        data=DataSettings(root=Path("data") / skeleton),
         model=ModelSettings(skeleton=skeleton, d_embedding=D_EMBEDDING[skeleton]),
         lifter=LifterSettings(epochs=LIFTER_EPOCHS),
     )

@@ -36,6 +36,8 @@ def test_settings_that_do_not_go_together_are_named():
         TrainSettings(stages=("synthesis", "lifter"))
     with pytest.raises(ValueError, match="stages: got none"):
         TrainSettings(stages=())
+    with pytest.raises(ValueError, match="stages: got lifter lifter, wanted each of them once"):
+        TrainSettings(stages=("lifter", "lifter"))
     weights = SynthesisSettings(lifter_weights=Path("a.ckpt"), encoder_weights=Path("b.pth"))
     with pytest.raises(ValueError, match="no use for lifter_weights and encoder_weights"):
         TrainSettings(start_from=Path("c.safetensors"), synthesis=weights)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from hvs.presets import DESCRIPTIONS, PRESETS
@@ -9,6 +11,14 @@ def test_presets_are_valid_and_described(name):
     assert DESCRIPTIONS[name] and settings.run.name == name
     assert settings.model.target_resolution >= settings.model.rendering_resolution
     assert settings.stages and set(settings.stages) <= {"lifter", "synthesis"}
+
+
+def test_experiments_do_not_train_on_the_sample():
+    for name, settings in PRESETS.items():
+        skeleton = name.partition("-")[0]
+        wanted = Path("data") / skeleton if skeleton in ("panoptic", "human36m") else None
+        assert settings.data.root == wanted
+        assert wanted is None or settings.model.skeleton == skeleton
 
 
 def test_sample_512_is_the_full_size_model():

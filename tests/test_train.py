@@ -159,6 +159,21 @@ def test_missing_weights_end_with_one_line(command, weights):
     assert "lifter:" not in error
 
 
+@pytest.mark.parametrize("weights", ["perceptual", "encoder", "lifter"])
+def test_broken_weights_end_before_anything_is_trained(command, settings, tmp_path, weights):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"no weights at all")
+    code, error = command(f"--synthesis.{weights}-weights", str(path))
+    lines = [line for line in error.splitlines() if line.startswith("error:")]
+    assert code == 2 and len(lines) == 1 and "weights.pth: " in lines[0] and "Traceback" not in error
+    assert not Checkpoints.found(settings.run)
+
+
+def test_a_synthesis_needs_a_lifter(command):
+    code, error = command("--stages", "synthesis")
+    assert code == 2 and "stages: got only the synthesis, but its lifter has not been trained" in error
+
+
 def test_the_lifter_can_come_from_a_checkpoint(settings, command):
     """In place of its stage; at a rate of 0 it stays as it came."""
     torch.manual_seed(7)
@@ -183,7 +198,7 @@ def test_saving_memory_changes_no_bit(settings):
     for sparing in (False, True):
         chosen = replace(settings, run=settings.run / str(sparing), synthesis=replace(synthesis, save_memory=sparing))
         trainer = train.Trainer(chosen)
-        trainer.train()
+        trainer.train_synthesis()
         assert trainer.model.decoder.to_rgb.recompute is sparing
         losses = [entry["losses"] for entry in History(chosen.run).read() if "losses" in entry]
         assert len(losses) == 2

@@ -158,7 +158,7 @@ def restore(state: dict[str, Any], parts: dict[str, Any], device: torch.device, 
             raise UserError(f"the last state has no {name}: it is from other settings, use another --run")
         try:
             part.load_state_dict(state["parts"][name])
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise UserError(
                 f"the last state does not fit the {name}: it is from other settings, use another --run ({reason})"

@@ -128,6 +128,14 @@ class Stepper:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a state.
+
+        Raises:
+            LookupError, TypeError, ValueError: it is not the state of such an optimiser.
+        """
+        wanted, found = self.optimizer.param_groups[0]["amsgrad"], state["optimizer"]["param_groups"][0]["amsgrad"]
+        if found != wanted:
+            raise ValueError(f"amsgrad: got {wanted}, but the state's moments are those of {found}")
         # Rates and similar options come from this run's settings, moments from the state.
         own = [{name: group[name] for name in SETTINGS} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])

@@ -137,6 +137,8 @@ def test_a_state_of_other_losses_is_refused(settings, command, killed):
     assert code == 2 and "the last state has no average" in error
     code, error = command("--resume", "--synthesis.encoder-rate", "0")
     assert code == 2 and "the last state does not fit the synthesis" in error
+    code, error = command("--resume", "--synthesis.amsgrad")
+    assert code == 2 and "the last state does not fit the synthesis" in error and "amsgrad: got True" in error
 
 
 def test_a_lifter_is_not_trained_again_under_its_synthesis(settings, command, killed):

@@ -135,16 +135,21 @@ def test_a_state_brings_moments_and_no_settings():
     other.optimizer.param_groups[0].update(lr=0.5, weight_decay=0.25)
     other.load_state_dict(state)
     assert (other.optimizer.param_groups[0]["lr"], other.optimizer.param_groups[0]["weight_decay"]) == (0.5, 0.25)
-    # A schedule begins with the new rate, and the kind of moments is the state's.
+    # A schedule begins with the new rate.
     set_rates(stepper.optimizer, 0, 100)
     layer, third = make()
-    third.optimizer.param_groups[0].update(lr=0.5, amsgrad=False)
+    third.optimizer.param_groups[0].update(lr=0.5)
     third.load_state_dict(stepper.state_dict())
     set_rates(third.optimizer, 1, 100)
     assert third.optimizer.param_groups[0]["lr"] == 0.5
     take(layer, third, 1)
     moments = (part.optimizer.state_dict()["state"][0]["exp_avg_sq"] for part in (stepper, other))
     assert torch.equal(*moments)
+    # Other moments cannot be made of them.
+    layer, fourth = make()
+    fourth.optimizer.param_groups[0].update(amsgrad=False)
+    with pytest.raises(ValueError, match="amsgrad: got False, but the state's moments are those of True"):
+        fourth.load_state_dict(state)
 
 
 def test_state_goes_on_where_it_was():
