@@ -131,6 +131,8 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     temporary = folder / path.name
     try:
         with naming(path, folder):
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
             folder.mkdir(exist_ok=True)
             # Some libraries let nobody else read what they write, whatever the user's defaults are.
             temporary.touch()

@@ -144,6 +144,13 @@ def test_errors_of_writing_name_the_file_asked_for(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
 
 
+def test_write_atomically_does_no_work_for_a_name_that_is_taken(tmp_path):
+    (tmp_path / "film.mp4").mkdir()
+    with pytest.raises(IsADirectoryError, match="Is a directory: '.*/film.mp4'"):
+        write_atomically(tmp_path / "film.mp4", lambda _: pytest.fail("it has begun"))
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
 def test_write_atomically_leaves_a_file_as_private_as_any_other(tmp_path):
     def write_for_nobody_else(temporary):
         temporary.unlink()

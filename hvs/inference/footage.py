@@ -183,10 +183,11 @@ def choose_frames(
     tested = {frame for first, last in sequence.intervals["test"] for frame in range(first, last + 1)}
     asked = held & tested or held if interval is None else {f for f in held if interval[0] <= f <= interval[1]}
     if not asked:
-        where = _views(view, target)
-        wanted = f"{interval[0]} to {interval[1]}" if interval else "any"
-        has = f", its frames are {min(held)} to {max(held)}" if held else ""
-        raise UserError(f"{argument}interval: {sequence.folder}, {where}: no frame of {wanted} has a person{has}")
+        where = f"{sequence.folder}, {_views(view, target)}"
+        if not held:
+            raise UserError(f"{where}: no frame has a person and all that is needed to show them")
+        wanted = f"no frame of {interval[0]} to {interval[1]} has a person"
+        raise UserError(f"{argument}interval: {where}: {wanted}, its frames are {min(held)} to {max(held)}")
     return Footage(sequence, view, target, sorted(asked), settings)
 
 

@@ -39,6 +39,7 @@ class AppearanceEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Images [B, 3, h, w] in 0..1 -> appearance [B, N, C]."""
+        image = image.to(self.mean.dtype)
         return self.backbone((image - self.mean) / self.deviation).unflatten(1, (-1, self.features))
 
     @torch.no_grad()

@@ -43,6 +43,9 @@ def test_only_frames_that_both_views_have_are_shown(capture):
     assert footage(capture, target="01").frames == [0, 2, 4, 7]
     with pytest.raises(UserError, match="views 00 and 01: no frame of 5 to 6 has a person, its frames are 0 to 7"):
         footage(capture, target="01", interval=(5, 6))
+    capture.write_view(capture.names[1], 1, frames=[])
+    with pytest.raises(UserError, match=f"{capture.names[1]}, views 00 and 01: no frame has a person and all that is"):
+        footage(capture, target="01")
 
 
 def test_a_few_frames_are_spread_evenly(capture):

@@ -55,8 +55,11 @@ def test_precisions_may_differ(model):
         assert image.dtype == torch.float32
         assert (image - wanted).norm() < 0.05 * wanted.norm()
     half = copy.deepcopy(model).bfloat16()
-    latent, image = half.render(points(), half.encode(torch.rand(2, 3, 32, 32).bfloat16()), camera())
+    picture = torch.rand(2, 3, 32, 32)
+    latent, image = half.render(points(), half.encode(picture), camera())
     assert latent.dtype == torch.float32 and image.dtype == torch.bfloat16 and image.isfinite().all()
+    assert torch.equal(half.encode(picture), half.encode(picture.bfloat16()))
+    assert model.encode(picture.double()).dtype == torch.float32
 
 
 def test_bytes_are_no_image(model):
