@@ -25,7 +25,13 @@ PART_COLOURS = {"body": (255, 140, 0), "left_hand": (0, 170, 255), "right_hand":
 
 
 def to_uint8(image: Tensor) -> np.ndarray:
-    """Pictures [..., 3, H, W] in 0..1 as bytes, [..., H, W, 3]."""
+    """Pictures [..., 3, H, W] in 0..1 as bytes, [..., H, W, 3].
+
+    Raises:
+        ValueError: they are not of a floating dtype.
+    """
+    if not image.is_floating_point():
+        raise ValueError(f"image: got {image.dtype}, wanted a floating dtype, in 0..1")
     return (image.detach().float().clamp(0, 1) * 255).round().byte().movedim(-3, -1).cpu().numpy()
 
 
@@ -67,7 +73,7 @@ def error_to_rgb(output: Tensor, target: Tensor) -> Tensor:
 
 def heat(values: Tensor) -> Tensor:
     """Values [..., H, W] in 0..1 as heat-map colours, [..., 3, H, W]; NaN counts as 1."""
-    colours = torch.tensor(HEAT, device=values.device) / 255  # [K, 3]
+    colours = torch.tensor(HEAT, dtype=torch.float32, device=values.device) / 255  # [K, 3]
     place = values.float().nan_to_num(1.0).clamp(0, 1) * (len(HEAT) - 1)
     below = place.long().clamp(max=len(HEAT) - 2)
     return torch.lerp(colours[below], colours[below + 1], (place - below)[..., None]).movedim(-1, -3)

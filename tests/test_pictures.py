@@ -120,3 +120,18 @@ def test_what_is_not_finite_is_left_out_or_grey():
 def test_heat_takes_values_of_any_type(dtype):
     values = torch.tensor([[0, 1]]).to(dtype)
     assert torch.equal(heat(values), heat(values.float()))
+
+
+def test_bytes_are_no_picture():
+    with pytest.raises(ValueError, match="image: got torch.uint8, wanted a floating dtype, in 0..1"):
+        to_uint8(torch.full((3, 4, 4), 200, dtype=torch.uint8))
+
+
+def test_heat_does_not_depend_on_the_default_dtype():
+    wanted = heat(torch.rand(4, 4))
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert heat(torch.rand(4, 4)).dtype == wanted.dtype
+    finally:
+        torch.set_default_dtype(before)

@@ -24,6 +24,9 @@ class Skeleton:
         root: index of the joint that poses are relative to.
         parts: name -> (first joint, one past the last joint).
         background: the data set's background colour, RGB in 0..255, which fills training targets around the person.
+
+    Raises:
+        ValueError: there are no edges, or not one width for each.
     """
 
     name: str
@@ -33,6 +36,14 @@ class Skeleton:
     root: int
     parts: dict[str, tuple[int, int]]
     background: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        # JSON has lists where a skeleton has tuples, by which constants are kept.
+        for name in ("joints", "widths", "background"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "edges", tuple((int(i), int(j)) for i, j in self.edges))
+        if not self.edges or len(self.widths) != len(self.edges):
+            raise ValueError(f"widths: got {len(self.widths)} for {len(self.edges)} edges, wanted one for each of some")
 
     @cached_property
     def mirror(self) -> list[int]:
