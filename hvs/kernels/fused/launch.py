@@ -17,6 +17,8 @@ SIDE = 8
 # Largest number of pairs of a tile and a Gaussian, over all images, in a small scene, where every tile has room for
 # every Gaussian (64 MiB).
 SMALL_PAIRS = 1 << 24
+# Largest number of Gaussians per image in a small scene: one program tests them all, however few programs there are.
+SMALL_COUNT = 1 << 14
 # Programs per image that share the search of large scenes.
 SEARCH_PROGRAMS = 1024
 # Gaussians that a tile tests at a time in the search for the deepest response.
@@ -88,7 +90,7 @@ def tile_grid(height: int, width: int) -> tuple[int, int]:
 def is_small(batch: int, count: int, height: int, width: int) -> bool:
     """Whether a scene is small, so that every tile has room for every Gaussian."""
     rows, columns = tile_grid(height, width)
-    return batch * rows * columns * count <= SMALL_PAIRS
+    return batch * rows * columns * count <= SMALL_PAIRS and count <= SMALL_COUNT
 
 
 def forward(
