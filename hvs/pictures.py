@@ -94,7 +94,8 @@ def draw_skeleton(image: Tensor, keypoints: Tensor, valid: Tensor, skeleton: Ske
     keypoints = keypoints.clamp(-FARTHEST, FARTHEST)
     for i, j in skeleton.edges:
         if valid[i] and valid[j]:
-            part = next(name for name, (start, stop) in skeleton.parts.items() if start <= max(i, j) < stop)
+            parts = (name for name, (start, stop) in skeleton.parts.items() if start <= max(i, j) < stop)
+            part = next((name for name in parts if name in PART_COLOURS), "body")
             line = [tuple(keypoints[k].tolist()) for k in (i, j)]
             draw.line(line, fill=PART_COLOURS[part], width=width if part == "body" else 1)
     return torch.from_numpy(np.array(picture)).movedim(-1, 0).float() / 255

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,14 @@ def test_parts_have_colours_of_their_own():
     keypoints = torch.rand(117, 2) * 60
     drawn = draw_skeleton(torch.zeros(3, 64, 64), keypoints, torch.ones(117, dtype=torch.bool), PANOPTIC)
     assert len({tuple(pixel) for pixel in to_uint8(drawn).reshape(-1, 3).tolist()}) >= 5
+
+
+def test_parts_of_other_names_are_drawn_as_body():
+    keypoints, valid = torch.rand(17, 2) * 60, torch.ones(17, dtype=torch.bool)
+    wanted = draw_skeleton(torch.zeros(3, 64, 64), keypoints, valid, HUMAN36M)
+    for parts in ({"legs": (0, 7), "rest": (7, 17)}, {"legs": (0, 7)}):
+        other = replace(HUMAN36M, parts=parts)
+        assert torch.equal(draw_skeleton(torch.zeros(3, 64, 64), keypoints, valid, other), wanted)
 
 
 def test_mosaic_has_every_picture_in_its_place():

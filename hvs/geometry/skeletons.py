@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 
 
@@ -120,5 +121,5 @@ def _check_limbs(limbs: Sequence[tuple[int, int, float]], joints: int) -> None:
         if len(limb) != 3 or any(type(end) is not int or not 0 <= end < joints for end in limb[:2]):
             raise ValueError(f"limbs: got {limb}, wanted two joints below {joints} and a width")
         width = limb[2]
-        if type(width) not in (int, float) or not (width > 0 and math.isfinite(width)):
+        if isinstance(width, bool) or not isinstance(width, Real) or not (width > 0 and math.isfinite(width)):
             raise ValueError(f"limbs: got {limb}, wanted a positive width in metres")
