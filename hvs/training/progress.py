@@ -14,6 +14,7 @@ from ..config import TrainSettings
 from ..models import Discriminator
 from ..runtime import UserError
 from .interrupt import Interrupt
+from .lock import FolderLock
 from .monitor import count_bytes
 from .state import RESULT, Checkpoints, random_state, restore, set_aside
 
@@ -32,8 +33,9 @@ class Progress:
         stage: that the run is in; None at its beginning.
 
     Raises:
-        UserError: the folder's states are of another model or unreadable, or the disk is too small. On leaving the
-            context it replaces an OSError that ends the training, and says which state can be resumed.
+        UserError: another training is using the folder, its states are of another model or unreadable, or the disk is
+            too small. On leaving the context it replaces an OSError that ends the training, and says which state can be
+            resumed.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Progress:
         started: float,
         reads: Iterable[Path | None] = (),
     ) -> None:
+        self._lock = FolderLock(settings.run) if distribute.is_first() else None
         # A finished run without its states cannot be resumed either.
         over = (settings.run / RESULT).exists() and not Checkpoints.found(settings.run)
         if (settings.resume == "never" or over) and distribute.is_first():
@@ -70,6 +73,8 @@ class Progress:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._interrupt.__exit__()
+        if self._lock:
+            self._lock.release()
         # From anything else that is written during training: the log, the best model.
         if isinstance(error, OSError):
             raise UserError(f"{error}; {self.checkpoints.last()}") from error
