@@ -33,13 +33,12 @@ from hvs.data.sampling import draw, step_generator
 from hvs.data.virtual import VirtualViews
 from hvs.evaluation import to_device
 from hvs.losses import R1_INTERVAL
-from hvs.metrics import lpips_alex
 from hvs.models import Discriminator
 from hvs.presets import DESCRIPTIONS, PRESETS
 from hvs.runtime import UserError, autocast, choose_precision, make_folder, run_command, seed_everything
 from hvs.training.capture import Capture
 from hvs.training.finishing import finish
-from hvs.training.making import make_critic, make_perceptual, require_before
+from hvs.training.making import make_critic, make_lpips, make_perceptual, require_before
 from hvs.training.monitor import ROWS, Watch
 from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, add_up, total
 from hvs.training.optimizers import critic_optimizer, lifter_optimizer, set_rates, synthesis_optimizer
@@ -261,8 +260,7 @@ class Trainer:
 
     @cached_property
     def lpips(self) -> nn.Module | None:
-        lpips = lpips_alex()
-        return lpips and lpips.to(self.device)
+        return make_lpips(self.model.settings, self.device)
 
     def watch(self, stage: str, steps: range, log_every: int, images: int) -> Watch:
         return Watch(self.settings.run, stage, steps, log_every, images, self.device)

@@ -62,25 +62,29 @@ def ssim(predicted: Tensor, target: Tensor) -> Tensor:
 def lpips_alex(path: str | Path | None = None) -> nn.Module | None:
     """LPIPS on AlexNet (Zhang et al. 2018), a module: two pictures -> [B]; None and a warning without its weights.
 
+    Pictures that are too small for AlexNet score NaN.
+
     Args:
         path: torchvision's ``alexnet-owt-7be5be79.pth``; looked for in torch's download cache if not given.
 
     Raises:
         ValueError: a path was given, and is not such a file.
     """
-    from .losses import load_lpips
+    from .losses import SMALLEST, load_lpips
 
     distance = load_lpips("alex", path)
-    return _Lpips(distance) if distance else None
+    return _Lpips(distance, SMALLEST["alex"]) if distance else None
 
 
 class _Lpips(nn.Module):
-    def __init__(self, distance: nn.Module) -> None:
+    def __init__(self, distance: nn.Module, smallest: int) -> None:
         super().__init__()
-        self.distance = distance
+        self.distance, self.smallest = distance, smallest
 
     @torch.no_grad()
     def forward(self, predicted: Tensor, target: Tensor) -> Tensor:
+        if min(predicted.shape[-2:]) < self.smallest:
+            return predicted.new_full(predicted.shape[:1], torch.nan)
         return self.distance(predicted.clamp(0, 1), target.clamp(0, 1), normalize=True).flatten()
 
 

@@ -125,6 +125,9 @@ def test_lpips_is_zero_for_equal_pictures_and_grows(tmp_path):
     target = picture(2, 64, 64)
     assert lpips(target, target).tolist() == [0, 0]
     assert (lpips(1 - target, target) > 0).all()
+    # Too small for AlexNet, which leaves nothing of them.
+    assert lpips(target[..., :30], target[..., :30]).isnan().tolist() == [True, True]
+    assert lpips(target[..., :31], target[..., :31]).tolist() == [0, 0]
 
 
 def pose(batch=3):

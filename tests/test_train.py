@@ -7,6 +7,7 @@ import lmdb
 import pytest
 import torch
 from PIL import Image
+from torchvision.models import alexnet, vgg16
 
 import hvs
 import train
@@ -167,6 +168,27 @@ def test_broken_weights_end_before_anything_is_trained(command, settings, tmp_pa
     lines = [line for line in error.splitlines() if line.startswith("error:")]
     assert code == 2 and len(lines) == 1 and "weights.pth: " in lines[0] and "Traceback" not in error
     assert not Checkpoints.found(settings.run)
+
+
+@pytest.mark.parametrize("side", [32, 16])
+def test_the_smallest_pictures_can_be_compared_by_classifiers(settings, tmp_path, monkeypatch, side):
+    """With weights in torch's cache, even where a scale of the pyramid or the whole picture is too small for them."""
+    folder = tmp_path / "hub/checkpoints"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name, network in (("vgg16-397923af", vgg16), ("alexnet-owt-7be5be79", alexnet)):
+        with torch.device("meta"):
+            state = network(weights=None).features.state_dict()
+        made = {f"features.{name}": 0.01 * torch.randn(value.shape) for name, value in state.items()}
+        torch.save(made, folder / f"{name}.pth")
+    model = replace(settings.model, rendering_resolution=16, target_resolution=side)
+    settings = replace(settings, model=model, lifter=replace(settings.lifter, steps=1))
+    train.Trainer(replace(settings, synthesis=replace(settings.synthesis, steps=2))).run()
+    entries = [entry for entry in History(settings.run).read() if entry["stage"] == "synthesis"]
+    assert all(entry["losses"]["lpips"] > 0 for entry in entries if "losses" in entry)
+    assert ("lpips" in json.loads((settings.run / "metrics.json").read_text())) == (side == 32)
+    # The best model by LPIPS, or by PSNR where there is none.
+    assert (settings.run / "best.safetensors").exists()
 
 
 def test_a_synthesis_needs_a_lifter(command):

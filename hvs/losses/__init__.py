@@ -2,12 +2,13 @@
 
 from .adversarial import R1_INTERVAL, discriminator_loss, feature_matching_loss, generator_loss, r1_penalty
 from .augmentation import AdaptiveAugmentation
-from .perceptual import PerceptualLoss, load_lpips, load_perceptual, pixel_loss
+from .perceptual import SMALLEST, PerceptualLoss, load_lpips, load_perceptual, pixel_loss
 from .pose import pose_loss
 from .terms import TERMS, WEIGHTS, ImageLoss
 
 __all__ = [
     "R1_INTERVAL",
+    "SMALLEST",
     "TERMS",
     "WEIGHTS",
     "AdaptiveAugmentation",

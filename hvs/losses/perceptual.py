@@ -28,6 +28,8 @@ _WEIGHTS = {
     "vgg": _Weights("vgg16-397923af.pth", "training goes on with the pixel loss"),
     "alex": _Weights("alexnet-owt-7be5be79.pth", "the LPIPS metric is left out"),
 }
+# The smallest pictures that each classifier can look at, pixels a side: of smaller ones its poolings leave nothing.
+SMALLEST = {"vgg": 16, "alex": 31}
 
 
 def pyramid(image: Tensor, scales: int = SCALES) -> list[Tensor]:
@@ -47,7 +49,8 @@ def pixel_loss(predicted: Tensor, target: Tensor) -> Tensor:
 class PerceptualLoss(nn.Module):
     """Distance of pictures [B, 3, H, W] in 0..1 in the features of VGG-16, summed over three scales (scalar).
 
-    The target's features are computed once per scale and without a gradient.
+    Scales that are too small for the classifier are left out. The target's features are computed once per scale and
+    without a gradient.
 
     Args:
         lpips: from :func:`load_lpips`, on VGG.
@@ -60,6 +63,7 @@ class PerceptualLoss(nn.Module):
         if kind not in ("lpips", "vgg"):
             raise ValueError(f'kind: got {kind!r}, wanted "lpips" or "vgg"')
         self.distance, self.kind = lpips, kind
+        self.smallest = SMALLEST[lpips.pnet_type]
 
     def train(self, mode: bool = True) -> "PerceptualLoss":
         """Leaves the classifier in evaluation mode: with dropout, the distance would be a matter of chance."""
@@ -70,6 +74,8 @@ class PerceptualLoss(nn.Module):
     def forward(self, predicted: Tensor, target: Tensor) -> Tensor:
         total = predicted.new_zeros(())
         for image, wanted in zip(pyramid(predicted), pyramid(target.detach()), strict=True):
+            if min(image.shape[-2:]) < self.smallest:
+                break
             with torch.no_grad():
                 features = self._features(wanted)
             total = total + self._compare(self._features(image), features)

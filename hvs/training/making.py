@@ -1,13 +1,15 @@
-"""What the stage "synthesis" needs besides the model, made according to the settings."""
+"""What the stage "synthesis" and its scores need besides the model, made according to the settings."""
 
 import torch
+from torch import nn
 
 from .. import distribute
 from ..checkpoint import load_discriminator
 from ..config import SynthesisSettings, TrainSettings
 from ..data.sampling import share_of
-from ..losses import TERMS, AdaptiveAugmentation, PerceptualLoss, load_perceptual
-from ..models import Discriminator
+from ..losses import SMALLEST, TERMS, AdaptiveAugmentation, PerceptualLoss, load_perceptual
+from ..metrics import lpips_alex
+from ..models import Discriminator, ModelSettings
 from ..runtime import UserError
 from .objectives import Critic
 
@@ -40,6 +42,21 @@ def make_perceptual(settings: SynthesisSettings, device: torch.device) -> Percep
     kinds = [term for term in TERMS[settings.image_loss] if term in ("vgg", "lpips")]
     try:
         found = load_perceptual(settings.perceptual_weights, *kinds) if kinds else None
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return found.to(device) if found else None
+
+
+def make_lpips(model: ModelSettings, device: torch.device) -> nn.Module | None:
+    """LPIPS to score pictures by, if its weights are available and the model's pictures are large enough for it.
+
+    Raises:
+        UserError: the weights are broken.
+    """
+    if model.target_resolution < SMALLEST["alex"]:
+        return None
+    try:
+        found = lpips_alex()
     except ValueError as error:
         raise UserError(str(error)) from error
     return found.to(device) if found else None

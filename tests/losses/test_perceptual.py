@@ -150,6 +150,19 @@ def test_vgg_weights_fit(offline, tmp_path):
     assert loss.distance.net.slice5.get_submodule("28").weight.unique().item() == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize(("side", "scales"), [(64, 3), (63, 2), (32, 2), (16, 1)])
+def test_scales_too_small_for_the_classifier_are_left_out(side, scales):
+    from lpips import LPIPS
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        distance = LPIPS(net="vgg", pnet_rand=True, verbose=False).eval()
+    predicted, target = torch.rand(2, 1, 3, side, side)
+    pairs = zip(pyramid(predicted, scales), pyramid(target, scales), strict=True)
+    wanted = sum(distance(a, b, normalize=True).mean() for a, b in pairs)
+    torch.testing.assert_close(PerceptualLoss(distance)(predicted, target), wanted)
+
+
 def test_training_mode_does_not_make_the_distance_a_matter_of_chance():
     """LPIPS has dropout in the layers that weigh its features."""
     from lpips import LPIPS
