@@ -25,7 +25,7 @@ from .console import Table
 from .history import History
 from .stepper import Stepper
 
-PICTURES = "pictures"
+BOARD, PICTURES = "tensorboard", "pictures"
 # Pairs in a mosaic, the largest width of its pictures in pixels, the number of log entries per mosaic, and how many
 # mosaics there are at most.
 ROWS, WIDEST, PICTURE_EVERY, MOST_PICTURES = 6, 256, 10, 100
@@ -110,7 +110,7 @@ class Watch:
             self._history.cut(stage, steps.start)
             # TensorBoard hides what was written earlier for steps that are repeated. It goes by step numbers alone, so
             # each stage has its own folder.
-            path = folder / "tensorboard" / stage
+            path = folder / BOARD / stage
             self._writer = SummaryWriter(str(path), purge_step=steps.start + 1 if steps.start else 0)
 
     def __enter__(self) -> Self:
@@ -237,6 +237,17 @@ class Watch:
         left = (self.steps.stop - done) / speed
         tqdm.write(self._table.line(done, losses, speed * self.images, left))
         self._lined, self._lined_at, self._recent = done, now, {}
+
+
+def clear_logs(folder: Path) -> None:
+    """Remove the logs and pictures that a run left which was killed before its first state: nothing can continue them,
+    and they would mix with those of the run that begins."""
+    history = History(folder).file
+    # Anybody may have a folder of pictures, but only a run has this file.
+    if history.exists():
+        pictures = [path for path in folder.glob(f"{PICTURES}/*.png") if path.stem.isdecimal()]
+        for path in (*folder.glob(f"{BOARD}/*/events.*"), *pictures, history):
+            path.unlink()
 
 
 def count_bytes(steps: int, log_every: int) -> int:

@@ -15,7 +15,7 @@ from ..models import Discriminator
 from ..runtime import UserError
 from .interrupt import Interrupt
 from .lock import FolderLock
-from .monitor import count_bytes
+from .monitor import clear_logs, count_bytes
 from .state import RESULT, Checkpoints, random_state, restore, set_aside
 
 
@@ -66,6 +66,8 @@ class Progress:
         self._interrupt = Interrupt()
         if distribute.is_first():
             self._check_space()
+            if not self._state:
+                clear_logs(settings.run)
 
     def __enter__(self) -> Self:
         self._interrupt.__enter__()

@@ -14,7 +14,7 @@ from hvs.presets import PRESETS
 from hvs.runtime import UserError
 from hvs.training import monitor as module
 from hvs.training.history import History
-from hvs.training.monitor import MOST_PICTURES, Means, Watch, count_bytes, modulations
+from hvs.training.monitor import MOST_PICTURES, Means, Watch, clear_logs, count_bytes, modulations
 from hvs.training.stepper import MOST_SKIPPED, Stepper
 
 CPU = torch.device("cpu")
@@ -275,3 +275,17 @@ def test_pictures_that_a_killed_run_left_half_written_are_gone(tmp_path):
     (tmp_path / "pictures/0000000.png").touch()
     with Watch(tmp_path, "synthesis", range(3), 1, 8, CPU):
         assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["0000000.png"]
+
+
+def test_logs_that_nothing_continues_are_removed(tmp_path):
+    """But nobody else's files."""
+    kept = [tmp_path / name for name in ("pictures/0000001.png", "pictures/me.png", "tensorboard/mine.txt")]
+    for path in kept:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    clear_logs(tmp_path)
+    assert all(path.exists() for path in kept)
+    train(tmp_path, range(10))
+    train(tmp_path, range(10), stage="lifter")
+    clear_logs(tmp_path)
+    assert [path for path in sorted(tmp_path.rglob("*")) if path.is_file()] == kept[1:]

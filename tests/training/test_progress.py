@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import hvs
 import train
+from hvs.checkpoint import save_model
 from hvs.training.history import History
 from hvs.training.state import Checkpoints
 
@@ -102,6 +103,27 @@ def test_without_resume_a_run_begins_and_the_one_before_is_kept(settings):
     names = ["run", "run-1", "run-2"]
     assert all((settings.run.with_name(name) / "model.safetensors").exists() for name in names)
     assert not settings.run.with_name("run-3").exists()
+
+
+@pytest.mark.parametrize("resume", ["never", "auto"])
+def test_a_run_killed_before_its_first_state_leaves_no_log_in_the_next(settings, monkeypatch, resume):
+    """Of its synthesis, in one of the lifter alone."""
+
+    def die(*_):
+        raise KilledError
+
+    lifter = settings.run.with_name("lifter.safetensors")
+    save_model(lifter, hvs.HumanViewSynthesis(settings.model))
+    synthesis = replace(settings, synthesis=replace(settings.synthesis, lifter_weights=lifter, log_every=1))
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(Checkpoints, "save", die)
+        train.Trainer(synthesis).run()
+    settings = replace(settings, stages=("lifter",), resume=resume)
+    train.Trainer(settings).run()
+    entries = History(settings.run).read()
+    assert {entry["stage"] for entry in entries} == {"lifter"} and entries[0]["step"] == 1
+    assert len(list(settings.run.glob("tensorboard/*/*"))) == 1
+    assert not list(settings.run.glob("pictures/*"))
 
 
 def test_what_a_run_begins_from_is_not_renamed(settings, command):
