@@ -191,7 +191,7 @@ class Trainer:
         draws = self.capture.draws(dataset, steps)
         batches = self.capture.batches(dataset, draws, self.device)
         # Always the same pairs, to see them improve.
-        examples = collate(list(self.capture.examples(dataset, ROWS))) if self.first else None
+        examples = collate(self.capture.read(self.capture.examples(dataset, ROWS))) if self.first else None
         augmentation = critic and critic.augmentation
         followed = {"augmentation": augmentation.probability} if augmentation else {}
         model.train()
@@ -249,7 +249,7 @@ class Trainer:
         """Initialise the synthesis where training does not continue from a checkpoint of a whole model."""
         # Without ImageNet weights, the encoder starts from random features that tell training images apart.
         if not self.settings.synthesis.encoder_weights:
-            images = [pair["image_a"] for pair in self.capture.examples(dataset, START_IMAGES)]
+            images = [pair["image_a"] for pair in self.capture.read(self.capture.examples(dataset, START_IMAGES))]
             self.model.encoder.start_apart(torch.stack(images).to(self.device))
         self.model.decoder.start_quiet()
 
@@ -271,7 +271,7 @@ class Trainer:
         if not (due or self.progress.asked):
             return
         with watch.aside():
-            if due and "validation" in parts and self.first:
+            if due and "validation" in parts:
                 watch.score(done, parts["validation"](done, *self.result()))
             watch.flush()
             self.progress.save(watch.stage, done, steps, parts)

@@ -50,7 +50,8 @@ class DataSettings:
     balance: Balance = "pairs"
     """What comes up equally often in training: every pair of views, every frame, or every sequence."""
     max_faults: float = 0.01
-    """Fraction of all views of frames that may be broken; they are skipped and reported. More end the training."""
+    """Fraction of the views of frames of a split that may be broken; they are skipped and reported. More end the
+    training, or leave a split out of the final scores. One may always be, unless this is 0."""
     validation_pairs: int = 64
     """Pairs of validation frames, spread evenly, that select the best model during training; 0 turns this off."""
     evaluation_pairs: int = 96

@@ -58,6 +58,12 @@ class Capture:
         """This many pairs, spread evenly; always the same ones."""
         return even_subset(dataset, count, self.settings.seed)
 
+    def read(self, examples: Subset) -> list[dict[str, Any]]:
+        """The pairs of :meth:`examples`; what had to be skipped for them is noted."""
+        pairs = list(examples)
+        self.faults.note(chain.from_iterable(pair["faults"] for pair in pairs), examples.dataset)
+        return pairs
+
     def draws(self, dataset: PairDataset, steps: range) -> Draws:
         """This process's pairs for every step.
 

@@ -17,7 +17,7 @@ from ..data import DataError, NoSequencesError, collate
 from ..evaluation import average, draw_pairs, score
 from ..models import Discriminator, HumanViewSynthesis
 from ..models.synthesis import REFINE_STEPS
-from ..runtime import write_atomically
+from ..runtime import UserError, write_atomically
 from .capture import Capture
 from .progress import Progress
 from .report import score_table, write_report
@@ -76,34 +76,50 @@ def _evaluate(
     settings: TrainSettings, capture: Capture, progress: Progress, model: HumanViewSynthesis, lpips: nn.Module | None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The scores over the pairs of all processes, and a few of the pairs."""
-    from tqdm import tqdm
-
     scores: dict[str, Any] = {}
     examples = []
     for subjects in ("known", "unknown"):
         if progress.asked:
             progress.leave("after the training, before its evaluation")
-        dataset, reason = None, ""
         try:
-            dataset = capture.pairs("test", subjects)
-        except DataError as error:
+            chosen, found = _evaluate_group(subjects, settings, capture, model, lpips)
+        except NoSequencesError:
             # A capture without held-out subjects needs no warning.
-            reason = "" if isinstance(error, NoSequencesError) else f"{subjects} subjects are not evaluated: {error}"
-        # If one process cannot go on, none does.
-        if not all(distribute.gather(dataset is not None)):
-            if reason:
-                warnings.warn(reason, stacklevel=2)
             continue
-        chosen = capture.examples(dataset, settings.data.evaluation_pairs)
-        own = Subset(chosen, distribute.part(len(chosen)))
-        loader = DataLoader(own, batch_size=settings.synthesis.batch_size, collate_fn=collate)
-        bar = tqdm(loader, f"evaluate {subjects} subjects", unit="batch", disable=not distribute.is_first())
-        found = average(distribute.gather(score(model, capture.noting(bar, dataset), lpips)))
-        capture.faults.tell(dataset)
+        except (DataError, UserError) as error:
+            warnings.warn(f"{subjects} subjects are not evaluated: {error}", stacklevel=2)
+            continue
         scores |= found if subjects == "known" else {"held_out_subjects": found}
         if distribute.is_first():
             examples += [chosen[i] for i in torch.linspace(0, len(chosen) - 1, ROWS).round().int().tolist()]
     return scores, examples
+
+
+def _evaluate_group(
+    subjects: str, settings: TrainSettings, capture: Capture, model: HumanViewSynthesis, lpips: nn.Module | None
+) -> tuple[Subset, dict[str, float]]:
+    """The pairs of known or unknown subjects that were chosen, and the scores over those of all processes.
+
+    Raises:
+        DataError, UserError: they cannot be read, or too many cannot; raised in all processes.
+    """
+    from tqdm import tqdm
+
+    chosen, scores, fault = None, {}, None
+    try:
+        chosen = capture.examples(capture.pairs("test", subjects), settings.data.evaluation_pairs)
+        own = Subset(chosen, distribute.part(len(chosen)))
+        loader = DataLoader(own, batch_size=settings.synthesis.batch_size, collate_fn=collate)
+        bar = tqdm(loader, f"evaluate {subjects} subjects", unit="batch", disable=not distribute.is_first())
+        scores = score(model, capture.noting(bar, chosen.dataset), lpips)
+    except (DataError, UserError) as error:
+        fault = error
+    # If one process cannot go on, none does.
+    for other in distribute.gather(fault):
+        if other:
+            raise other
+    capture.faults.tell(chosen.dataset)
+    return chosen, average(distribute.gather(scores))
 
 
 def _without_nan(scores: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Subset
 
+from .. import distribute
 from ..checkpoint import save_model
 from ..config import TrainSettings
 from ..data import DataError, collate
@@ -16,8 +17,6 @@ from ..evaluation import evaluate
 from ..models import Discriminator, HumanViewSynthesis
 from .capture import Capture
 from .state import BEST
-
-# Of the best model, in the run's folder.
 
 
 class Validation:
@@ -27,28 +26,37 @@ class Validation:
 
     Args:
         file: of the best model.
-        pairs: to score on; if there are none, there are no scores and no file.
+        capture: notes what has to be skipped.
+        pairs: of the capture, to score on; if there are none, there are no scores and no file.
         batch_size: for scoring.
         lpips: from :func:`hvs.metrics.lpips_alex`, if available.
     """
 
-    def __init__(self, file: Path, pairs: Dataset, batch_size: int, lpips: nn.Module | None = None) -> None:
-        self.file, self.lpips = file, lpips
+    def __init__(
+        self, file: Path, capture: Capture, pairs: Subset | None, batch_size: int, lpips: nn.Module | None = None
+    ) -> None:
+        self.file, self.capture, self.pairs, self.lpips = file, capture, pairs, lpips
         # Its own generator, as the random numbers of the training must not depend on it.
-        self.loader = DataLoader(pairs, batch_size, collate_fn=collate, generator=torch.Generator())
+        self.loader = pairs and DataLoader(pairs, batch_size, collate_fn=collate, generator=torch.Generator())
         self.name, self.sign = ("lpips", -1) if lpips else ("psnr_foreground", 1)
         self.best: dict[str, float] = {}
 
     def __call__(
         self, step: int, model: HumanViewSynthesis, discriminator: Discriminator | None = None
     ) -> dict[str, float]:
-        """The scores after ``step`` steps; the model is saved if they are the best so far."""
-        if not len(self.loader):
-            return {}
-        scores = evaluate(model, self.loader, self.lpips)
-        if self.sign * scores[self.name] > self.sign * self.best.get(self.name, -self.sign * math.inf):
-            self.best = {self.name: scores[self.name], "step": step}
-            save_model(self.file, model, {"validation": scores, "step": step}, discriminator)
+        """The scores after ``step`` steps; the model is saved if they are the best so far.
+
+        Must be called by all processes; the first one scores and saves, and for the others there are no scores.
+        """
+        scores: dict[str, float] = {}
+        if not self.loader:
+            return scores
+        if distribute.is_first():
+            scores = evaluate(model, self.capture.noting(self.loader, self.pairs.dataset), self.lpips)
+            if self.sign * scores[self.name] > self.sign * self.best.get(self.name, -self.sign * math.inf):
+                self.best = {self.name: scores[self.name], "step": step}
+                save_model(self.file, model, {"validation": scores, "step": step}, discriminator)
+        self.capture.faults.tell(self.pairs.dataset)
         return scores
 
     def state_dict(self) -> dict[str, Any]:
@@ -60,10 +68,12 @@ class Validation:
 
 def make_validation(settings: TrainSettings, capture: Capture, lpips: nn.Module | None = None) -> Validation:
     """The validation of a run; one without scores, with a warning, if the capture has no pairs for it."""
+    count = settings.data.validation_pairs
+    chosen = None
     try:
-        count = settings.data.validation_pairs
-        chosen = capture.examples(capture.pairs("val", "known"), count) if count else []
+        chosen = capture.examples(capture.pairs("val", "known"), count) if count else None
     except DataError as error:
         warnings.warn(f"no {BEST}, as there is nothing to select the best model by: {error}", stacklevel=2)
-        chosen = []
-    return Validation(settings.run / BEST, chosen, settings.synthesis.batch_size, lpips)
+    # All of them report what one has to skip.
+    distribute.agree(validation_pairs=chosen and len(chosen))
+    return Validation(settings.run / BEST, capture, chosen, settings.synthesis.batch_size, lpips)

@@ -61,6 +61,15 @@ def test_batches_are_what_is_drawn_and_broken_files_are_noted(open_capture, capt
     assert len(told) == len(found.faults) > 1 and all("Images/00.lmdb: frame " in line for line in told)
 
 
+def test_examples_that_are_broken_are_told(open_capture, capture, capsys):
+    write_store(capture.databases() / "Images/00.lmdb", ((frame, b"not a picture") for frame in capture.frames))
+    found = open_capture(data=dict(max_faults=0.5))
+    pairs = found.read(found.examples(found.pairs("train", "known"), 99))
+    assert len(pairs) == 24 and not any("/00-" in pair["name"] or pair["name"].endswith("-00") for pair in pairs)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == len(found.faults) == 4 and all("Images/00.lmdb: frame " in line for line in told)
+
+
 def test_a_reader_killed_while_it_hands_over_is_told(open_capture):
     def broken():
         yield dict(faults=[])

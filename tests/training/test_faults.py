@@ -46,11 +46,18 @@ def test_each_data_set_may_have_its_part(capsys):
 
 
 def test_one_is_always_allowed():
-    faults = Faults("capture", 0.0)
+    faults = Faults("capture", 0.001)
     faults.note(["a"], DATASET)
     faults.note(["a"], DATASET)
     with pytest.raises(UserError, match="more than 1 broken files"):
         faults.note(["b"], DATASET)
+
+
+def test_unless_none_is():
+    faults = Faults("capture", 0.0)
+    faults.note([], DATASET)
+    with pytest.raises(UserError, match="more than 0 broken files, the last one a;"):
+        faults.note(["a"], DATASET)
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -60,6 +67,8 @@ def test_of_many_processes_the_first_tells_what_all_have_noted(monkeypatch, caps
     monkeypatch.setattr(distribute, "gather", lambda own: [own, {"theirs"}])
     faults = Faults("capture", 0.02)
     faults.note(["own"], DATASET)
+    # Of another data set, whose turn it is not.
+    faults.note(["a", "b", "c"], Data())
     assert not capsys.readouterr().err
     faults.tell(DATASET)
     wanted = ["note: skipped own", "note: skipped theirs"] if first else []

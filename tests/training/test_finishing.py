@@ -1,12 +1,14 @@
 """What a finished run leaves, and one that is stopped before its evaluation."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import load_discriminator, read_extra
+from hvs.data.stores import Store, write_store
 from hvs.models import Discriminator
 from hvs.training import finishing
 from hvs.training.capture import Capture
@@ -53,6 +55,22 @@ def test_without_frames_to_evaluate_there_is_a_model_all_the_same(run, capture):
     written = {path.name for path in run.settings.run.iterdir()}
     assert {"model.safetensors", "metrics.json"} <= written and "preview.png" not in written
     assert json.loads((run.settings.run / "metrics.json").read_text()) == {"seconds": 12}
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_group_of_too_many_broken_files_is_left_out(run, capture, every):
+    """Whether or not some of its pairs can be read; the scores of the others are kept."""
+    store = capture.databases(capture.names[0]) / "Images/01.lmdb"
+    items = [(frame, Store(store)[frame]) for frame in capture.frames]
+    for view in ("00", "01", "02"):
+        store = capture.databases(capture.names[0]) / f"Images/{view}.lmdb"
+        write_store(store, [(frame, b"" if frame % every == 0 else data) for frame, data in items])
+    run.settings = replace(run.settings, data=replace(run.settings.data, evaluation_pairs=99))
+    run.capture = Capture(run.settings, run.model)
+    with pytest.warns(UserWarning, match="^known subjects are not evaluated: .*/Images/0..lmdb: frame [67]: "):
+        finish(**vars(run))
+    scores = json.loads((run.settings.run / "metrics.json").read_text())
+    assert set(scores) == {"held_out_subjects", "seconds"} and scores["held_out_subjects"]["psnr"] > 0
 
 
 def test_an_evaluation_that_fails_leaves_the_model(run, monkeypatch):

@@ -1,13 +1,16 @@
 """The best model so far."""
 
 import json
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 import hvs
+from hvs import distribute
 from hvs.checkpoint import read_extra
-from hvs.data import PairDataset, even_subset
+from hvs.data.stores import write_store
 from hvs.presets import PRESETS
 from hvs.training import validation as module
 from hvs.training.capture import Capture
@@ -17,15 +20,18 @@ MODEL = PRESETS["tiny"].model
 
 
 @pytest.fixture
-def pairs(capture):
-    return even_subset(PairDataset(capture.root, "val", "known", 32, 32, same_view=False), 2)
+def make(settings, tmp_path):
+    """A validation on two pairs."""
+    capture = Capture(settings, hvs.HumanViewSynthesis(MODEL))
+    pairs = capture.examples(capture.pairs("val", "known"), 2)
+    return partial(Validation, tmp_path / "best.safetensors", capture, pairs, 2)
 
 
-def test_scores_leave_the_training_as_it_is(pairs, tmp_path):
+def test_scores_leave_the_training_as_it_is(make, tmp_path):
     model = hvs.HumanViewSynthesis(MODEL).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     random = torch.get_rng_state()
-    validation = Validation(tmp_path / "best.safetensors", pairs, 2)
+    validation = make()
     scores = validation(7, model)
     assert {"psnr_foreground", "mpjpe_mm"} <= set(scores) and model.training
     assert torch.equal(torch.get_rng_state(), random)
@@ -34,25 +40,25 @@ def test_scores_leave_the_training_as_it_is(pairs, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "best"), [("psnr_foreground", 3), ("lpips", 2)])
-def test_the_best_is_kept(pairs, tmp_path, monkeypatch, name, best):
+def test_the_best_is_kept(make, tmp_path, monkeypatch, name, best):
     """The highest PSNR, or the lowest LPIPS; the first of two that are as good; also by one that goes on."""
     model = hvs.HumanViewSynthesis(MODEL)
     values = [0.5, 0.2, 0.7, 0.7, 0.2, 0.6]
     lpips = torch.nn.Identity() if name == "lpips" else None
     file = tmp_path / "best.safetensors"
-    validation = Validation(file, pairs, 2, lpips)
+    validation = make(lpips)
     for step, value in enumerate(values, start=1):
         monkeypatch.setattr(module, "evaluate", lambda *_, value=value: {name: value})
         state = json.loads(json.dumps(validation.state_dict()))
-        validation = Validation(file, pairs, 2, lpips)
+        validation = make(lpips)
         validation.load_state_dict(state)
         validation(step, model)
     assert read_extra(file)["step"] == best
 
 
-def test_a_score_that_is_no_number_is_never_better(pairs, tmp_path, monkeypatch):
+def test_a_score_that_is_no_number_is_never_better(make, tmp_path, monkeypatch):
     model = hvs.HumanViewSynthesis(MODEL)
-    validation = Validation(tmp_path / "best.safetensors", pairs, 2)
+    validation = make()
     for step, value in enumerate([float("nan"), 3.0, float("nan")]):
         monkeypatch.setattr(module, "evaluate", lambda *_, value=value: {"psnr_foreground": value})
         validation(step, model)
@@ -60,7 +66,7 @@ def test_a_score_that_is_no_number_is_never_better(pairs, tmp_path, monkeypatch)
 
 
 def test_without_pairs_there_is_none(tmp_path):
-    validation = Validation(tmp_path / "best.safetensors", [], 2)
+    validation = Validation(tmp_path / "best.safetensors", None, None, 2)
     assert validation(1, hvs.HumanViewSynthesis(MODEL)) == {} and not list(tmp_path.iterdir())
 
 
@@ -71,3 +77,21 @@ def test_a_capture_without_any_tells_nothing_with_a_warning(settings, capture):
     model = hvs.HumanViewSynthesis(settings.model)
     with pytest.warns(UserWarning, match="no best.safetensors, as there is nothing to select the best model by"):
         assert make_validation(settings, Capture(settings, model))(1, model) == {}
+
+
+def test_frames_that_are_broken_are_told_once(settings, capture, capsys):
+    write_store(capture.databases() / "Images/00.lmdb", ((frame, b"no picture") for frame in capture.frames))
+    settings.run.mkdir()
+    model = hvs.HumanViewSynthesis(settings.model)
+    settings = replace(settings, data=replace(settings.data, max_faults=0.5, validation_pairs=99))
+    validation = make_validation(settings, Capture(settings, model))
+    for step in (1, 2):
+        assert validation(step, model)
+        told = capsys.readouterr().err.splitlines()
+        wanted = [f"Images/00.lmdb: frame {frame}: " for frame in (4, 5)] if step == 1 else []
+        assert [name in line for line, name in zip(told, wanted, strict=True)] == [True] * len(wanted)
+
+
+def test_only_the_first_process_scores(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(distribute, "is_first", lambda: False)
+    assert make()(1, hvs.HumanViewSynthesis(MODEL)) == {} and not (tmp_path / "best.safetensors").exists()
