@@ -38,7 +38,7 @@ from hvs.presets import DESCRIPTIONS, PRESETS
 from hvs.runtime import UserError, autocast, choose_precision, make_folder, run_command, seed_everything
 from hvs.training.capture import Capture
 from hvs.training.finishing import finish
-from hvs.training.making import make_critic, make_lpips, make_perceptual, require_before
+from hvs.training.making import make_critic, make_lpips, make_perceptual, make_terms, require_before
 from hvs.training.monitor import ROWS, Watch
 from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, add_up, total
 from hvs.training.optimizers import critic_optimizer, lifter_optimizer, set_rates, synthesis_optimizer
@@ -185,7 +185,7 @@ class Trainer:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.decay))
         validation = make_validation(self.settings, self.capture, self.lpips)
         extra = {"discriminator": critic, "average": self.average, "validation": validation}
-        parts = {**steppers, **extra}
+        parts = {"losses": make_terms(settings, self.perceptual), **steppers, **extra}
         steps = range(self.progress.restore("synthesis", parts), settings.steps)
 
         draws = self.capture.draws(dataset, steps)

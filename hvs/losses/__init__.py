@@ -4,9 +4,10 @@ from .adversarial import R1_INTERVAL, discriminator_loss, feature_matching_loss,
 from .augmentation import AdaptiveAugmentation
 from .perceptual import SMALLEST, PerceptualLoss, load_lpips, load_perceptual, pixel_loss
 from .pose import pose_loss
-from .terms import TERMS, WEIGHTS, ImageLoss
+from .terms import CLASSIFIERS, TERMS, WEIGHTS, ImageLoss
 
 __all__ = [
+    "CLASSIFIERS",
     "R1_INTERVAL",
     "SMALLEST",
     "TERMS",

@@ -13,6 +13,8 @@ TERMS: dict[ImageLoss, tuple[str, ...]] = {
     "adversarial": ("pixel", "matching", "adversarial"),
     "adaptive": ("pixel", "matching", "adversarial"),
 }
+# Terms that need the weights of a classifier; without them they are left out.
+CLASSIFIERS = ("vgg", "lpips")
 assert set(TERMS) == set(get_args(ImageLoss))
 
 WEIGHTS = {

@@ -7,11 +7,11 @@ from .. import distribute
 from ..checkpoint import load_discriminator
 from ..config import SynthesisSettings, TrainSettings
 from ..data.sampling import share_of
-from ..losses import SMALLEST, TERMS, AdaptiveAugmentation, PerceptualLoss, load_perceptual
+from ..losses import CLASSIFIERS, SMALLEST, TERMS, AdaptiveAugmentation, PerceptualLoss, load_perceptual
 from ..metrics import lpips_alex
 from ..models import Discriminator, ModelSettings
 from ..runtime import UserError
-from .objectives import Critic
+from .objectives import Critic, Terms
 
 
 def require_before(settings: TrainSettings) -> None:
@@ -39,12 +39,17 @@ def make_perceptual(settings: SynthesisSettings, device: torch.device) -> Percep
     Raises:
         UserError: a path was given, but the file does not hold these weights.
     """
-    kinds = [term for term in TERMS[settings.image_loss] if term in ("vgg", "lpips")]
+    kinds = [term for term in TERMS[settings.image_loss] if term in CLASSIFIERS]
     try:
         found = load_perceptual(settings.perceptual_weights, *kinds) if kinds else None
     except ValueError as error:
         raise UserError(str(error)) from error
     return found.to(device) if found else None
+
+
+def make_terms(settings: SynthesisSettings, perceptual: PerceptualLoss | None) -> Terms:
+    """The terms of the image loss that are minimised; there is no perceptual loss without its weights."""
+    return Terms([term for term in TERMS[settings.image_loss] if perceptual or term not in CLASSIFIERS])
 
 
 def make_lpips(model: ModelSettings, device: torch.device) -> nn.Module | None:

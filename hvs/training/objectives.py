@@ -104,6 +104,30 @@ class SynthesisObjective(nn.Module):
         return losses
 
 
+class Terms:
+    """Which terms of the image loss are minimised, as a part of a state: a run must not go on with others, as it would
+    once the weights of a classifier are missing, or there at last.
+
+    Args:
+        names: of them.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"names": self.names}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Compare with a state.
+
+        Raises:
+            ValueError: that of a training that minimised other terms.
+        """
+        if state["names"] != self.names:
+            raise ValueError(f"it minimised {', '.join(state['names'])}, and now it would be {', '.join(self.names)}")
+
+
 class Critic(nn.Module):
     """The discriminator, what it is shown, and what it minimises.
 

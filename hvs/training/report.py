@@ -14,6 +14,7 @@ import torch
 
 from .. import distribute
 from ..config import TrainSettings
+from ..losses import CLASSIFIERS, TERMS
 from ..runtime import choose_precision, write_atomically
 from .charts import Points, chart
 from .console import clock
@@ -95,7 +96,7 @@ def write_report(
         parts += _picture(folder / "preview.png", "Held-out frames, and people never seen in training if there are any")
     parts += _curves(entries)
     parts += _pictures(folder / PICTURES, last["step"])
-    parts += ["<h2>Settings</h2>", *_settings(settings)]
+    parts += ["<h2>Settings</h2>", *_missing(entries, settings), *_settings(settings)]
     parts += ["<h2>Environment</h2>", _table(_environment(settings, device).items())]
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(folder.absolute().name)}</title>'
@@ -211,6 +212,14 @@ def _picture(path: Path, caption: str) -> list[str]:
         return []
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
     return [f'<figure><img alt="{escape(caption)}" src="{source}"><figcaption>{escape(caption)}</figcaption></figure>']
+
+
+def _missing(entries: list[dict[str, Any]], settings: TrainSettings) -> list[str]:
+    """A line about a term of the image loss that was left out, as the classifier's weights were missing."""
+    logged = _series([entry for entry in entries if entry["stage"] == "synthesis"], "losses")
+    left_out = [term for term in TERMS[settings.synthesis.image_loss] if term in CLASSIFIERS and term not in logged]
+    text = "For want of the classifier's weights, the image loss was that of pixels alone."
+    return [f"<p>{text}</p>"] if logged and left_out else []
 
 
 def _settings(settings: TrainSettings) -> list[str]:

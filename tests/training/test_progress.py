@@ -157,6 +157,9 @@ def test_a_state_of_other_losses_is_refused(settings, command, killed):
     killed(settings, "synthesis", 2)
     code, error = command("--resume", "--synthesis.average", "0.9")
     assert code == 2 and "the last state has no average" in error
+    code, error = command("--resume", "--synthesis.image-loss", "adversarial", "--synthesis.average", "0")
+    assert code == 2 and "the last state does not fit the losses" in error
+    assert "(it minimised pixel, and now it would be pixel, matching, adversarial)" in error
     code, error = command("--resume", "--synthesis.encoder-rate", "0")
     assert code == 2 and "the last state does not fit the synthesis" in error
     code, error = command("--resume", "--synthesis.amsgrad")

@@ -217,3 +217,19 @@ def test_settings_that_were_changed_come_first(write, settings):
     rest = dict(page.rows[names.index("stages") :])
     assert rest["stages"] == "lifter synthesis" and rest["start-from"] == "–"
     assert rest["torch"] == torch.__version__ and rest["precision"] == "float32"
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (("synthesis", dict(pixel=1.0)), True),
+        (("synthesis", dict(lpips=1.0)), False),
+        (("lifter", dict(pose=1)), False),
+    ],
+    ids=str,
+)
+def test_a_loss_without_its_weights_is_told(write, settings, entry, told):
+    assert settings.synthesis.image_loss == "lpips"
+    stage, losses = entry
+    page = write(log(stage, 1, **losses))
+    assert any("the image loss was that of pixels alone" in text for text in page.texts) == told
