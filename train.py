@@ -41,7 +41,7 @@ from hvs.training.finishing import finish
 from hvs.training.making import make_critic, make_lpips, make_perceptual, make_terms, require_before
 from hvs.training.monitor import ROWS, Watch
 from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, add_up, total
-from hvs.training.optimizers import critic_optimizer, lifter_optimizer, set_rates, synthesis_optimizer
+from hvs.training.optimizers import critic_optimizer, lifter_optimizer, set_rates, synthesis_optimizer, train_mode
 from hvs.training.progress import Progress
 from hvs.training.report import write_report
 from hvs.training.stepper import Stepper
@@ -130,7 +130,7 @@ class Trainer:
         count = len(poses["valid"])
         distribute.agree(poses=count)
         poses = to_device(poses, self.device)
-        turned = round(settings.virtual_views * settings.batch_size)
+        turned = settings.virtual
         virtual = VirtualViews(dataset) if turned else None
 
         objective = distribute.wrap(LifterObjective(model, settings.weigh_parts))
@@ -194,7 +194,7 @@ class Trainer:
         examples = collate(self.capture.read(self.capture.examples(dataset, ROWS))) if self.first else None
         augmentation = critic and critic.augmentation
         followed = {"augmentation": augmentation.probability} if augmentation else {}
-        model.train()
+        train_mode(model)
         with self.watch("synthesis", steps, settings.log_every, settings.batch_size) as watch:
             if not steps.start:
                 watch.show(0, self.result()[0], examples)

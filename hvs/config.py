@@ -48,7 +48,7 @@ class DataSettings:
     workers: int = 0
     """Processes that read training pairs in addition to the main one."""
     balance: Balance = "pairs"
-    """What comes up equally often in training: every pair of views, every frame, or every sequence."""
+    """What comes up equally often in the stage "synthesis": every pair of views, every frame, or every sequence."""
     max_faults: float = 0.01
     """Fraction of the views of frames of a split that may be broken; they are skipped and reported. More end the
     training, or leave a split out of the final scores. One may always be, unless this is 0."""
@@ -70,7 +70,7 @@ class LifterSettings:
     steps: int = 2000
     """Number of steps."""
     epochs: int | None = None
-    """How often each pose comes up on average; replaces the number of steps."""
+    """How often each pose of the capture comes up on average, besides virtual ones; replaces the number of steps."""
     batch_size: int = 1024
     """Poses per step, on all GPUs together."""
     learning_rate: float = 1e-4
@@ -87,10 +87,19 @@ class LifterSettings:
         _require_between(self, 0, 1, "weight_decay", "virtual_views")
         if self.epochs is not None:
             _require_positive(self, "epochs")
+            if self.virtual == self.batch_size:
+                raise ValueError(f"epochs: got {self.epochs}, but with virtual_views no pose of the capture comes up")
+
+    @property
+    def virtual(self) -> int:
+        """How many poses of a batch are virtual ones."""
+        return round(self.virtual_views * self.batch_size)
 
     def count_steps(self, poses: int) -> int:
         """The number of steps for training on so many poses."""
-        return self.steps if self.epochs is None else math.ceil(self.epochs * poses / self.batch_size)
+        if self.epochs is None:
+            return self.steps
+        return math.ceil(self.epochs * poses / (self.batch_size - self.virtual))
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,18 @@ def test_settings_that_do_not_go_together_are_named():
         TrainSettings(start_from=Path("c.safetensors"), synthesis=weights)
 
 
+def test_epochs_count_the_poses_of_the_capture():
+    """Whatever is added to a batch."""
+    assert LifterSettings(steps=7).count_steps(1000) == 7
+    for virtual, steps in ((0.0, 30), (0.75, 120), (0.5, 60)):
+        settings = LifterSettings(epochs=3, batch_size=100, virtual_views=virtual)
+        assert settings.count_steps(1000) == steps
+        assert steps * (settings.batch_size - settings.virtual) == 3 * 1000
+    assert LifterSettings(epochs=1, batch_size=100).count_steps(101) == 2
+    with pytest.raises(ValueError, match="epochs: got 2, but with virtual_views no pose of the capture comes up"):
+        LifterSettings(epochs=2, virtual_views=1.0)
+
+
 def test_weights_are_averaged_against_a_discriminator_or_where_it_is_asked_for():
     assert SynthesisSettings(image_loss="lpips").decay == 0 and not SynthesisSettings(image_loss="lpips").adversarial
     for loss in ("adversarial", "adaptive"):

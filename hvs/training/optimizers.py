@@ -34,6 +34,12 @@ def synthesis_optimizer(model: HumanViewSynthesis, settings: SynthesisSettings) 
     return _adamw(groups, settings)
 
 
+def train_mode(model: HumanViewSynthesis) -> None:
+    """Training mode for the parts that are trained; dropout in others would only add noise to what they give."""
+    for part in model.children():
+        part.train(any(parameter.requires_grad for parameter in part.parameters()))
+
+
 def critic_optimizer(discriminator: nn.Module, settings: SynthesisSettings) -> torch.optim.Optimizer:
     """AdamW on the discriminator, with the model's settings."""
     return _adamw([dict(params=discriminator.parameters(), lr=settings.learning_rate)], settings)

@@ -9,7 +9,7 @@ from hvs import HumanViewSynthesis
 from hvs.config import LifterSettings, SynthesisSettings
 from hvs.models import Discriminator
 from hvs.presets import PRESETS
-from hvs.training.optimizers import critic_optimizer, lifter_optimizer, set_rates, synthesis_optimizer
+from hvs.training.optimizers import critic_optimizer, lifter_optimizer, set_rates, synthesis_optimizer, train_mode
 
 
 @pytest.fixture
@@ -44,6 +44,10 @@ def test_every_part_has_its_rate(model):
 def test_parts_without_a_rate_and_the_lifter_against_a_discriminator_are_held(model, changes, wanted):
     optimizer = synthesis_optimizer(model, SynthesisSettings(**changes))
     assert trained(model) == wanted and set(rates(optimizer)) == set(wanted)
+    train_mode(model.train())
+    assert [name for name, part in model.named_children() if all(p.training for p in part.modules())] == wanted
+    held = [part for name, part in model.named_children() if name not in wanted]
+    assert not any(part.training for whole in held for part in whole.modules())
 
 
 def test_options_reach_the_optimisers(model):
