@@ -38,7 +38,7 @@ from hvs.presets import DESCRIPTIONS, PRESETS
 from hvs.runtime import UserError, autocast, choose_precision, make_folder, run_command, seed_everything
 from hvs.training.capture import Capture
 from hvs.training.finishing import finish
-from hvs.training.making import make_critic, make_lpips, make_perceptual, make_terms, require_before
+from hvs.training.making import make_critic, make_lpips, make_perceptual, make_terms, require_before, tell_unheeded
 from hvs.training.monitor import ROWS, Watch
 from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, add_up, total
 from hvs.training.optimizers import critic_optimizer, lifter_optimizer, set_rates, synthesis_optimizer, train_mode
@@ -81,9 +81,12 @@ class Trainer:
         self.average: AveragedModel | None = None
         self.critic: Critic | None = None
         # Made before anything is trained, as are all weights from files: a faulty one should not end the run later.
-        needed = "synthesis" in settings.stages
-        self.perceptual = make_perceptual(settings.synthesis, self.device) if needed else None
+        synthesis = "synthesis" in settings.stages
+        self.perceptual = make_perceptual(settings.synthesis, self.device) if synthesis else None
+        # Opened before anything is trained or renamed, too; what is in the files is read later.
         self.capture = Capture(settings, model)
+        self.poses = self.capture.poses() if "lifter" in settings.to_train else None
+        self.pairs = self.capture.pairs("train", "known") if synthesis else None
         weights = settings.synthesis.lifter_weights, settings.synthesis.encoder_weights
         reads = settings.start_from, Path(self.capture.root), *weights
         self.progress = Progress(settings, self.model, self.device, started, reads)
@@ -101,16 +104,7 @@ class Trainer:
                 raise
 
     def train(self) -> None:
-        stages = self.settings.stages
-        if self.settings.synthesis.lifter_weights:
-            stages = tuple(stage for stage in stages if stage != "lifter")
-            if not stages:
-                raise UserError("stages: got only the lifter, which already comes from --synthesis.lifter-weights")
-        elif "lifter" not in stages and not (self.settings.start_from or self.progress.stage):
-            raise UserError(
-                "stages: got only the synthesis, but its lifter has not been trained; train it as well, or give "
-                "--synthesis.lifter-weights or --start-from"
-            )
+        stages = self.settings.to_train
         if "synthesis" not in stages and self.progress.stage == "synthesis":
             # Trained again, the lifter's states would replace those of the synthesis.
             raise UserError(f"stages: got only the lifter, but {self.settings.run} has gone on to the synthesis")
@@ -126,7 +120,8 @@ class Trainer:
     def train_lifter(self) -> None:
         """Train the lifter from 2D keypoints to 3D poses; all poses fit into memory."""
         settings, model, faults = self.settings.lifter, self.model, self.capture.faults
-        dataset, poses = self.capture.poses()
+        dataset = self.poses
+        poses = self.capture.tensors(dataset)
         count = len(poses["valid"])
         distribute.agree(poses=count)
         poses = to_device(poses, self.device)
@@ -162,7 +157,7 @@ class Trainer:
     def train_synthesis(self) -> None:
         """Train the whole model end to end on pairs of views, against a discriminator if the loss is adversarial."""
         settings, model, faults = self.settings.synthesis, self.model, self.capture.faults
-        dataset = self.capture.pairs("train", "known")
+        dataset = self.pairs
         distribute.agree(pairs=len(dataset))
 
         self.critic = critic = make_critic(self.settings, self.device)
@@ -301,7 +296,9 @@ def main() -> None:
     # If a log's writer thread fails to write, whoever writes to the log next reports it.
     threading.excepthook = lambda args: issubclass(args.exc_type, OSError) or threading.__excepthook__(args)
     with distribute.one_voice():
-        Trainer(settings).run()
+        trainer = Trainer(settings)
+        tell_unheeded(sys.argv, settings.model, trainer.settings.model)
+        trainer.run()
 
 
 if __name__ == "__main__":

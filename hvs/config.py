@@ -219,3 +219,8 @@ class TrainSettings:
         given = [f"{name}_weights" for name in ("lifter", "encoder") if getattr(self.synthesis, f"{name}_weights")]
         if self.start_from and given:
             raise ValueError(f"start_from: brings a whole model, so there is no use for {' and '.join(given)}")
+
+    @property
+    def to_train(self) -> tuple[Stage, ...]:
+        """The stages, less the lifter's if that comes from a file."""
+        return tuple(stage for stage in self.stages if stage != "lifter" or not self.synthesis.lifter_weights)

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import shutil
 from dataclasses import replace
 
 import lmdb
@@ -48,7 +49,7 @@ def test_a_run_trains_evaluates_and_leaves_its_results(settings, capsys):
 def test_losses_fall(settings):
     """The same pairs again and again must become known."""
     synthesis = replace(settings.synthesis, steps=60, log_every=1)
-    settings = replace(settings, stages=("synthesis",), synthesis=synthesis, checkpoint_every=60)
+    settings = replace(settings, synthesis=synthesis, checkpoint_every=60)
     train.Trainer(settings).train_synthesis()
     seen = [entry["losses"]["pixel"] for entry in History(settings.run).read() if "losses" in entry]
     assert len(seen) == 60
@@ -191,9 +192,50 @@ def test_the_smallest_pictures_can_be_compared_by_classifiers(settings, tmp_path
     assert (settings.run / "best.safetensors").exists()
 
 
-def test_a_synthesis_needs_a_lifter(command):
-    code, error = command("--stages", "synthesis")
+def _without_masks(capture):
+    shutil.rmtree(capture.databases() / "Masks")
+
+
+def _without_pairs(capture):
+    for name in capture.names:
+        capture.write_cameras(name, lambda entries: [entries.pop(view) for view in ("01", "02")])
+    capture.entry["views"] = ["00"]
+    capture.write_splits()
+
+
+def _without_capture(capture):
+    shutil.rmtree(capture.root)
+
+
+@pytest.mark.parametrize("fault", [_without_masks, _without_pairs, _without_capture], ids=lambda f: f.__name__[1:])
+def test_what_cannot_be_trained_on_ends_a_run_before_it_begins(settings, command, capture, fault):
+    """And before it takes the place of one that is there."""
+    (settings.run / "checkpoints").mkdir(parents=True)
+    (settings.run / "checkpoints/lifter-0000002.pt").touch()
+    fault(capture)
+    code, error = command()
+    assert code == 2 and "Traceback" not in error and "lifter:" not in error
+    assert {"masks": "Masks", "pairs": "two views", "capture": "no such folder"}[fault.__name__[9:]] in error
+    assert [path.name for path in settings.run.parent.glob("run*")] == ["run"]
+
+
+def test_model_settings_in_place_of_a_checkpoints_are_told(settings, command):
+    path = settings.run.parent / "start.safetensors"
+    save_model(path, hvs.HumanViewSynthesis(settings.model))
+    arguments = ["--start-from", str(path), "--stages", "lifter", "--lifter.steps", "1"]
+    code, error = command(*arguments, "--model.d-embedding", "128")
+    assert code == 0
+    assert "note: --start-from brings its own model settings, in place of --model.d-embedding\n" in error
+
+
+@pytest.mark.parametrize("resume", [(), ("--resume",)], ids=str)
+def test_a_synthesis_needs_a_lifter(settings, command, resume):
+    settings.run.mkdir()
+    (settings.run / "model.safetensors").touch()
+    code, error = command("--stages", "synthesis", *resume)
     assert code == 2 and "stages: got only the synthesis, but its lifter has not been trained" in error
+    # A run that was there still is.
+    assert (settings.run / "model.safetensors").exists()
 
 
 def test_the_lifter_can_come_from_a_checkpoint(settings, command):
@@ -218,7 +260,7 @@ def test_the_lifter_can_come_from_a_checkpoint(settings, command):
 def test_saving_memory_changes_no_bit(settings):
     """Weights, moments and so gradients are the same, and so is what is logged."""
     synthesis = replace(settings.synthesis, steps=2, log_every=1)
-    settings = replace(settings, stages=("synthesis",), synthesis=synthesis)
+    settings = replace(settings, synthesis=synthesis)
     found = []
     for sparing in (False, True):
         chosen = replace(settings, run=settings.run / str(sparing), synthesis=replace(synthesis, save_memory=sparing))

@@ -38,13 +38,17 @@ class Capture:
         self.root = settings.data.root or _make_sample(settings.data)
         self.faults = Faults(self.root, settings.data.max_faults)
 
-    def poses(self) -> tuple[PoseDataset, dict[str, torch.Tensor]]:
-        """The poses to train on, and those that could be read, as tensors on the CPU."""
+    def poses(self) -> PoseDataset:
+        """All poses to train on."""
         dataset = PoseDataset(self.root, "train")
         self._check_skeleton(dataset)
+        return dataset
+
+    def tensors(self, dataset: PoseDataset) -> dict[str, torch.Tensor]:
+        """The poses that can be read, as tensors on the CPU; what had to be skipped is noted."""
         tensors, faults = dataset.tensors()
         self.faults.note(faults, dataset)
-        return dataset, tensors
+        return tensors
 
     def pairs(self, split: str, subjects: str) -> PairDataset:
         """All pairs of two different views: a view of itself would not be novel."""

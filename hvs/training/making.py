@@ -1,5 +1,7 @@
 """What the stage "synthesis" and its scores need besides the model, made according to the settings."""
 
+import warnings
+
 import torch
 from torch import nn
 
@@ -12,25 +14,51 @@ from ..metrics import lpips_alex
 from ..models import Discriminator, ModelSettings
 from ..runtime import UserError
 from .objectives import Critic, Terms
+from .state import Checkpoints
 
 
 def require_before(settings: TrainSettings) -> None:
     """Check before the training what would otherwise end it only after its first stage.
 
     Raises:
-        UserError: a file of weights is missing, or the batch size does not suit the number of processes.
+        UserError: there is nothing to train, a lifter or a file of weights is missing, or the batch size does not suit
+            the number of processes.
     """
     synthesis = settings.synthesis
+    if not settings.to_train:
+        raise UserError("stages: got only the lifter, which already comes from --synthesis.lifter-weights")
     if "synthesis" not in settings.stages:
         return
-    for path in (synthesis.lifter_weights, synthesis.encoder_weights, synthesis.perceptual_weights):
-        # A resumed run has read them already.
-        if path and settings.resume == "never" and not path.is_file():
+    # A run that goes on has read its weights already, but for the classifier's.
+    resumed = settings.resume == "auto" and Checkpoints.found(settings.run)
+    if "lifter" not in settings.stages and not (synthesis.lifter_weights or settings.start_from or resumed):
+        raise UserError(
+            "stages: got only the synthesis, but its lifter has not been trained; train it as well, or give "
+            "--synthesis.lifter-weights or --start-from"
+        )
+    others = () if resumed else (synthesis.lifter_weights, synthesis.encoder_weights)
+    for path in (synthesis.perceptual_weights, *others):
+        if path and not path.is_file():
             raise UserError(f"{path}: no such file")
     try:
         share_of(synthesis.batch_size, distribute.world())
     except ValueError as error:
         raise UserError(f"synthesis.{error}") from error
+
+
+def tell_unheeded(arguments: list[str], given: ModelSettings, found: ModelSettings) -> None:
+    """Warn of model settings on the command line in whose place a checkpoint has brought its own.
+
+    Args:
+        arguments: of the command line.
+        given: the settings made of them; what comes from a preset was not asked for, and needs no warning.
+        found: the settings of the model.
+    """
+    typed = [text.partition("=")[0] for text in arguments if text.startswith("--model.")]
+    names = {text: text.removeprefix("--model.").replace("-", "_") for text in typed}
+    unheeded = [text for text, name in names.items() if getattr(given, name) != getattr(found, name)]
+    if unheeded:
+        warnings.warn(f"--start-from brings its own model settings, in place of {', '.join(unheeded)}", stacklevel=2)
 
 
 def make_perceptual(settings: SynthesisSettings, device: torch.device) -> PerceptualLoss | None:

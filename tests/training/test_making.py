@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -7,9 +8,37 @@ from hvs.config import SynthesisSettings
 from hvs.models import Discriminator
 from hvs.presets import PRESETS
 from hvs.runtime import UserError
-from hvs.training.making import make_critic, make_perceptual, make_terms
+from hvs.training.making import make_critic, make_perceptual, make_terms, require_before, tell_unheeded
 
 CPU = torch.device("cpu")
+
+
+def test_weights_are_asked_for_before_a_run_begins(settings, tmp_path):
+    """A run that goes on has read those that it began with."""
+    begun = replace(settings, resume="auto")
+    for name, again in (("lifter", False), ("encoder", False), ("perceptual", True)):
+        weights = {f"{name}_weights": tmp_path / "missing.pth"}
+        for chosen in (settings, begun):
+            with pytest.raises(UserError, match="missing.pth: no such file"):
+                require_before(replace(chosen, synthesis=replace(chosen.synthesis, **weights)))
+        state = settings.run / "checkpoints/lifter-0000002.pt"
+        state.parent.mkdir(parents=True, exist_ok=True)
+        state.touch()
+        with pytest.raises(UserError, match="missing.pth: no such file") if again else nullcontext():
+            require_before(replace(begun, synthesis=replace(begun.synthesis, **weights)))
+        state.unlink()
+
+
+def test_typed_settings_that_are_not_heeded_are_told(recwarn):
+    given, found = PRESETS["sample"].model, PRESETS["tiny"].model
+    arguments = ["train.py", "sample", "--model.alpha", "0.1", "--start-from", "x"]
+    # What the preset has is not told of, nor what is the same.
+    tell_unheeded(arguments, given, found)
+    assert not recwarn
+    tell_unheeded([*arguments, "--model.d-embedding=512", "--model.base_channels", "24"], given, found)
+    (warning,) = recwarn
+    wanted = "--start-from brings its own model settings, in place of --model.d-embedding, --model.base_channels"
+    assert str(warning.message) == wanted
 
 
 def test_pixels_alone_need_no_classifier():
