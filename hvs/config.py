@@ -115,7 +115,8 @@ class SynthesisSettings:
     batch_size: int = 32
     """Pairs per step, on all GPUs together."""
     most_at_once: int | None = None
-    """Pairs that one GPU takes at once; a step is split into as many passes as that needs. All at once by default."""
+    """Pairs that one GPU takes at once, at most; a step is split into as many equal passes as that needs.
+    By default all at once."""
     learning_rate: float = 2e-3
     """Learning rate of the decoder and of the discriminator."""
     encoder_rate: float = 0.1

@@ -48,11 +48,12 @@ class Draws(Sampler[list[int]]):
         balance: what comes up equally often. "pairs": every item, so that frames seen in many views and long sequences
             count more; "frames": every frame, whatever the number of its views; "sequences": every sequence, and every
             frame within it.
-        most: items at once; a step is then yielded in `passes` equal parts, one after the other.
+        most: items at once, at most; a step is then yielded in `passes` equal parts, one after the other, as few as can
+            be.
         part: (rank, number of processes); each process draws the same items and takes its own part.
 
     Raises:
-        ValueError: a batch cannot be split evenly.
+        ValueError: a batch cannot be shared evenly by the processes.
     """
 
     def __init__(
@@ -68,9 +69,9 @@ class Draws(Sampler[list[int]]):
         self.index, self.size, self.seed, self.steps, self.balance = index, size, seed, steps, balance
         self.rank, self.world = part
         own = share_of(size, self.world)
-        self.passes = -(-own // (most or own))
-        if own % self.passes:
-            raise ValueError(f"most_at_once: {own} pairs of a process cannot be split evenly into passes of {most}")
+        self.passes = next(
+            passes for passes in range(1, own + 1) if own % passes == 0 and own // passes <= (most or own)
+        )
         rows = np.flatnonzero(index.sizes)
         weights = np.ones(len(rows))
         if balance == "sequences":

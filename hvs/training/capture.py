@@ -69,18 +69,11 @@ class Capture:
         return pairs
 
     def draws(self, dataset: PairDataset, steps: range) -> Draws:
-        """This process's pairs for every step.
-
-        Raises:
-            UserError: a batch cannot be split evenly.
-        """
+        """This process's pairs for every step; that the batch can be shared has been checked before."""
         settings, balance = self.settings.synthesis, self.settings.data.balance
         part = distribute.rank(), distribute.world()
         options = settings.batch_size, self.settings.seed, steps, balance, settings.most_at_once, part
-        try:
-            return Draws(dataset.index, *options)
-        except ValueError as error:
-            raise UserError(f"synthesis.{error}") from error
+        return Draws(dataset.index, *options)
 
     def batches(self, dataset: PairDataset, draws: Draws, device: torch.device) -> Iterator[dict[str, Any]]:
         """Batches of the drawn pairs, read ahead and ready to be copied to the device without waiting."""

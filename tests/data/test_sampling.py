@@ -82,15 +82,18 @@ def test_processes_share_every_pass(balance):
 
 
 @pytest.mark.parametrize(
-    ("size", "most", "world", "wanted"),
-    [
-        (9, None, 2, "batch_size: got 9, wanted a multiple of the 2 processes"),
-        (10, 3, 2, "most_at_once: 5 pairs of a process cannot be split evenly into passes of 3"),
-    ],
+    ("size", "most", "world", "passes"),
+    [(8, None, 1, 1), (8, 8, 1, 1), (8, 99, 1, 1), (8, 3, 1, 4), (10, 3, 2, 5), (7, 6, 1, 7), (12, 5, 1, 3)],
 )
-def test_batches_come_out_even(size, most, world, wanted):
-    with pytest.raises(ValueError, match=wanted):
-        Draws(UNEVEN, size, 0, range(1), "pairs", most, (0, world))
+def test_passes_are_equal_and_as_large_as_can_be(size, most, world, passes):
+    draws = Draws(UNEVEN, size, 0, range(2), "pairs", most, (0, world))
+    assert draws.passes == passes and len(draws.last_of_passes) == passes
+    assert [len(items) for items in draws] == [size // world // passes] * 2 * passes
+
+
+def test_batches_come_out_even():
+    with pytest.raises(ValueError, match="batch_size: got 9, wanted a multiple of the 2 processes"):
+        Draws(UNEVEN, 9, 0, range(1), "pairs", None, (0, 2))
 
 
 def test_a_loader_takes_the_batches():

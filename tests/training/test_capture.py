@@ -80,12 +80,6 @@ def test_a_reader_killed_while_it_hands_over_is_told(open_capture):
         list(found.noting(broken(), found.pairs("train", "known")))
 
 
-def test_batches_that_do_not_come_out_even_are_refused(open_capture):
-    found = open_capture(synthesis=dict(batch_size=5, most_at_once=3))
-    with pytest.raises(UserError, match="synthesis.most_at_once: 5 pairs of a process cannot be split evenly"):
-        found.draws(found.pairs("train", "known"), range(1))
-
-
 def test_a_sample_that_cannot_be_made_is_told(open_capture):
     pytest.importorskip("anny")
     with pytest.raises(UserError, match="the sample capture: frames: got 0"):
