@@ -71,7 +71,8 @@ def which_part(points: Tensor, valid: Tensor, camera: Camera, skeleton: Skeleton
     """
     rows, columns = min(GRID, camera.height), min(GRID, camera.width)
     first, last = skeleton.parts["body"]
-    edges = tuple(edge for edge in skeleton.edges if first <= max(edge) < last)
+    # Of a body without limbs, those that there are have to do.
+    edges = tuple(edge for edge in skeleton.edges if first <= max(edge) < last) or skeleton.edges
     starts, ends = copy_once(edges, torch.long, points.device).T
     owners = copy_once(tuple(_part_of(edge, skeleton) for edge in edges), torch.long, points.device)
     pixels = camera.project(points)

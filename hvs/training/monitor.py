@@ -97,6 +97,8 @@ class Watch:
         self._means, self._table = Means(), Table(stage)
         self._lined = self._logged = steps.start
         self._lined_at = self._logged_at = time.monotonic()
+        # Seconds of other work since the last line of the table.
+        self._aside = 0.0
         # Values by name since the last line of the table.
         self._recent: dict[str, list[float]] = {}
         self._first = distribute.is_first()
@@ -198,7 +200,9 @@ class Watch:
         """For work between steps, which does not count in the training speed."""
         started = time.monotonic()
         yield
-        self._logged_at += time.monotonic() - started
+        seconds = time.monotonic() - started
+        self._logged_at += seconds
+        self._aside += seconds
 
     def flush(self) -> None:
         """Flush the log before a state is saved: a run that resumes from it does not write earlier entries again."""
@@ -231,12 +235,13 @@ class Watch:
     def _line(self, done: int, now: float) -> None:
         from tqdm import tqdm
 
-        seconds = max(now - self._lined_at, 1e-9)
-        speed = (done - self._lined) / seconds
+        steps, seconds = done - self._lined, now - self._lined_at
         losses = {name: float(np.nanmean(values)) for name, values in self._recent.items() if np.isfinite(values).any()}
-        left = (self.steps.stop - done) / speed
-        tqdm.write(self._table.line(done, losses, speed * self.images, left))
-        self._lined, self._lined_at, self._recent = done, now, {}
+        speed = steps * self.images / max(seconds - self._aside, 1e-9)
+        # Other work comes again, so it counts here.
+        left = (self.steps.stop - done) * seconds / steps
+        tqdm.write(self._table.line(done, losses, speed, left))
+        self._lined, self._lined_at, self._aside, self._recent = done, now, 0.0, {}
 
 
 def clear_logs(folder: Path) -> None:

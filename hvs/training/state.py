@@ -18,6 +18,8 @@ from ..runtime import UserError, make_folder, remove_leftovers, write_atomically
 FOLDER = "checkpoints"
 # In the run's folder itself: what earlier releases wrote, the result of a finished run, and the best model so far.
 OLD_FILE, RESULT, BEST = "training.pt", "model.safetensors", "best.safetensors"
+# What else a run writes.
+OTHERS = (RESULT, BEST, "history.jsonl", "report.html", "tensorboard/*/*", "pictures/*.png")
 STAGES = get_args(Stage)
 NAME = re.compile(rf"({'|'.join(STAGES)})-(\d+)\.pt")
 # What every state holds, and the type of each entry.
@@ -107,7 +109,7 @@ class Checkpoints:
         return {}
 
     def check_space(self, state: int, others: int) -> None:
-        """Check before training that the disk has room for everything the run will write.
+        """Check before training that the disk has room for everything the run will write that is not there already.
 
         Args:
             state: bytes of one state.
@@ -117,13 +119,18 @@ class Checkpoints:
             UserError: it has not.
         """
         # A new state is written before the oldest one is deleted.
-        needed = (self.keep + 1) * state + others - sum(file.stat().st_size for file in self.files())
+        needed = (self.keep + 1) * state - _count_bytes(self.files())
+        needed += max(0, others - _count_bytes(path for pattern in OTHERS for path in self.run.glob(pattern)))
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise UserError(
                 f"{self.run}: {free / 2**20:.0f} MiB are free, and the run will write up to {needed / 2**20:.0f} MiB; "
                 f"make room, or use another --run or a --keep below {self.keep}"
             )
+
+
+def _count_bytes(files: Iterable[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
 
 
 def _write(state: dict[str, Any], path: Path) -> None:

@@ -3,7 +3,7 @@ import torch
 
 from hvs.data.recolouring import BRIGHTNESS, GRID, HEAD, LEGS, UPPER, draw_colours, recolour, which_part
 from hvs.geometry import Camera
-from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
+from hvs.geometry.skeletons import HUMAN36M, PANOPTIC, customise
 
 UP = torch.tensor([0.0, -1.0, 0.0])
 
@@ -122,3 +122,14 @@ def test_who_keeps_their_colours_stays_as_they_were():
     batch, before = make_batch(2), make_batch(2)
     recolour(batch, draw_colours(2, 0.0, seed=0, step=0), PANOPTIC)
     assert all(torch.allclose(batch[name], before[name], atol=1e-7) for name in before if name.startswith("image"))
+
+
+def test_without_limbs_in_the_body_the_others_tell_the_parts():
+    """Those of hands, or of a face."""
+    first, last = PANOPTIC.parts["face"]
+    eye = next(i for i in range(first, last) if "Eye" in PANOPTIC.joints[i])
+    batch = make_batch(2)
+    for joint, wanted in ((PANOPTIC.parts["left_hand"][0], UPPER), (eye, HEAD)):
+        skeleton = customise(PANOPTIC, limbs=[(joint, joint + 1, 0.01)])
+        parts = which_part(batch["points"], batch["valid"], batch["camera_a"], skeleton)
+        assert parts.unique().tolist() == [wanted]

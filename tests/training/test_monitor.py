@@ -124,7 +124,8 @@ def test_steps_left_out_are_told_and_counted(tmp_path, capsys):
     assert capsys.readouterr().err.count("note: part: 1 steps were not finite and were skipped") == 2
 
 
-def test_the_speed_is_that_of_the_steps(tmp_path, monkeypatch):
+def test_the_speed_is_that_of_the_steps(tmp_path, monkeypatch, capsys):
+    """In the log and on the console; the time left includes what is done aside."""
     clock = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
     _, stepper = make_stepper()
@@ -134,7 +135,12 @@ def test_the_speed_is_that_of_the_steps(tmp_path, monkeypatch):
         with watch.aside():
             clock[0] += 100
         watch.log(0, [stepper])
-    assert History(tmp_path).read()[0]["images_per_second"] == 4
+        clock[0] += 1
+        watch.add({"pixel": torch.ones(())})
+        watch.log(1, [stepper])
+    assert [entry["images_per_second"] for entry in History(tmp_path).read()] == [4, 8]
+    lines = [line.split()[-2:] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert lines == [["4.0", "15:18"], ["8.0", "0:08"]]
 
 
 def test_too_many_steps_left_out_end_the_training(tmp_path):

@@ -154,6 +154,23 @@ def test_space_is_asked_for_before(checkpoints, monkeypatch):
     checkpoints.check_space(101 * 2**20, 50 * 2**20)
 
 
+def test_a_run_that_fits_can_be_resumed(checkpoints, monkeypatch):
+    """What it has written needs no more room; but it takes no room from the states, nor do files of others."""
+    usage = type("Usage", (), {"free": 440 * 2**20})
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
+    for name in ("model.safetensors", "history.jsonl", "tensorboard/synthesis/events.1", "pictures/0000000.png"):
+        with pytest.raises(UserError, match="the run will write up to 4"):
+            checkpoints.check_space(100 * 2**20, 50 * 2**20)
+        path = checkpoints.run / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(2**20 * 5 // 2))
+        (checkpoints.run / "mine.bin").write_bytes(bytes(2**20 * 20))
+    checkpoints.check_space(100 * 2**20, 50 * 2**20)
+    usage.free = 399 * 2**20
+    with pytest.raises(UserError, match="the run will write up to 400 MiB"):
+        checkpoints.check_space(100 * 2**20, 5 * 2**20)
+
+
 def test_a_folder_that_cannot_be_written_to(tmp_path):
     (tmp_path / "checkpoints").touch()
     with pytest.raises(UserError, match="checkpoints: not a folder that can be written to"):
