@@ -255,7 +255,7 @@ class Trainer:
 
     @cached_property
     def lpips(self) -> nn.Module | None:
-        return make_lpips(self.model.settings, self.device)
+        return make_lpips(self.model.settings, self.device) if self.settings.draws else None
 
     def watch(self, stage: str, steps: range, log_every: int, images: int) -> Watch:
         return Watch(self.settings.run, stage, steps, log_every, images, self.device)

@@ -225,3 +225,8 @@ class TrainSettings:
     def to_train(self) -> tuple[Stage, ...]:
         """The stages, less the lifter's if that comes from a file."""
         return tuple(stage for stage in self.stages if stage != "lifter" or not self.synthesis.lifter_weights)
+
+    @property
+    def draws(self) -> bool:
+        """Whether the model's pictures mean anything: its synthesis is trained, or comes from a checkpoint."""
+        return "synthesis" in self.stages or self.start_from is not None

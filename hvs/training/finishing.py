@@ -25,6 +25,7 @@ from .state import RESULT
 
 # Pairs of held-out frames in the preview, and as many pairs of held-out subjects.
 ROWS = 4
+POSE_SCORES = ("mpjpe_mm", "n_mpjpe_mm", "p_mpjpe_mm")
 
 
 def finish(
@@ -37,7 +38,8 @@ def finish(
 ) -> None:
     """Evaluate on held-out frames and held-out subjects, write the results and say where they are.
 
-    Must be called by all processes; the first one writes. Ends the process if a signal asked for it.
+    Of a lifter alone, only its poses are scored, and there is no preview. Must be called by all processes; the first
+    one writes. Ends the process if a signal asked for it.
 
     Args:
         settings: of the run.
@@ -89,8 +91,10 @@ def _evaluate(
         except (DataError, UserError) as error:
             warnings.warn(f"{subjects} subjects are not evaluated: {error}", stacklevel=2)
             continue
+        if not settings.draws:
+            found = {name: value for name, value in found.items() if name in POSE_SCORES}
         scores |= found if subjects == "known" else {"held_out_subjects": found}
-        if distribute.is_first():
+        if settings.draws and distribute.is_first():
             examples += [chosen[i] for i in torch.linspace(0, len(chosen) - 1, ROWS).round().int().tolist()]
     return scores, examples
 

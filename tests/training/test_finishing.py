@@ -45,6 +45,20 @@ def test_without_other_people_there_are_scores_of_the_known_alone(run, capture, 
     assert load_discriminator(file) is not None
 
 
+def test_of_a_lifter_alone_the_poses_are_scored(run, capsys):
+    """What an untrained decoder draws means nothing, but for one that came from a checkpoint."""
+    run.settings = replace(run.settings, stages=("lifter",))
+    finish(**vars(run))
+    scores = json.loads((run.settings.run / "metrics.json").read_text())
+    poses = {"mpjpe_mm", "n_mpjpe_mm", "p_mpjpe_mm"}
+    assert set(scores) == poses | {"held_out_subjects", "seconds"} and set(scores["held_out_subjects"]) == poses
+    assert "PSNR" not in (said := capsys.readouterr().out) and "MPJPE" in said
+    assert not (run.settings.run / "preview.png").exists()
+    run.settings = replace(run.settings, start_from=run.settings.run / "model.safetensors")
+    finish(**vars(run))
+    assert "psnr" in json.loads((run.settings.run / "metrics.json").read_text())
+
+
 def test_without_frames_to_evaluate_there_is_a_model_all_the_same(run, capture):
     for group in ("known", "unknown"):
         for sequence in capture.entry[group]:
