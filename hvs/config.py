@@ -88,7 +88,7 @@ class LifterSettings:
         if self.epochs is not None:
             _require_positive(self, "epochs")
             if self.virtual == self.batch_size:
-                raise ValueError(f"epochs: got {self.epochs}, but with virtual_views no pose of the capture comes up")
+                raise ValueError(f"epochs: got {self.epochs}, wanted none: virtual_views leaves no pose of the capture")
 
     @property
     def virtual(self) -> int:

@@ -51,7 +51,7 @@ def test_epochs_count_the_poses_of_the_capture():
         assert settings.count_steps(1000) == steps
         assert steps * (settings.batch_size - settings.virtual) == 3 * 1000
     assert LifterSettings(epochs=1, batch_size=100).count_steps(101) == 2
-    with pytest.raises(ValueError, match="epochs: got 2, but with virtual_views no pose of the capture comes up"):
+    with pytest.raises(ValueError, match="epochs: got 2, wanted none: virtual_views leaves no pose"):
         LifterSettings(epochs=2, virtual_views=1.0)
 
 

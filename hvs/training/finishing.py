@@ -25,6 +25,7 @@ from .state import RESULT
 
 # Pairs of held-out frames in the preview, and as many pairs of held-out subjects.
 ROWS = 4
+# Scores that need no pictures.
 POSE_SCORES = ("mpjpe_mm", "n_mpjpe_mm", "p_mpjpe_mm")
 
 
