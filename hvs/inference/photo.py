@@ -67,6 +67,12 @@ class Photo(Drawing):
         self.require_between("height", 0.3, 3, "metres")
         self.require_between("elevation", -90, 90, "degrees")
 
+    @property
+    def files(self) -> list[Path]:
+        """What is read: picture, keypoints and, if there is one, mask."""
+        files = [self.image, self.keypoints or self.image.with_suffix(".json")]
+        return [*files, self.mask] if self.mask else files
+
 
 @dataclass(frozen=True)
 class Portrait:
@@ -100,7 +106,7 @@ def read_portrait(settings: Photo, model: HumanViewSynthesis) -> Portrait:
     if model.skeleton.joints != layout.skeleton.joints:
         raise UserError("checkpoint: the model has joints of its own, which no detector finds")
     snapshot = read_snapshot(settings.image)
-    file = settings.keypoints or settings.image.with_suffix(".json")
+    file = settings.files[1]
     if not settings.keypoints and not file.exists():
         raise UserError(f"keypoints: no {file.name} next to the picture; give --keypoints")
     height, width = snapshot.pixels.shape[:2]

@@ -308,3 +308,25 @@ def test_bad_arguments_end_with_one_line(command, picture, tmp_path, monkeypatch
     out = [] if "--out" in arguments else ["--out", "out"]
     check_refused(command(*arguments, *out), message, tmp_path / "out")
     assert not (tmp_path / "photo.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "kind"),
+    [
+        ("photo.png", None, "mp4"),
+        ("photo.png", "--mask", "mp4"),
+        ("photo.png", "--keypoints", "mp4"),
+        ("photo.webp", None, "webp"),
+        ("photo/000000.png", None, "png"),
+    ],
+    ids=str,
+)
+def test_what_is_read_is_not_replaced(command, picture, tmp_path, name, option, kind):
+    own = tmp_path / name
+    own.parent.mkdir(exist_ok=True)
+    content = picture.read_bytes()
+    own.write_bytes(content)
+    given = [picture, option, own] if option else [own, "--keypoints", picture.with_suffix(".json")]
+    code, error = command(*given, "--out", tmp_path, "--format", kind)
+    assert code == 2 and f"would replace {own}, which is read" in error and error.count("\n") == 1
+    assert own.read_bytes() == content
