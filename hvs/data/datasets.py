@@ -90,23 +90,35 @@ class PairDataset(Dataset):
         faults: list[str] = []
         for passed in range(len(self)):
             # Neighbours would share the fault, so a pair's replacement comes from anywhere.
-            sequence, frame, (view_a, view_b) = self.index.locate((item + passed * self._stride) % len(self))
-            try:
-                a = self._view(sequence, frame, view_a, self.input_resolution)
-                b = self._view(sequence, frame, view_b, self.target_resolution)
-                pair = make_pair(sequence, frame, a, b)
-            except DataError as error:
-                faults.append(str(error))
-                if len(faults) == MAX_FAULTS:
-                    raise DataError(f"{MAX_FAULTS} unreadable pairs in a row, the last one: {error}") from error
-                continue
+            pair, fault = self.read((item + passed * self._stride) % len(self))
             if pair is not None:
                 return pair | {"skipped": torch.tensor(passed - len(faults)), "faults": faults}
+            if fault:
+                faults.append(fault)
+                if len(faults) == MAX_FAULTS:
+                    raise DataError(f"{MAX_FAULTS} unreadable pairs in a row, the last one: {fault}")
+        raise self.without_pairs(faults)
+
+    def read(self, item: int) -> tuple[dict[str, Any] | None, str]:
+        """This very pair without `skipped` and `faults`, and what is wrong with its files.
+
+        Training replaces a pair that cannot be used; scores of a replacement would count another pair twice. The pair
+        is None if a file is broken, no keypoint lies inside one of the images, or the root joint is unknown.
+        """
+        sequence, frame, (view_a, view_b) = self.index.locate(item)
+        try:
+            a = self._view(sequence, frame, view_a, self.input_resolution)
+            b = self._view(sequence, frame, view_b, self.target_resolution)
+            return make_pair(sequence, frame, a, b), ""
+        except DataError as error:
+            return None, str(error)
+
+    def without_pairs(self, faults: list[str]) -> DataError:
+        """The error to raise if no pair can be used, for these faults of their files."""
         if faults:
-            raise DataError(f"no pair of views can be read: {faults[-1]}")
-        raise DataError(
-            f"{self.sequences[0].folder}: no pair of views has keypoints inside both images and a root joint"
-        )
+            return DataError(f"no pair of views can be read: {faults[-1]}")
+        folder = self.sequences[0].folder
+        return DataError(f"{folder}: no pair of views has keypoints inside both images and a root joint")
 
     def _view(self, sequence: Sequence, frame: int, view: str, resolution: int) -> "View | None":
         if self._kept is None:

@@ -3,17 +3,18 @@
 import json
 import math
 import warnings
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Subset
 
 from .. import distribute
 from ..checkpoint import save_model
 from ..config import TrainSettings
-from ..data import DataError, NoSequencesError, collate
+from ..data import DataError, NoSequencesError, PairDataset, collate
 from ..evaluation import average, draw_pairs, score
 from ..models import Discriminator, HumanViewSynthesis
 from ..models.synthesis import REFINE_STEPS
@@ -95,15 +96,29 @@ def _evaluate(
                 warnings.warn(reason, stacklevel=2)
             continue
         chosen = capture.examples(dataset, settings.data.evaluation_pairs)
-        own = Subset(chosen, distribute.part(len(chosen)))
-        loader = DataLoader(own, batch_size=settings.synthesis.batch_size, collate_fn=collate)
-        bar = tqdm(loader, f"evaluate {subjects} subjects", unit="batch", disable=not distribute.is_first())
-        found = average(distribute.gather(score(model, capture.noting(bar, dataset), lpips)))
+        own = [chosen.indices[i] for i in distribute.part(len(chosen))]
+        bar = tqdm(own, f"evaluate {subjects} subjects", unit="pair", disable=not distribute.is_first())
+        batches = _usable(bar, dataset, settings.synthesis.batch_size, capture)
+        found = average(distribute.gather(score(model, batches, lpips)))
         capture.faults.tell(dataset)
+        if not found:
+            warnings.warn(f"{subjects} subjects are not evaluated: no pair of views can be used", stacklevel=2)
+            continue
         scores |= found if subjects == "known" else {"held_out_subjects": found}
         if distribute.is_first():
-            examples += [chosen[i] for i in torch.linspace(0, len(chosen) - 1, ROWS).round().int().tolist()]
+            places = torch.linspace(0, len(chosen) - 1, ROWS).round().int().tolist()
+            examples += filter(None, (dataset.read(chosen.indices[place])[0] for place in places))
     return scores, examples
+
+
+def _usable(items: Iterable[int], dataset: PairDataset, size: int, capture: Capture) -> Iterator[dict[str, Any]]:
+    """Batches of these pairs, each once; those that cannot be used are left out, and broken files noted."""
+    items = iter(items)
+    while part := list(islice(items, size)):
+        pairs, faults = zip(*map(dataset.read, part), strict=True)
+        capture.faults.note(filter(None, faults), dataset)
+        if pairs := [pair for pair in pairs if pair]:
+            yield collate(pairs)
 
 
 def _without_nan(scores: dict[str, Any]) -> dict[str, Any]:
