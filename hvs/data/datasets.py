@@ -151,7 +151,8 @@ class PoseDataset(Dataset):
 
     def __getitem__(self, item: int) -> dict[str, Tensor]:
         sequence, frame, (view,) = self.index.locate(range(len(self))[item])
-        return self._pose(sequence.camera(view), sequence.keypoints(view, frame), sequence.points(frame))
+        labels = sequence.keypoints(view, frame), sequence.points(frame)
+        return self._pose(sequence.camera(view), sequence.resolution(view), *labels)
 
     def tensors(self) -> tuple[dict[str, Tensor], list[str]]:
         """All items at once, stacked in their order, and what was wrong with those left out, one line each.
@@ -162,6 +163,7 @@ class PoseDataset(Dataset):
             DataError: nothing can be read.
         """
         cameras = [{view: sequence.camera(view) for view in sequence.views} for sequence in self.sequences]
+        sizes = [{view: sequence.resolution(view) for view in sequence.views} for sequence in self.sequences]
         poses, faults = [], []
         for owner, frame, usable in zip(self.index.owners, self.index.frames.tolist(), self.index.usable, strict=True):
             sequence = self.sequences[owner]
@@ -173,7 +175,8 @@ class PoseDataset(Dataset):
                 continue
             for view in views:
                 try:
-                    poses.append(self._pose(cameras[owner][view], sequence.keypoints(view, frame), points))
+                    keypoints = sequence.keypoints(view, frame)
+                    poses.append(self._pose(cameras[owner][view], sizes[owner][view], keypoints, points))
                 except DataError as error:
                     faults.append(str(error))
         if not poses:
@@ -181,7 +184,11 @@ class PoseDataset(Dataset):
         return collate(poses), faults
 
     def _pose(
-        self, camera: Camera, keypoints: tuple[Tensor, Tensor], points: tuple[Tensor, Tensor]
+        self,
+        camera: Camera,
+        resolution: tuple[int, int],
+        keypoints: tuple[Tensor, Tensor],
+        points: tuple[Tensor, Tensor],
     ) -> dict[str, Tensor]:
         root = self.layout.skeleton.root
         valid = points[1] & points[1][root]
@@ -189,7 +196,7 @@ class PoseDataset(Dataset):
         return {
             "keypoints": keypoints[0],
             "confidence": keypoints[1],
-            "resolution": torch.tensor((camera.width, camera.height), dtype=torch.float32),
+            "resolution": torch.tensor(resolution, dtype=torch.float32),
             "relative": relative.where(valid[:, None], 0.0),
             "valid": valid,
         }
@@ -204,7 +211,7 @@ class View:
         image, mask: the crop around the person, [3, h, w] in 0..1 on the data set's background pixel, and [1, h, w].
         camera: of the crop.
         keypoints, confidence: pixels of the full frame [J, 2], and which of them count [J] bool.
-        resolution: the full frame's width and height, [2].
+        resolution: the full frame's width and height according to the cameras, [2].
     """
 
     name: str
@@ -230,9 +237,6 @@ def load_view(sequence: Sequence, frame: int, view: str, resolution: int, resize
         return None
     box = align(box, reduction_for(box, resolution))
     mask_picture = sequence.picture(MASKS, view, frame)
-    if (mask_picture.width, mask_picture.height) != (image.width, image.height):
-        got, wanted = (f"{picture.width}x{picture.height}" for picture in (mask_picture, image))
-        raise DataError(f"{mask_picture.where} is {got}, its image {wanted}")
     mask = crop_mask(mask_picture, box, resolution)
     return View(
         name=view,
@@ -241,7 +245,7 @@ def load_view(sequence: Sequence, frame: int, view: str, resolution: int, resize
         camera=crop_camera(camera, box, resolution, resize),
         keypoints=keypoints,
         confidence=confidence,
-        resolution=torch.tensor((camera.width, camera.height), dtype=torch.float32),
+        resolution=torch.tensor(sequence.resolution(view), dtype=torch.float32),
     )
 
 
