@@ -204,7 +204,10 @@ def _reduction(box: Box, resolution: int) -> int:
 
 
 def _crop(pixels: np.ndarray, mask: np.ndarray, box: Box, resolution: int) -> tuple[Tensor, Tensor]:
-    """The window of a picture, [3, h, w] in 0..1, and of its mask, [1, h, w] of 0 and 1; zero beyond the edges."""
+    """The window of a picture, [3, h, w] in 0..1, and of its mask, [1, h, w] of 0 and 1; zero beyond the edges.
+
+    Pixels outside the mask do not blend into those inside: nobody sees what colour transparent ones have.
+    """
     reduction = _reduction(box, resolution)
     left, top, side = (value // reduction for value in box)
 
@@ -215,6 +218,11 @@ def _crop(pixels: np.ndarray, mask: np.ndarray, box: Box, resolution: int) -> tu
         return F.pad(reduced, (-left, left + side - width, -top, top + side - height))[None]
 
     size = resolution, resolution
-    image = F.interpolate(window(pixels), size, mode="bilinear", antialias=True)[0].float() / 255
-    white = F.interpolate(window(mask.astype(np.uint8) * 255), size, mode="nearest-exact")[0]
-    return image, (white >= WHITE).float()
+
+    def smooth(window: Tensor) -> Tensor:
+        return F.interpolate(window.float(), size, mode="bilinear", antialias=True)[0]
+
+    seen = window(mask.astype(np.uint8) * 255)
+    image = smooth(window(pixels * mask[..., None])) / smooth(seen).clamp(min=1)
+    white = F.interpolate(seen, size, mode="nearest-exact")[0]
+    return image.clamp(max=1), (white >= WHITE).float()

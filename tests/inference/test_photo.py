@@ -188,6 +188,25 @@ def test_a_mask_and_transparency_take_the_place_of_the_drawn_one(picture, model)
     assert "mask" not in transparent.told and torch.equal(transparent.image, given.image)
 
 
+@pytest.mark.parametrize("factor", [1, 3], ids=["small", "reduced"])
+def test_what_is_outside_the_mask_does_not_blend_into_the_person(tmp_path, model, factor, monkeypatch):
+    """A red person on nothing: under transparent pixels there may be any colour."""
+    monkeypatch.setattr("hvs.inference.photo.REDUCED", 1)
+    keypoints = write(tmp_path / "me.json", body_135(figure(100.0 * factor, (160.0 * factor, 225.0 * factor))))
+    y, x = np.mgrid[: HEIGHT * factor, : WIDTH * factor] / factor
+    alpha = (abs(x - 160) + abs(y - 120) / 2 < 50).astype(np.uint8)
+    images = []
+    for hidden in ((0, 255, 0), (0, 0, 255)):
+        colours = np.where(alpha[..., None], (200, 0, 0), hidden).astype(np.uint8)
+        Image.fromarray(np.dstack((colours, 255 * alpha))).save(tmp_path / "me.png")
+        images.append(read_portrait(Photo(image=tmp_path / "me.png", keypoints=keypoints), model).image[0])
+    assert torch.equal(*images)
+    background = torch.tensor(model.skeleton.background)[:, None, None] / 255
+    person = (images[0] - background).abs().amax(0) > 1e-3
+    wanted = torch.tensor([200 / 255, 0, 0])[:, None].expand(-1, int(person.sum()))
+    assert person.any() and torch.allclose(images[0][:, person], wanted, atol=2 / 255)
+
+
 @pytest.mark.parametrize("content", [*FORMATS.values(), "rows"], ids=[*FORMATS, "17 rows"])
 def test_a_human36m_model_takes_them_all(picture, model, content):
     model = HumanViewSynthesis(HUMAN36M).eval()
