@@ -68,10 +68,14 @@ class Photo(Drawing):
         self.require_between("elevation", -90, 90, "degrees")
 
     @property
+    def labels(self) -> Path:
+        """The file of the keypoints."""
+        return self.keypoints or self.image.with_suffix(".json")
+
+    @property
     def files(self) -> list[Path]:
-        """What is read: picture, keypoints and, if there is one, mask."""
-        files = [self.image, self.keypoints or self.image.with_suffix(".json")]
-        return [*files, self.mask] if self.mask else files
+        """All that is read."""
+        return [self.image, self.labels, *([self.mask] if self.mask else [])]
 
 
 @dataclass(frozen=True)
@@ -106,13 +110,13 @@ def read_portrait(settings: Photo, model: HumanViewSynthesis) -> Portrait:
     if model.skeleton.joints != layout.skeleton.joints:
         raise UserError("checkpoint: the model has joints of its own, which no detector finds")
     snapshot = read_snapshot(settings.image)
-    file = settings.files[1]
+    file = settings.labels
     if not settings.keypoints and not file.exists():
         raise UserError(f"keypoints: no {file.name} next to the picture; give --keypoints")
     height, width = snapshot.pixels.shape[:2]
     rows = read_frame(read_json(file), str(file), settings.image.name)
     if rows is None:
-        raise UserError(f"{file}: nobody is in it")
+        raise UserError(f"{file}: nobody for {settings.image.name}")
     rows = bodies.keep_inside(rows, width, height)
     keypoints, seen, body, scale = _understand(rows, layout, file, (width, height))
     # Cameras that do not know their lens record arbitrary values.
