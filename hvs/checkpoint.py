@@ -5,6 +5,7 @@ see ``checkpoint_commands.py``.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -54,20 +55,21 @@ def save_model(
 
     Raises:
         OSError: the file cannot be written; an earlier one is kept.
-        ValueError: the model is wrapped or changed, so that :func:`load` would refuse the file.
+        ValueError: the model or the discriminator is wrapped or changed, so that the file could not be loaded; or
+            ``extra`` is not a dict.
     """
     path = Path(path)
+    if not isinstance(extra or {}, dict):
+        raise ValueError(f"extra: got {type(extra).__name__}, wanted a dict")
+    _require_unwrapped("model", model, HumanViewSynthesis)
     settings = model.settings
-    state = dict(model.state_dict())
-    wanted = _empty_state(settings)
-    if others := [name for name in (*state, *wanted) if name not in state or name not in wanted]:
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        raise ValueError(
-            f"model: got other entries than its settings describe ({others[0]}{more}), "
-            "wanted it as it was made, neither compiled nor distributed"
-        )
-    if discriminator:
-        state |= {DISCRIMINATOR + name: value for name, value in discriminator.state_dict().items()}
+    state = _whole_state("model", model, _empty_state(settings))
+    if discriminator is not None:
+        _require_unwrapped("discriminator", discriminator, Discriminator)
+        with torch.device("meta"):
+            wanted = Discriminator().state_dict()
+        found = _whole_state("discriminator", discriminator, wanted)
+        state |= {DISCRIMINATOR + name: value for name, value in found.items()}
     newer = discriminator is not None or settings.joints is not None or settings.limbs is not None
     metadata = {
         "format": FORMAT,
@@ -76,6 +78,9 @@ def save_model(
         "extra": json.dumps(extra or {}),
     }
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    # Each with memory of its own, also where parts of a model share some.
+    shared = Counter(value.untyped_storage().data_ptr() for value in state.values())
+    state = {n: v.clone() if shared[v.untyped_storage().data_ptr()] > 1 else v for n, v in state.items()}
 
     def write(temporary: Path) -> None:
         try:
@@ -84,6 +89,25 @@ def save_model(
             raise OSError(f"{path}: cannot be written ({_line(error)})") from error
 
     write_atomically(path, write)
+
+
+def _require_unwrapped(name: str, module: torch.nn.Module, kind: type) -> None:
+    if not isinstance(module, kind):
+        wanted = f"{kind.__name__} as it was made, neither compiled nor distributed"
+        raise ValueError(f"{name}: got {type(module).__name__}, wanted {wanted}")
+
+
+def _whole_state(name: str, module: torch.nn.Module, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of a module, which must be the wanted ones."""
+    state = dict(module.state_dict())
+    shapes, others = ({key: value.shape for key, value in entries.items()} for entries in (state, wanted))
+    if faults := [key for key in (*shapes, *others) if shapes.get(key) != others.get(key)]:
+        more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
+        raise ValueError(
+            f"{name}: got other entries than its settings describe ({faults[0]}{more}), "
+            "wanted it as it was made, neither compiled nor distributed"
+        )
+    return state
 
 
 def load(path: str | Path) -> HumanViewSynthesis:

@@ -6,12 +6,14 @@ python -m hvs.export model.safetensors deployed    write lift.pt2, encode.pt2 an
 import math
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from .geometry import Camera, quaternion_from_rotation
+from .kernels.precision import without_autocast
 from .models import HumanViewSynthesis
 from .runtime import make_folder, run_command, write_atomically
 
@@ -141,17 +143,22 @@ def export_model(
 
     Raises:
         UserError: the folder cannot be written to.
+        ValueError: the model's weights are not in float32.
     """
+    kinds = {value.dtype for value in model.decoder.parameters()}
+    if kinds != {torch.float32}:
+        raise ValueError(f"model: got weights of {', '.join(map(str, kinds))}, wanted torch.float32")
     folder = make_folder(Path(folder))
     model = deepcopy(model).cpu().eval().requires_grad_(False)
     settings, skeleton = model.settings, model.skeleton
     # Two of each, as a size of one would be taken for a constant.
-    points = torch.zeros(2, len(skeleton.joints), 3)
-    appearance = torch.zeros(2, len(skeleton.edges), settings.appearance_features)
-    image = torch.zeros(2, 3, settings.input_resolution, settings.input_resolution)
-    camera = torch.eye(3).expand(2, 3, 3), torch.zeros(2, COEFFICIENTS)
+    zeros = partial(torch.zeros, 2, dtype=torch.float32)
+    points = zeros(len(skeleton.joints), 3)
+    appearance = zeros(len(skeleton.edges), settings.appearance_features)
+    image = zeros(3, settings.input_resolution, settings.input_resolution)
+    camera = zeros(3, 3) + torch.eye(3), zeros(COEFFICIENTS)
     inputs = {
-        "lift": (model.lifter, points[..., :2], points[..., 2] > 0, torch.ones(2, 2)),
+        "lift": (model.lifter, points[..., :2], points[..., 2] > 0, zeros(2) + 1),
         "encode": (model.encoder, image),
         "render": (_Render(model), points, appearance, *camera),
     }
@@ -176,15 +183,16 @@ class _Render(nn.Module):
 
     def forward(self, points: Tensor, appearance: Tensor, K: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:
         side = self.model.settings.target_resolution
-        camera = Camera(K, torch.eye(3), torch.zeros(3), distortion, side, side)
+        camera = Camera(K, torch.eye(3).to(K), torch.zeros(3).to(K), distortion, side, side)
         return self.model.render(points, appearance, camera)
 
 
 def _export(module: nn.Module, *inputs: Tensor) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1)
     shapes = tuple({0: batch} for _ in inputs)
-    # Strict, because otherwise the rasteriser does not know that it must not look at values.
-    program = torch.export.export(module, tuple(v.contiguous() for v in inputs), dynamic_shapes=shapes, strict=True)
+    with without_autocast(inputs[0].device):
+        # Strict, because otherwise the rasteriser does not know that it must not look at values.
+        program = torch.export.export(module, tuple(v.contiguous() for v in inputs), dynamic_shapes=shapes, strict=True)
     for name, value in program.constants.items():
         # Columns of the skeleton's tables; what is stored needs memory of its own.
         program.constants[name] = value.clone() if isinstance(value, Tensor) else value

@@ -2,7 +2,7 @@
 
 Pictures are [B, 3, H, W] and are clamped to 0..1; masks are [B, 1, H, W], 1 on the person. Poses are [B, J, 3] in
 metres, errors in millimetres. A sample that cannot be scored (no foreground, no valid joint) scores NaN: average with
-``torch.nanmean``.
+``torch.nanmean``. Pictures and poses of other shapes are a ValueError.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .kernels.precision import without_autocast
+from .kernels.precision import with_all_digits, without_autocast
 
 # Metres to millimetres.
 MILLIMETRES = 1000
@@ -48,8 +48,10 @@ def ssim(predicted: Tensor, target: Tensor) -> Tensor:
     if min(predicted.shape[-2:]) <= 2 * SSIM_MARGIN:
         raise ValueError(f"predicted: got shape {tuple(predicted.shape)}, wanted at least 11×11 pixels")
     predicted, target = predicted.clamp(0, 1).float(), target.clamp(0, 1).float()
-    # Variances, differences of two means of squares, are lost in half precision.
-    with without_autocast(predicted.device):
+    if not len(predicted):
+        return predicted.new_zeros(0)
+    # Variances, differences of two means of squares, are lost in half precision, and suffer in TF32.
+    with without_autocast(predicted.device), with_all_digits():
         _, similarity = structural_similarity_index_measure(
             predicted, target, sigma=1.5, data_range=1.0, reduction="none", return_full_image=True
         )
@@ -102,7 +104,7 @@ def on_foreground(
         )
         pair = (image[sample : sample + 1, :, rows, columns] for image in (predicted, target))
         scores.append(metric(*pair)[0])
-    return torch.stack(scores)
+    return torch.stack(scores) if scores else predicted.new_zeros(0)
 
 
 def foreground_box(mask: Tensor) -> Tensor:
@@ -120,10 +122,10 @@ def mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> Ten
 
     Both poses are compared as they are given: make them relative to the root first if that is what you want.
     """
-    weights = _weights(target, valid)
+    predicted, target, valid = _poses(predicted, target, valid)
     # Unknown joints may hold anything, NaN included.
-    difference = torch.where(weights[..., None] > 0, predicted - target, 0)
-    return (difference.norm(dim=-1) * weights).sum(-1) / weights.sum(-1) * MILLIMETRES
+    difference = torch.where(valid[..., None], predicted - target, 0)
+    return difference.norm(dim=-1).sum(-1) / valid.sum(-1) * MILLIMETRES
 
 
 def n_mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -131,8 +133,8 @@ def n_mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> T
 
     Rhodin et al. 2018; both poses are relative to the root.
     """
-    weights = _weights(target, valid)[..., None]
-    found, wanted = (torch.where(weights > 0, pose, 0) for pose in (predicted, target))
+    predicted, target, valid = _poses(predicted, target, valid)
+    found, wanted = (torch.where(valid[..., None], pose, 0) for pose in (predicted, target))
     # A prediction that is one point has no scale; it stays as it is.
     square = found.square().sum((1, 2))
     scale = torch.where(square > 0, (found * wanted).sum((1, 2)) / square, 1)
@@ -144,16 +146,13 @@ def p_mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> T
 
     Procrustes analysis in least squares (Umeyama 1991), reflections excluded.
     """
-    # The decomposition needs float32 or better.
-    dtype = torch.promote_types(torch.promote_types(predicted.dtype, target.dtype), torch.float32)
-    predicted, target = predicted.to(dtype), target.to(dtype)
-    weights = _weights(target, valid)[..., None]
-    count = weights.sum(1, keepdim=True)
-    found, wanted = (torch.where(weights > 0, pose, 0) for pose in (predicted, target))
-    found_centre, wanted_centre = (pose.sum(1, keepdim=True) / count for pose in (found, wanted))
-    found, wanted = (found - found_centre) * weights, (wanted - wanted_centre) * weights
+    predicted, target, valid = _poses(predicted, target, valid)
+    known = valid[..., None]
+    found, wanted = (torch.where(known, pose, 0) for pose in (predicted, target))
+    found_centre, wanted_centre = (pose.sum(1, keepdim=True) / known.sum(1, keepdim=True) for pose in (found, wanted))
+    found, wanted = (found - found_centre) * known, (wanted - wanted_centre) * known
     # Samples without a valid joint are NaN here; the decomposition refuses those, and their score is NaN anyway.
-    with without_autocast(predicted.device):
+    with without_autocast(predicted.device), with_all_digits():
         left, singular, right = torch.linalg.svd(torch.nan_to_num(found.mT @ wanted))
         sign = torch.ones_like(singular)
         sign[:, -1] = torch.det(left @ right).sign()
@@ -169,13 +168,26 @@ def _check_pictures(predicted: Tensor, target: Tensor, mask: Tensor | None = Non
         # Clamped to 0..1, bytes would be black and white.
         if not picture.is_floating_point():
             raise ValueError(f"{name}: got {picture.dtype}, wanted a floating dtype, in 0..1")
+    if predicted.ndim != 4 or predicted.shape != target.shape:
+        shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
+        raise ValueError(f"predicted, target: got shapes {shapes}, wanted one for both, [B, 3, H, W]")
     wanted = (len(predicted), 1, *predicted.shape[-2:])
     if mask is not None and mask.shape != wanted:
         raise ValueError(f"mask: got shape {tuple(mask.shape)}, wanted {wanted}")
 
 
-def _weights(target: Tensor, valid: Tensor | None) -> Tensor:
-    return torch.ones_like(target[..., 0]) if valid is None else valid.to(target.dtype)
+def _poses(predicted: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Both poses in float32 or better, and the joints to compare, [B, J] bool."""
+    if predicted.ndim != 3 or predicted.shape[2] != 3 or predicted.shape != target.shape:
+        shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
+        raise ValueError(f"predicted, target: got shapes {shapes}, wanted one for both, [B, J, 3]")
+    if valid is None:
+        valid = torch.ones_like(target[..., 0], dtype=torch.bool)
+    if valid.shape != target.shape[:2] or valid.dtype != torch.bool:
+        wanted = f"torch.bool [{', '.join(map(str, target.shape[:2]))}]"
+        raise ValueError(f"valid: got {valid.dtype} {list(valid.shape)}, wanted {wanted}")
+    dtype = torch.promote_types(torch.promote_types(predicted.dtype, target.dtype), torch.float32)
+    return predicted.to(dtype), target.to(dtype), valid
 
 
 def _widen(start: int, stop: int, limit: int) -> slice:

@@ -29,7 +29,13 @@ PART_COLOURS = {"body": (255, 140, 0), "left_hand": (0, 170, 255), "right_hand":
 
 
 def to_uint8(image: Tensor) -> np.ndarray:
-    """Pictures [..., 3, H, W] in 0..1 as bytes, [..., H, W, 3]."""
+    """Pictures [..., 3, H, W] in 0..1 as bytes, [..., H, W, 3].
+
+    Raises:
+        ValueError: they are not of a floating dtype.
+    """
+    if not image.is_floating_point():
+        raise ValueError(f"image: got {image.dtype}, wanted a floating dtype, in 0..1")
     return (image.detach().float().clamp(0, 1) * 255).round().byte().movedim(-3, -1).cpu().numpy()
 
 
@@ -71,7 +77,7 @@ def error_to_rgb(output: Tensor, target: Tensor) -> Tensor:
 
 def heat(values: Tensor) -> Tensor:
     """Values [..., H, W] in 0..1 as heat-map colours, [..., 3, H, W]; NaN counts as 1."""
-    colours = torch.tensor(HEAT, device=values.device) / 255  # [K, 3]
+    colours = torch.tensor(HEAT, dtype=torch.float32, device=values.device) / 255  # [K, 3]
     place = values.float().nan_to_num(1.0).clamp(0, 1) * (len(HEAT) - 1)
     below = place.long().clamp(max=len(HEAT) - 2)
     return torch.lerp(colours[below], colours[below + 1], (place - below)[..., None]).movedim(-1, -3)
@@ -92,7 +98,8 @@ def draw_skeleton(image: Tensor, keypoints: Tensor, valid: Tensor, skeleton: Ske
     keypoints = keypoints.clamp(-FARTHEST, FARTHEST)
     for i, j in skeleton.edges:
         if valid[i] and valid[j]:
-            part = next(name for name, (start, stop) in skeleton.parts.items() if start <= max(i, j) < stop)
+            parts = (name for name, (start, stop) in skeleton.parts.items() if start <= max(i, j) < stop)
+            part = next((name for name in parts if name in PART_COLOURS), "body")
             line = [tuple(keypoints[k].tolist()) for k in (i, j)]
             draw.line(line, fill=PART_COLOURS[part], width=width if part == "body" else 1)
     return torch.from_numpy(np.array(picture)).movedim(-1, 0).float() / 255

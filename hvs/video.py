@@ -1,5 +1,6 @@
 """Frames as videos, animated pictures and folders of pictures, and contact sheets that show them at a glance."""
 
+import math
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -132,7 +133,7 @@ def _is_frame(path: Path) -> bool:
 
 
 def _check_rate(fps: int) -> None:
-    if not fps > 0:
+    if not 0 < fps < math.inf:
         raise ValueError(f"fps: got {fps}, wanted more than 0")
 
 

@@ -179,11 +179,29 @@ def test_an_error_is_one_line_whatever_the_file_says(saved):
 def test_a_wrapped_model_is_refused_before_its_file_is_written(model, tmp_path):
     """Its entries have other names, and nobody could load them."""
     path = tmp_path / "model.safetensors"
-    part = copy.deepcopy(model)
+    part, other = copy.deepcopy(model), copy.deepcopy(model)
     part.decoder = torch.compile(part.decoder)
-    for wrapped in (torch.compile(model), part):
-        with pytest.raises(
-            ValueError, match=r"model: got other entries .*_orig_mod.* neither compiled nor distributed"
-        ):
+    other.lifter.head = torch.nn.Linear(64, 30)
+    faults = {
+        torch.compile(model): "got OptimizedModule, wanted HumanViewSynthesis",
+        torch.nn.DataParallel(model): "got DataParallel, wanted HumanViewSynthesis",
+        part: "got other entries .*_orig_mod",
+        other: "got other entries .*lifter.head.weight",
+    }
+    for wrapped, fault in faults.items():
+        with pytest.raises(ValueError, match=f"^model: {fault}.* neither compiled nor distributed"):
             save_model(path, wrapped)
+    with pytest.raises(ValueError, match="^discriminator: got DataParallel, wanted Discriminator"):
+        save_model(path, model, discriminator=torch.nn.DataParallel(Discriminator()))
+    with pytest.raises(ValueError, match="^extra: got list, wanted a dict"):
+        save_model(path, model, extra=[1])
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_may_share_memory(model, tmp_path):
+    path = tmp_path / "model.safetensors"
+    first, second = (block[0][0] for block in list(model.lifter.blocks)[:2])
+    second.weight = first.weight
+    save_model(path, model)
+    found = load(path).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in model.state_dict().items())

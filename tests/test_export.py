@@ -234,6 +234,30 @@ def test_each_program_is_told_of_when_it_is_written(checkpoint, tmp_path, monkey
     assert files == {name: tmp_path / f"{name}.pt2" for name in ("lift", "encode", "render")}
 
 
+def test_programs_do_not_depend_on_who_asks_for_them(checkpoint, tmp_path):
+    """Autocast and the default dtype are the caller's, and the programs are for everybody."""
+    model = load(checkpoint)
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.autocast("cpu", torch.bfloat16):
+            files = export_model(model, tmp_path)
+    finally:
+        torch.set_default_dtype(before)
+    program = torch.export.load(files["encode"]).module()
+    image = torch.rand(2, 3, model.settings.input_resolution, model.settings.input_resolution)
+    assert torch.allclose(program(image), model.encode(image), atol=1e-5)
+    joints = len(model.skeleton.joints)
+    pose = torch.rand(2, joints, 2) * 100, torch.ones(2, joints, dtype=torch.bool), torch.full((2, 2), 100.0)
+    assert torch.allclose(torch.export.load(files["lift"]).module()(*pose), model.lift(*pose), atol=1e-5)
+
+
+def test_half_weights_are_not_exported(checkpoint, tmp_path):
+    with pytest.raises(ValueError, match="model: got weights of torch.bfloat16, wanted torch.float32"):
+        export_model(load(checkpoint).bfloat16(), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_model_is_left_as_it_was(checkpoint, tmp_path, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt

@@ -96,3 +96,9 @@ def test_public_names_are_there():
     assert hvs.HumanViewSynthesis.__name__ == "HumanViewSynthesis" and callable(hvs.load)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = hvs.nothing
+
+
+def test_modules_of_the_reference_need_no_import_of_their_own():
+    code = "import hvs; print(hvs.metrics.psnr, hvs.export.save_ply, hvs.data.PairDataset, 'video' in dir(hvs))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.returncode == 0 and "psnr" in found.stdout and found.stdout.strip().endswith("True"), found.stderr

@@ -216,3 +216,43 @@ def test_bytes_and_masks_of_another_shape_are_refused_by_name():
     for metric in (psnr_foreground, lambda *inputs: on_foreground(ssim, *inputs)):
         with pytest.raises(ValueError, match=r"mask: got shape \(2, 40, 33\), wanted \(2, 1, 40, 33\)"):
             metric(whole, whole, mask[:, 0])
+
+
+@pytest.mark.parametrize("metric", [mpjpe, n_mpjpe, p_mpjpe])
+def test_poses_of_other_shapes_are_refused(metric):
+    pose, valid = torch.randn(2, 17, 3), torch.ones(2, 17, dtype=torch.bool)
+    for wrong in ((pose[0], pose[0]), (pose[None], pose[None]), (pose, pose[:, :1]), (pose[..., :2], pose[..., :2])):
+        with pytest.raises(ValueError, match=r"predicted, target: got shapes .*, wanted one for both, \[B, J, 3\]"):
+            metric(*wrong)
+    for wrong in (valid[0], valid[:, :1], valid[..., None], valid.float()):
+        with pytest.raises(ValueError, match=r"valid: got torch.*, wanted torch.bool \[2, 17\]"):
+            metric(pose, pose, wrong)
+
+
+@pytest.mark.parametrize("metric", [mpjpe, n_mpjpe, p_mpjpe])
+def test_half_types_are_scored_in_single_precision(metric):
+    a, b = (torch.randn(2, 17, 3) * 30 for _ in range(2))
+    for dtype in (torch.float16, torch.bfloat16):
+        found = metric(a.to(dtype), b.to(dtype))
+        assert torch.equal(found, metric(a.to(dtype).float(), b.to(dtype).float()))
+
+
+def test_pictures_of_other_shapes_are_refused():
+    a, mask = torch.rand(2, 3, 40, 40), torch.ones(2, 1, 40, 40)
+    for wrong in (a[:1], a[:, :1], a[..., :1, :1], a[..., ::2, ::2], a[0]):
+        for score in (
+            psnr,
+            ssim,
+            lambda *pair: psnr_foreground(*pair, mask),
+            lambda *pair: on_foreground(psnr, *pair, mask),
+        ):
+            with pytest.raises(ValueError, match=r"predicted, target: got shapes .*, wanted one for both"):
+                score(a, wrong)
+    with pytest.raises(ValueError, match="predicted, target"):
+        psnr(a[0], a[0])
+
+
+def test_no_pictures_have_no_scores():
+    a, mask = torch.rand(0, 3, 40, 40), torch.rand(0, 1, 40, 40)
+    for scores in (psnr(a, a), ssim(a, a), psnr_foreground(a, a, mask), on_foreground(ssim, a, a, mask)):
+        assert scores.shape == (0,)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,14 @@ def test_parts_have_colours_of_their_own():
     keypoints = torch.rand(117, 2) * 60
     drawn = draw_skeleton(torch.zeros(3, 64, 64), keypoints, torch.ones(117, dtype=torch.bool), PANOPTIC)
     assert len({tuple(pixel) for pixel in to_uint8(drawn).reshape(-1, 3).tolist()}) >= 5
+
+
+def test_parts_of_other_names_are_drawn_as_body():
+    keypoints, valid = torch.rand(17, 2) * 60, torch.ones(17, dtype=torch.bool)
+    wanted = draw_skeleton(torch.zeros(3, 64, 64), keypoints, valid, HUMAN36M)
+    for parts in ({"legs": (0, 7), "rest": (7, 17)}, {"legs": (0, 7)}):
+        other = replace(HUMAN36M, parts=parts)
+        assert torch.equal(draw_skeleton(torch.zeros(3, 64, 64), keypoints, valid, other), wanted)
 
 
 def test_mosaic_has_every_picture_in_its_place():
@@ -166,3 +175,18 @@ def test_plain_letters_look_the_same_whatever_fonts_there_are(font, monkeypatch)
     before = written("view 01")
     monkeypatch.undo()
     assert np.array_equal(written("view 01"), before)
+
+
+def test_bytes_are_no_picture():
+    with pytest.raises(ValueError, match="image: got torch.uint8, wanted a floating dtype, in 0..1"):
+        to_uint8(torch.full((3, 4, 4), 200, dtype=torch.uint8))
+
+
+def test_heat_does_not_depend_on_the_default_dtype():
+    wanted = heat(torch.rand(4, 4))
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert heat(torch.rand(4, 4)).dtype == wanted.dtype
+    finally:
+        torch.set_default_dtype(before)

@@ -1,3 +1,4 @@
+import math
 import resource
 
 import imageio.v2 as imageio
@@ -119,7 +120,7 @@ def test_a_file_that_cannot_grow_is_an_error_that_names_it(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["mp4", "gif", "webp", "png"])
 def test_rates_and_sizes_that_cannot_be_are_refused(tmp_path, kind):
-    for fps in (0, -1):
+    for fps in (0, -1, math.inf):
         with pytest.raises(ValueError, match=f"^fps: got {fps}, wanted more than 0$"):
             write_animation(tmp_path / f"out.{kind}", [frame(1)], fps)
     with pytest.raises(

@@ -7,6 +7,7 @@ Lengths are in metres. In the camera's frame x points right, y down and z forwar
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, Literal
 
 import torch
@@ -56,12 +57,18 @@ class Camera:
                 f"distortion: got shape {tuple(self.distortion.shape)}, wanted [..., n] with n in {COEFFICIENT_COUNTS}"
             )
         try:
-            torch.broadcast_shapes(self.K.shape[:-2], self.R.shape[:-2], self.t.shape[:-1], self.distortion.shape[:-1])
+            _ = self.batch_shape
         except RuntimeError:
             shapes = {name: tuple(getattr(self, name).shape) for name in ("K", "R", "t", "distortion")}
             raise ValueError(f"batch axes of the camera do not agree: got {shapes}") from None
-        if float in (type(self.height), type(self.width)) or self.height < 1 or self.width < 1:
+        if isinstance(self.height, float) or isinstance(self.width, float) or self.height < 1 or self.width < 1:
             raise ValueError(f"height, width: got {self.height}, {self.width}, wanted whole numbers, at least 1")
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """The batch axes of all tensors, broadcast; empty for a single camera."""
+        tensors = ((getattr(self, name), tail) for name, tail in _TAILS.items())
+        return torch.broadcast_shapes(*(tensor.shape[: tensor.ndim - tail] for tensor, tail in tensors))
 
     def rays(self) -> Tensor:
         """Unit viewing rays through the pixel centres in the camera's frame, [..., H, W, 3]."""
@@ -101,7 +108,7 @@ class Camera:
             left, top: pixels, numbers or tensors [...]; may lie outside the image.
             height, width: size of the window, in pixels.
         """
-        left, top = (torch.as_tensor(v, dtype=self.K.dtype, device=self.K.device).round() for v in (left, top))
+        left, top = (torch.as_tensor(v, device=self.K.device).round().to(self.K.dtype) for v in (left, top))
         left, top = torch.broadcast_tensors(left, top)
         offset = F.pad(torch.stack((left, top), -1)[..., None], (2, 0, 0, 1))  # [..., 3, 3], in the last column
         return replace(self, K=self.K - offset, height=height, width=width)
@@ -149,8 +156,16 @@ class Camera:
         return self._map(lambda tensor: tensor[index])
 
     def expand(self, count: int) -> "Camera":
-        """``count`` cameras along one batch axis; the batch axes of each tensor must be [], [1] or [count]."""
+        """``count`` cameras along one batch axis; the batch axes of each tensor must be [], [1] or [count].
+
+        Raises:
+            ValueError: they are others.
+        """
         tensors = {name: getattr(self, name) for name in _TAILS}
+        for name, tensor in tensors.items():
+            batch = tensor.shape[: tensor.ndim - _TAILS[name]]
+            if batch not in ((), (1,), (count,)):
+                raise ValueError(f"camera: got batch axes {list(batch)} of {name}, wanted [{count}], [1] or none")
         expanded = {name: v.expand(count, *v.shape[v.ndim - _TAILS[name] :]) for name, v in tensors.items()}
         return replace(self, **expanded)
 
@@ -164,6 +179,9 @@ class Camera:
         sizes = {(camera.height, camera.width, camera.distortion.shape[-1]) for camera in cameras}
         if len(sizes) != 1:
             raise ValueError(f"cameras: got (height, width, coefficients) {sorted(sizes)}, wanted one for all")
+        for name in _TAILS:
+            if len(shapes := {tuple(getattr(camera, name).shape) for camera in cameras}) != 1:
+                raise ValueError(f"cameras: got {name} of shapes {sorted(shapes)}, wanted one for all")
         tensors = (torch.stack([getattr(c, name) for c in cameras]) for name in ("K", "R", "t", "distortion"))
         return Camera(*tensors, cameras[0].height, cameras[0].width)
 
@@ -174,13 +192,14 @@ class Camera:
         """A camera at ``eye`` that sees ``target`` in the direction of its optical axis.
 
         Args:
-            eye, target: world points in metres, [..., 3]; they must differ.
+            eye, target: world points in metres, [..., 3]; they must differ. All tensors may differ in dtype.
             up: the direction in the world that is up in the image, [..., 3]; need not be a unit vector. Where the
                 camera looks along it, this is undefined, and another axis takes its place.
             K: intrinsics, [..., 3, 3].
             height, width: size of the image, in pixels.
             distortion: coefficients [..., n]; by default there is no distortion.
         """
+        eye, target, up, K = _in_common_dtype(eye, target, up, K)
         eye, target, up = torch.broadcast_tensors(eye, target, up)
         forward = F.normalize(target - eye, dim=-1)
         right = torch.linalg.cross(forward, F.normalize(up, dim=-1))
@@ -219,11 +238,17 @@ class Camera:
             elevation: angle of the cameras above the target, in radians, less than π/2.
             start: direction from the target to the first camera before it is raised, [3]; need not be a unit vector or
                 perpendicular to ``up``. If not given, or parallel to ``up``, any direction is taken.
+
+        Raises:
+            ValueError: there are no cameras.
         """
+        if count < 1:
+            raise ValueError(f"count: got {count}, wanted at least 1")
+        target, up, K, start = _in_common_dtype(target, up, K, torch.zeros_like(up) if start is None else start)
         up = F.normalize(up, dim=-1)
         across = F.one_hot(up.abs().argmin(), 3).to(up)
         # A start along the axis does not say where to begin.
-        if start is None or (start - (start * up).sum() * up).norm() <= 1e-6 * start.norm():
+        if (start - (start * up).sum() * up).norm() <= 1e-6 * start.norm():
             start = across
         outward = F.normalize(start - (start * up).sum() * up, dim=-1)
         angles = torch.arange(count, dtype=up.dtype, device=up.device) * (2 * math.pi / count)
@@ -242,6 +267,12 @@ class Camera:
     def _map(self, function: Any) -> "Camera":
         tensors = (function(getattr(self, name)) for name in ("K", "R", "t", "distortion"))
         return Camera(*tensors, self.height, self.width)
+
+
+def _in_common_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in the narrowest floating dtype that holds them all, float32 at least."""
+    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
+    return tuple(tensor.to(dtype) for tensor in tensors)
 
 
 def _check_points(points: Tensor) -> None:

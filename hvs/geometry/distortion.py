@@ -32,6 +32,12 @@ def _radial_and_shift(points: Tensor, distortion: Tensor) -> tuple[Tensor, Tenso
     return numerator, denominator, torch.stack((shift_x, shift_y), -1)
 
 
+def _check(distortion: Tensor) -> None:
+    if distortion.ndim == 0 or distortion.shape[-1] not in COEFFICIENT_COUNTS:
+        shape = tuple(distortion.shape)
+        raise ValueError(f"distortion: got shape {shape}, wanted [..., n] with n in {COEFFICIENT_COUNTS}")
+
+
 def distort(points: Tensor, distortion: Tensor) -> Tensor:
     """Where the lens puts a point of the ideal image plane.
 
@@ -41,7 +47,11 @@ def distort(points: Tensor, distortion: Tensor) -> Tensor:
 
     Returns:
         Distorted normalised coordinates, [..., P, 2].
+
+    Raises:
+        ValueError: there is another number of coefficients.
     """
+    _check(distortion)
     if distortion.shape[-1] == 0:
         return points
     numerator, denominator, shift = _radial_and_shift(points, distortion)
@@ -61,7 +71,11 @@ def undistort(points: Tensor, distortion: Tensor, steps: int = UNDISTORTION_STEP
 
     Returns:
         Ideal normalised coordinates, [..., P, 2].
+
+    Raises:
+        ValueError: there is another number of coefficients.
     """
+    _check(distortion)
     if distortion.shape[-1] == 0:
         return points
     ideal = points

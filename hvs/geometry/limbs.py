@@ -73,8 +73,9 @@ def _copy_in_mode(values: tuple, dtype: torch.dtype, device: torch.device, mode:
 @cache
 def copy_once(values: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Numbers on a device, copied there only once: every copy from the host waits for the GPU."""
-    # They are kept for ever, so they must not be inference tensors, even if the caller is in inference mode.
-    with torch.inference_mode(False):
+    # They are kept for ever, so they must be plain tensors, even if the caller is in inference mode or in one of
+    # torch.func's transforms.
+    with torch.inference_mode(False), torch._C._DisableFuncTorch():
         return torch.tensor(values, dtype=dtype, device=device)
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 
 
@@ -24,6 +25,9 @@ class Skeleton:
         root: index of the joint that poses are relative to.
         parts: name -> (first joint, one past the last joint).
         background: the data set's background colour, RGB in 0..255, which fills training targets around the person.
+
+    Raises:
+        ValueError: there are no edges, or not one width for each.
     """
 
     name: str
@@ -33,6 +37,14 @@ class Skeleton:
     root: int
     parts: dict[str, tuple[int, int]]
     background: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        # JSON has lists where a skeleton has tuples, by which constants are kept.
+        for name in ("joints", "widths", "background"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "edges", tuple((int(i), int(j)) for i, j in self.edges))
+        if not self.edges or len(self.widths) != len(self.edges):
+            raise ValueError(f"widths: got {len(self.widths)} for {len(self.edges)} edges, wanted one for each of some")
 
     @cached_property
     def mirror(self) -> list[int]:
@@ -109,5 +121,5 @@ def _check_limbs(limbs: Sequence[tuple[int, int, float]], joints: int) -> None:
         if len(limb) != 3 or any(type(end) is not int or not 0 <= end < joints for end in limb[:2]):
             raise ValueError(f"limbs: got {limb}, wanted two joints below {joints} and a width")
         width = limb[2]
-        if type(width) not in (int, float) or not (width > 0 and math.isfinite(width)):
+        if isinstance(width, bool) or not isinstance(width, Real) or not (width > 0 and math.isfinite(width)):
             raise ValueError(f"limbs: got {limb}, wanted a positive width in metres")

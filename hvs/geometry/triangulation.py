@@ -88,7 +88,7 @@ def triangulate(
     Raises:
         ValueError: shapes do not agree, the threshold is not positive, or `least_views` is below 2.
     """
-    if isinstance(cameras, Camera) or any(len(camera.t.shape) > 1 for camera in cameras):
+    if isinstance(cameras, Camera) or any(camera.batch_shape for camera in cameras):
         raise ValueError("cameras: got a batch of them in one, wanted a list of single ones, one for each view")
     views = len(cameras)
     if keypoints.ndim < 2 or keypoints.shape[0] != views or keypoints.shape[-1] != 2:

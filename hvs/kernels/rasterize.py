@@ -1,15 +1,16 @@
 """``hvs.rasterize``: renders Gaussians along rays into a latent image, by whichever backend suits the device."""
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from . import reference, tiled
 from .backends import select
 from .limits import KAPPA_SLACK, LARGEST, LARGEST_COMPONENT, SMALLEST_SCALE, SMALLEST_VARIANCE
 from .precision import without_autocast
+from .transforms import refuse_transforms
 
 _AXES = {
     "means": ("N", "3"),
@@ -80,7 +81,9 @@ def rasterize(
     backend = select(backend, means)
     size = rays.shape[-3:-1]
     if 0 in (*batch, *size, *background.shape[-1:]):
-        return background[..., None, None].expand(*batch, background.shape[-1], *size).to(features.dtype).clone()
+        empty = background[..., None, None].expand(*batch, background.shape[-1], *size).to(features.dtype)
+        # Part of the graph, like any other image.
+        return empty + 0 * sum(tensor.sum() for tensor in tensors.values())
 
     flat = [_flatten_batch(tensor, batch, len(_AXES[name])) for name, tensor in tensors.items()]
     if backend == "triton":
@@ -160,7 +163,7 @@ def _check_tensors(tensors: dict[str, Tensor]) -> torch.Size:
         if not isinstance(tensor, Tensor):
             raise ValueError(f"{name}: got {type(tensor).__name__}, wanted a tensor [..., {', '.join(axes)}]")
         if not torch.compiler.is_compiling():
-            _refuse_transforms(name, tensor)
+            refuse_transforms(name, tensor)
         shape = tensor.shape
         if len(shape) < len(axes):
             raise ValueError(_wrong_shape(name, shape))
@@ -198,20 +201,11 @@ def _wrong_shape(name: str, shape: torch.Size) -> str:
     return f"{name}: got shape {tuple(shape)}, wanted [..., {', '.join(_AXES[name])}]"
 
 
-def _refuse_transforms(name: str, tensor: Tensor) -> None:
-    if torch._C._functorch.is_batchedtensor(tensor):
-        raise ValueError(f"{name}: is batched by torch.func.vmap; give leading batch axes instead")
-    # The backends have no forward-mode derivatives; PyTorch would silently take them to be zero.
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor) or forward_ad.unpack_dual(tensor).tangent is not None:
-        wanted = "torch.autograd.grad, or backward()"
-        raise ValueError(f"{name}: is to be differentiated by torch.func or in forward mode; wanted {wanted}")
-
-
 def _check_numbers(**numbers: float) -> None:
     for name, number in numbers.items():
         # A tensor would take part in some of the formulas with its gradient and in others without.
-        if isinstance(number, Tensor):
-            raise ValueError(f"{name}: got a tensor, wanted a number, through which no gradient flows")
+        if not isinstance(number, (Real, torch.SymFloat, torch.SymInt)):
+            raise ValueError(f"{name}: got {type(number).__name__}, wanted a number, through which no gradient flows")
         least = name in ("near", "tolerance", "beta")
         # Comparisons only, because math.isfinite does not accept the symbolic numbers of torch.compile.
         if not (0 <= number < math.inf if least else 0 < number < math.inf):

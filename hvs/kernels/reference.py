@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from .limits import LARGEST_COMPONENT
-from .precision import without_autocast
+from .precision import with_all_digits, without_autocast
+from .transforms import refuse_batches
 
 # Pairs of a pixel and a Gaussian in one chunk; some twenty intermediates of this size are alive at a time.
 PAIRS_PER_CHUNK = 1 << 18
@@ -108,6 +109,7 @@ class _InChunks(torch.autograd.Function):
     """:func:`_pixels` over all rays, saving only its inputs: the backward pass recomputes every chunk."""
 
     @staticmethod
+    @with_all_digits()
     def forward(ctx, rays: Tensor, *inputs) -> Tensor:
         *tensors, ctx.alpha, ctx.eps = inputs
         ctx.save_for_backward(rays, *tensors)
@@ -119,6 +121,7 @@ class _InChunks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
+        refuse_batches(gradient)
         return (
             *_InChunksBackward.apply(ctx.needs_input_grad, gradient, ctx.alpha, ctx.eps, *ctx.saved_tensors),
             None,
@@ -130,6 +133,7 @@ class _InChunksBackward(torch.autograd.Function):
     """The gradients of :class:`_InChunks`, as a function of its own so that second derivatives raise an error."""
 
     @staticmethod
+    @with_all_digits()
     def forward(ctx, wanted: tuple[bool, ...], gradient: Tensor, alpha: float, eps: float, rays: Tensor, *others):
         *tensors, visible = others
         needed = [i for i, is_wanted in enumerate(wanted) if is_wanted]

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from . import culling
 from .limits import LARGEST, LARGEST_EXPONENT, SMALLEST_VOLUME
-from .precision import without_autocast
+from .precision import with_all_digits, without_autocast
 from .pyramid import TILE, build_pyramid, gather_tiles, pad_to_tiles, scatter_tiles
 from .tiles import Block, Scene
 
@@ -49,6 +49,7 @@ def _(means, rotations, scales, rays, visible):
 
 
 @torch.library.custom_op("hvs::blend_tiled", mutates_args=())
+@with_all_digits()
 def blend(
     means: Tensor,
     rotations: Tensor,
@@ -111,6 +112,7 @@ def _(means, rotations, scales, features, background, background_weight, rays, v
 
 
 @torch.library.custom_op("hvs::blend_tiled_backward", mutates_args=())
+@with_all_digits()
 def blend_backward(
     gradient: Tensor,
     latent: Tensor,

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ..geometry import Skeleton
 
-# Panoptic: weight of a part, and the body joint that its joints are taken relative to (None: the root, as they come).
+# Weight of a part, and the body joint that its joints are taken relative to (None: the root, as they come).
+_BODY = 1.0, None
 _PARTS = {
-    "body": (1.0, None),
     "left_hand": (10.0, "LWrist"),
     "right_hand": (10.0, "RWrist"),
     "face": (5.0, "Nose"),
@@ -29,10 +29,10 @@ def pose_loss(
 ) -> Tensor:
     """Mean joint position error in metres over valid joints, a weighted sum over the skeleton's parts (scalar).
 
-    The body weighs 1, relative to the root; for a skeleton with hands and face, each hand 10, relative to its wrist,
-    and the face 5, relative to the nose, so that small parts are shaped by their own joints rather than by where the
-    arm is (Rochette et al. 2021). A joint counts where it and the joint it is taken relative to are valid; a part
-    without one counts 0.
+    The body, and any part not named here, weighs 1, relative to the root; for a skeleton with hands and face, each hand
+    10, relative to its wrist, and the face 5, relative to the nose, so that small parts are shaped by their own joints
+    rather than by where the arm is (Rochette et al. 2021). A joint counts where it and the joint it is taken relative
+    to are valid; a part without one counts 0.
 
     Args:
         predicted: poses relative to the root joint, metres, [B, J, 3].
@@ -55,7 +55,7 @@ def pose_loss(
         raise ValueError(f"valid: got {valid.dtype}, wanted torch.bool")
     sums, known = [], []
     for part, (start, stop) in skeleton.parts.items():
-        weight, anchor = _PARTS[part]
+        weight, anchor = _PARTS.get(part, _BODY)
         joint = skeleton.root if anchor is None else skeleton.joints.index(anchor)
         origin = 0 if anchor is None else predicted[:, None, joint]
         found = predicted[:, start:stop] - origin

@@ -36,8 +36,10 @@ class Lifter(nn.Module):
             confidence: which joints were found, [B, J] bool.
             resolution: width and height of the full frame, [B, 2].
         """
+        # Scores of a detector are no input: the network knows 0 and 1.
+        confidence = confidence.bool()
         # Captures have zeros for joints that were not found, some detectors NaN.
-        keypoints = keypoints.masked_fill(keypoints.isnan() & ~confidence.bool()[..., None], 0)
+        keypoints = keypoints.masked_fill(keypoints.isnan() & ~confidence[..., None], 0)
         dtype = self.head.weight.dtype
         size = resolution[:, None].to(dtype)  # [B, 1, 2]
         # Both axes are divided by the width, so that the picture keeps its proportions.

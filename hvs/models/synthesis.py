@@ -201,8 +201,8 @@ class HumanViewSynthesis(nn.Module):
             ValueError: a shape is wrong.
             RuntimeError: the model is in training mode, in which every picture would change its statistics.
         """
-        if self.training:
-            raise RuntimeError("refine: got a model in training mode, wanted one in evaluation mode; call eval()")
+        if any(part.training for part in self.modules()):
+            raise RuntimeError("refine: got a model (or a part) in training mode, wanted evaluation mode; call eval()")
         count = len(points)
         _check("points", points, (len(self.skeleton.joints), 3))
         _check("appearance", appearance, (len(self.skeleton.edges), self.settings.appearance_features))
@@ -251,15 +251,15 @@ class HumanViewSynthesis(nn.Module):
         Raises:
             ValueError: a shape is wrong.
         """
-        _check("points", points, (len(self.skeleton.joints), 3))
-        _check("appearance", appearance, (len(self.skeleton.edges), self.settings.appearance_features))
         latent = self.rasterize(points, appearance, camera)
         # The latent has the geometry's precision, and an appearance the precision of its encoding.
         dtype = self.decoder.to_rgb.weight.dtype
         return latent, self.decoder(latent.to(dtype), appearance.to(dtype))
 
     def rasterize(self, points: Tensor, appearance: Tensor, camera: Camera) -> Tensor:
-        """The latent image [B, C, h, w] alone; the arguments are those of :meth:`render`."""
+        """The latent image [B, C, h, w] alone; arguments and errors are those of :meth:`render`."""
+        _check("points", points, (len(self.skeleton.joints), 3))
+        _check("appearance", appearance, (len(self.skeleton.edges), self.settings.appearance_features))
         side = self.settings.rendering_resolution
         dtype = torch.promote_types(points.dtype, torch.float32)
         with without_autocast(points.device):
@@ -276,6 +276,8 @@ class HumanViewSynthesis(nn.Module):
 
 
 def _check(name: str, tensor: Tensor, tail: tuple[int, ...]) -> None:
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name}: got {type(tensor).__name__}, wanted a tensor [B, {', '.join(map(str, tail))}]")
     if tensor.ndim != len(tail) + 1 or tensor.shape[1:] != tail:
         raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, wanted [B, {', '.join(map(str, tail))}]")
 

@@ -184,6 +184,7 @@ def test_pinning_takes_every_tensor(monkeypatch):
         (dict(distortion=torch.zeros(6)), r"distortion: got shape \(6,\)"),
         (dict(K=torch.zeros(2, 3, 3), t=torch.zeros(5, 3)), "batch axes"),
         (dict(height=0), "height, width: got 0"),
+        (dict(height=np.float64(8)), "height, width: got 8.0"),
     ],
 )
 def test_wrong_arguments_are_named(change, message):
@@ -192,7 +193,7 @@ def test_wrong_arguments_are_named(change, message):
         Camera(**(good | change))
 
 
-def test_rotation_survives_autocast_and_tf32():
+def test_geometry_survives_autocast():
     cam = camera(5).to(torch.float32)
     points = torch.randn(9, 3)
     wanted = cam.to_camera(points)
@@ -251,3 +252,36 @@ def test_an_orbit_is_as_exact_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         found = Camera.orbit(target, up, 3.0, 7, K.float(), 64, 64, 0.3, start)
     assert torch.equal(found.R, wanted.R) and torch.equal(found.t, wanted.t)
+
+
+def test_tensors_of_other_dtypes_make_the_same_cameras():
+    K = torch.tensor([[300, 0, 127], [0, 300, 127], [0, 0, 1]])
+    eye, target, up = (torch.tensor(v) for v in ([1, 2, 3], [0, 0, 0], [0, -1, 0]))
+    wanted = Camera.look_at(eye.float(), target.float(), up.float(), K.float(), 256, 256)
+    for kind in (torch.float64, torch.long, torch.float32):
+        found = Camera.look_at(eye.to(kind), target, up.float(), K, 256, 256)
+        for name in ("K", "R", "t"):
+            assert torch.allclose(getattr(found, name).float(), getattr(wanted, name), atol=1e-6)
+            assert getattr(found, name).dtype == torch.promote_types(kind, torch.float32)
+    ring = Camera.orbit(target, up, 2.0, 4, K, 256, 256, start=eye)
+    assert torch.equal(
+        ring.t, Camera.orbit(target.float(), up.float(), 2.0, 4, K.float(), 256, 256, start=eye.float()).t
+    )
+    with pytest.raises(ValueError, match="count: got 0, wanted at least 1"):
+        Camera.orbit(target, up, 2.0, 0, K, 256, 256)
+
+
+def test_windows_are_rounded_and_not_cut():
+    K = torch.tensor([[300, 0, 127], [0, 300, 127], [0, 0, 1]])
+    for kind in (torch.long, torch.float32):
+        cropped = Camera(K.to(kind), torch.eye(3), torch.zeros(3), torch.zeros(0), 256, 256).crop(1.7, -1.7, 10, 10)
+        assert cropped.K[:2, 2].tolist() == [125, 129]
+
+
+def test_batch_axes_that_do_not_fit_are_named():
+    single, four = camera(5), Camera.stack([camera(5)] * 4)
+    assert single.batch_shape == () and four.batch_shape == (4,) and single.expand(3).batch_shape == (3,)
+    with pytest.raises(ValueError, match=r"camera: got batch axes \[4\] of K, wanted \[3\], \[1\] or none"):
+        four.expand(3)
+    with pytest.raises(ValueError, match="cameras: got K of shapes .*, wanted one for all"):
+        Camera.stack([single, single.expand(2)])

@@ -60,3 +60,10 @@ def test_gradients_are_finite_where_the_fixed_point_scheme_overflows(seed):
     assert ideal.isfinite().all()
     for gradient in torch.autograd.grad(ideal.sum(), (points, coefficients)):
         assert not gradient.isnan().any()
+
+
+@pytest.mark.parametrize("function", [distort, undistort])
+def test_other_numbers_of_coefficients_are_refused(function):
+    for count in (1, 3, 6, 14):
+        with pytest.raises(ValueError, match=rf"distortion: got shape \({count},\), wanted \[..., n\] with n in"):
+            function(torch.zeros(4, 2), torch.zeros(count))

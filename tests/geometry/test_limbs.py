@@ -87,3 +87,20 @@ def test_a_pass_over_fake_tensors_leaves_nothing_behind():
     # Nor do tensors of earlier calls get in its way.
     with FakeTensorMode() as mode:
         assert limb_gaussians(mode.from_tensor(points), HUMAN36M)[0].shape == (1, 16, 3)
+
+
+def test_transforms_leave_nothing_behind():
+    """Constants are kept for ever; made inside of a transform, they would be of its kind."""
+    points = torch.randn(17, 3)
+
+    def total(points):
+        return limb_gaussians(points, HUMAN36M)[2].sum()
+
+    wanted = total(points)
+    for transform in (torch.func.hessian, torch.func.functionalize, torch.func.grad, torch.func.jacfwd):
+        copy_once.cache_clear()
+        transform(total)(points)
+        assert torch.equal(total(points), wanted) and type(total(points)) is torch.Tensor
+        with torch.inference_mode():
+            assert torch.equal(total(points), wanted)
+        assert torch.func.grad(total)(points).isfinite().all()

@@ -1,7 +1,10 @@
-import pytest
+from dataclasses import replace
 
-from hvs.geometry import skeletons
-from hvs.geometry.skeletons import BY_NAME, HUMAN36M, PANOPTIC
+import pytest
+import torch
+
+from hvs.geometry import limb_gaussians, skeletons
+from hvs.geometry.skeletons import BY_NAME, HUMAN36M, PANOPTIC, Skeleton
 
 
 @pytest.mark.parametrize(
@@ -70,3 +73,14 @@ def test_limbs_have_their_mirror_images(skeleton, paired):
 def test_joints_without_sides_have_no_mirror_images():
     skeleton = skeletons.customise(skeletons.HUMAN36M, joints=[f"joint {i}" for i in range(17)])
     assert skeleton.mirror == list(range(16))
+
+
+def test_a_skeleton_of_ones_own():
+    """From JSON, which has lists."""
+    own = Skeleton("own", ["a", "b", "c"], [[0, 1], [1, 2]], [0.1, 0.05], 0, {"body": (0, 3)}, [0, 0, 0])
+    means, _, scales = limb_gaussians(torch.randn(3, 3), own)
+    assert means.shape == (2, 3) and scales[:, 1].tolist() == pytest.approx([0.1, 0.05])
+    assert hash(own) == hash(replace(own))
+    for edges, widths in (([[0, 1], [1, 2]], [0.1]), ([], [])):
+        with pytest.raises(ValueError, match=f"widths: got {len(widths)} for {len(edges)} edges"):
+            replace(own, edges=edges, widths=widths)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -218,7 +219,8 @@ def test_points_carry_no_gradient():
 def test_a_batch_of_cameras_and_a_threshold_that_nothing_meets_are_refused():
     cameras = ring(4)
     pixels, confidence = see(cameras, people(5))
-    for batch in (Camera.stack(cameras), [camera.expand(1) for camera in cameras]):
+    turned = [replace(camera, R=camera.R[None]) for camera in cameras]
+    for batch in (Camera.stack(cameras), [camera.expand(1) for camera in cameras], turned):
         with pytest.raises(ValueError, match="cameras: got a batch of them in one"):
             triangulate(pixels, confidence, batch)
     for threshold in (0.0, -1.0, math.nan):

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -256,7 +257,7 @@ def test_wrong_arguments_are_named(scene, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_number_that_is_a_tensor_is_refused(scene, backend, name):
     """Its gradient would cover only some of the terms in which it stands."""
-    with pytest.raises(ValueError, match=f"{name}: got a tensor, wanted a number"):
+    with pytest.raises(ValueError, match=f"{name}: got Tensor, wanted a number"):
         hvs.rasterize(**scene(), backend=backend, **{name: torch.tensor(0.025, requires_grad=True)})
 
 
@@ -267,3 +268,58 @@ def test_tensors_without_memory_give_a_shape_and_gradients(scene, backend):
     latent.sum().backward()
     assert latent.is_meta and latent.shape[0] == 2
     assert all(value.grad.shape == value.shape for value in inputs.values())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_tf32_is_for_others(scene, backend, monkeypatch):
+    """The geometry's gradient is the difference of nearly equal products. No CPU computes in TF32, so what is looked at
+    is whether it is allowed while products are computed."""
+    allowed = []
+
+    def watched(function):
+        def call(*arguments):
+            allowed.append(torch.backends.cuda.matmul.fp32_precision)
+            return function(*arguments)
+
+        return call
+
+    for place, name in ((torch, "bmm"), (torch, "baddbmm"), (torch.Tensor, "__matmul__")):
+        monkeypatch.setattr(place, name, watched(getattr(place, name)))
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        inputs = {name: value.float().requires_grad_() for name, value in scene(5, 8, 8).items()}
+        hvs.rasterize(**inputs, backend=backend).sum().backward()
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert set(allowed) == {"ieee"}
+
+
+def test_batched_gradients_are_refused(scene):
+    inputs = scene(3, 4, 4)
+    means = inputs["means"].requires_grad_()
+    latent = hvs.rasterize(**inputs, backend="reference")
+    with pytest.raises(RuntimeError, match="hvs.rasterize: got batched gradients, wanted one at a time"):
+        torch.autograd.grad(latent, means, torch.randn(2, *latent.shape), is_grads_batched=True)
+
+
+def test_an_empty_image_is_part_of_the_graph(scene):
+    for change in (dict(batch=(0,)), dict(channels=0), dict(rows=0)):
+        rows = change.pop("rows", 5)
+        inputs = scene(height=5, **change)
+        inputs["rays"] = inputs["rays"][..., :rows, :, :]
+        inputs = {name: value.detach().requires_grad_() for name, value in inputs.items()}
+        latent = hvs.rasterize(**inputs)
+        assert latent.numel() == 0
+        latent.sum().backward()
+        assert all((value.grad == 0).all() for value in inputs.values())
+
+
+def test_numbers_of_numpy_are_numbers(scene):
+    inputs = scene(3, 6, 6)
+    wanted = hvs.rasterize(**inputs, alpha=0.05)
+    assert torch.equal(hvs.rasterize(**inputs, alpha=np.float64(0.05)), wanted)
+    for value in (np.array(0.05), "0.05", None):
+        with pytest.raises(ValueError, match=f"alpha: got {type(value).__name__}, wanted a number"):
+            hvs.rasterize(**inputs, alpha=value)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -45,6 +47,13 @@ def test_panoptic_weighs_its_parts(joint, wanted):
     predicted, target, valid = poses(PANOPTIC)
     predicted[0, PANOPTIC.joints.index(joint)] += torch.tensor([0.0, 0.3, 0.4], dtype=torch.float64)
     assert pose_loss(predicted, target, valid, PANOPTIC).item() == pytest.approx(wanted, rel=1e-9)
+
+
+def test_parts_of_other_names_are_body():
+    predicted, target, valid = poses(HUMAN36M)
+    halves = replace(HUMAN36M, parts={"legs": (0, 7), "rest": (7, 17)})
+    predicted[0, 3] += torch.tensor([0.3, 0.0, 0.4], dtype=torch.float64)
+    assert pose_loss(predicted, target, valid, halves).item() == pytest.approx(0.5 / 14, abs=1e-12)
 
 
 def test_unknown_joints_do_not_count_even_if_they_are_nan():

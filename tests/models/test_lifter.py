@@ -64,3 +64,12 @@ def test_joints_that_were_not_found_may_be_nan():
     # One that was found has no excuse.
     keypoints[1, 2] = torch.nan
     assert lifter(keypoints, known, resolution)[1].isnan().all()
+
+
+def test_scores_of_a_detector_are_found_or_not():
+    lifter = Lifter(17, 64).eval()
+    keypoints, size = torch.rand(2, 17, 2) * 100, torch.full((2, 2), 100)
+    found = torch.rand(2, 17) > 0.5
+    wanted = lifter(keypoints, found, size)
+    assert torch.equal(lifter(keypoints, found * 0.7, size), wanted)
+    assert torch.equal(lifter(keypoints, found.int() * 100, size), wanted)

@@ -207,8 +207,24 @@ def test_refining_changes_nothing_else(model, person):
 
 def test_a_model_in_training_is_not_refined_with(person):
     known, true, world = person
-    with pytest.raises(RuntimeError, match="refine: got a model in training mode"):
-        HumanViewSynthesis(SETTINGS).refine(known, torch.zeros(2, 3, 32, 32), world, camera(2))
+    model = HumanViewSynthesis(SETTINGS)
+    for part in (model, model.eval().decoder):
+        part.train()
+        with pytest.raises(RuntimeError, match="refine: got a model .* in training mode"):
+            model.refine(known, torch.zeros(2, 3, 32, 32), world, camera(2))
+
+
+def test_a_camera_of_another_batch_is_named(model, person):
+    known, true, world = person
+    with pytest.raises(ValueError, match=r"camera: got batch axes \[3\]"):
+        model.refine(known, torch.zeros(2, 3, 32, 32), world, camera(3), steps=1)
+
+
+def test_a_latent_image_alone_is_checked_as_well(model):
+    appearance = torch.randn(2, 16, 4)
+    for wrong in ((points()[0], appearance), (points(), appearance[..., :3]), (points().numpy(), appearance)):
+        with pytest.raises(ValueError, match="(points|appearance): got (shape|ndarray)"):
+            model.rasterize(*wrong, camera())
 
 
 def test_images_to_refine_to_may_be_smaller_than_pictures(model, person):

@@ -17,6 +17,8 @@ SIDE = 8
 # Largest number of pairs of a tile and a Gaussian, over all images, in a small scene, where every tile has room for
 # every Gaussian (64 MiB).
 SMALL_PAIRS = 1 << 24
+# Largest number of Gaussians per image in a small scene: one program tests them all, however few programs there are.
+SMALL_COUNT = 1 << 14
 # Programs per image that share the search of large scenes.
 SEARCH_PROGRAMS = 1024
 # Gaussians that a tile tests at a time in the search for the deepest response.
@@ -31,8 +33,9 @@ CHAIN_SIZES = dict(BLOCK=16, CHANNELS=16)
 MOST_CHANNELS = 256
 # Largest size of a grid's second and third axes.
 MOST_IMAGES = 65535
-# The values of an image's Gaussians are indexed with 32 bits.
+# The values of an image's Gaussians, and its pixels, are indexed with 32 bits.
 MOST_GAUSSIANS = (2**31 - 1) // prepare.GAUSSIAN_VALUES.value
+MOST_PIXELS = 2**31 - 1
 # Threads per warp, and channels for which a warp has registers.
 WARP = 64 if torch.version.hip is not None else 32
 WARP_CHANNELS = 32
@@ -87,7 +90,7 @@ def tile_grid(height: int, width: int) -> tuple[int, int]:
 def is_small(batch: int, count: int, height: int, width: int) -> bool:
     """Whether a scene is small, so that every tile has room for every Gaussian."""
     rows, columns = tile_grid(height, width)
-    return batch * rows * columns * count <= SMALL_PAIRS
+    return batch * rows * columns * count <= SMALL_PAIRS and count <= SMALL_COUNT
 
 
 def forward(
@@ -109,9 +112,11 @@ def forward(
         raise ValueError(f"batch: got {batch} images, wanted at most {MOST_IMAGES} at once")
     if count > MOST_GAUSSIANS:
         raise ValueError(f"means: got {count} Gaussians, wanted at most {MOST_GAUSSIANS} per image")
+    height, width = rays.shape[1:3]
+    if height * width > MOST_PIXELS:
+        raise ValueError(f"rays: got {height * width} of them, wanted at most {MOST_PIXELS} per image")
     geometry = [_inner_contiguous(v) for v in (means, rotations, scales)]
     features, background, rays = (_inner_contiguous(v) for v in (features, background, rays))
-    height, width = rays.shape[1:3]
     rows, columns = tile_grid(height, width)
     tile_count = rows * columns
     blocks = max(1, _divide(count, BLOCK))

@@ -34,8 +34,10 @@ def load_extent(gaussians, n, count, mask):
 def meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1):
     """Whether Gaussians with these extents may matter on any ray in the bounding boxes x0..x1, y0..y1."""
     overlap = (low_x <= x1) & (high_x >= x0) & (low_y <= y1) & (high_y >= y0)
-    beside = 0.5 * (nx * (x0 + x1) + ny * (y0 + y1)) + nz
-    reach = 0.5 * (tl.abs(nx) * (x1 - x0) + tl.abs(ny) * (y1 - y0))
+    # Fused where it says so, and not as the compiler likes: kernels that count pairs and others that write them must
+    # come to the same bits.
+    beside = 0.5 * tl.fma(nx, x0 + x1, ny * (y0 + y1)) + nz
+    reach = 0.5 * tl.fma(tl.abs(nx), x1 - x0, tl.abs(ny) * (y1 - y0))
     return overlap & ~(tl.abs(beside) > reach + 1)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..transforms import refuse_batches
 from . import launch
 
 _library = torch.library.Library("hvs", "FRAGMENT")
@@ -108,6 +109,7 @@ class _Rasterize(torch.autograd.Function):
     def backward(ctx, d_latent, *_):
         if d_latent is None:
             return (None,) * len(ctx.needs_input_grad)
+        refuse_batches(d_latent)
         with_rays = ctx.needs_input_grad[5]
         # Once: activation checkpointing hands them out a single time.
         tensors = ctx.saved_tensors

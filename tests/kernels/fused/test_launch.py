@@ -16,7 +16,10 @@ def test_sizes(channels, cut_as_launched):
 def test_training_and_inference_scenes_are_small():
     assert launch.is_small(32, 108, 512, 512)
     assert launch.is_small(1, 4000, 1024, 1024)
+    assert launch.is_small(1, 10_000, 256, 256)
     assert not launch.is_small(1, 100_000, 1024, 1024)
+    # A few tiles, each of which would test all of them.
+    assert not launch.is_small(1, 100_000, 64, 64)
 
 
 def test_a_broadcast_batch_is_not_copied():

@@ -103,6 +103,20 @@ def test_more_gaussians_than_are_numbered_are_refused(single, monkeypatch):
         render(single(4, 1, 1))
 
 
+def test_more_pixels_than_are_numbered_are_refused(single, monkeypatch):
+    monkeypatch.setattr(launch, "MOST_PIXELS", 11)
+    with pytest.raises(ValueError, match="rays: got 12 of them, wanted at most 11 per image"):
+        render(single(1, 3, 4))
+
+
+def test_batched_gradients_are_refused(single):
+    inputs = single(3, 8, 8)
+    features = inputs["features"].requires_grad_()
+    latent = render(inputs)
+    with pytest.raises(RuntimeError, match="hvs.rasterize: got batched gradients, wanted one at a time"):
+        torch.autograd.grad(latent, features, latent[None].expand(2, *latent.shape), is_grads_batched=True)
+
+
 @pytest.mark.gpu
 class TestOnGPU:
     def inputs(self, scene, **options):
