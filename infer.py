@@ -18,7 +18,7 @@ from tqdm import tqdm
 from hvs import Camera
 from hvs.inference import paths
 from hvs.inference.canvas import to_crop
-from hvs.inference.film import Shot, film, write_film
+from hvs.inference.film import Shot, check_film, film, write_film
 from hvs.inference.fit import Fit, fit
 from hvs.inference.footage import Footage, choose_frames, find_sequence, next_view
 from hvs.inference.panels import with_poses
@@ -36,6 +36,7 @@ from hvs.runtime import run_command
 def view(settings: View) -> None:
     """Poses and looks from camera A, seen by camera B."""
     studio = Studio(settings)
+    check_film(studio, "view", settings)
     sequence = find_sequence(studio.root(settings.root), studio.model.skeleton, settings.sequence)
     target = settings.target or next_view(sequence, settings.view)
     footage = choose_frames(sequence, studio.model.settings, settings.view, target, settings.interval)
@@ -54,6 +55,8 @@ def view(settings: View) -> None:
 def orbit(settings: Orbit) -> None:
     """Virtual cameras around a person who stands still or moves."""
     studio = Studio(settings)
+    check_film(studio, "orbit", settings)
+    path = paths.read_path(settings.path) if settings.path else None
     sequence = find_sequence(studio.root(settings.root), studio.model.skeleton, settings.sequence)
     footage = choose_frames(sequence, studio.model.settings, settings.view, interval=settings.interval)
     appearance = studio.encode_batch(footage.sources(settings.appearance_frames, studio.device))
@@ -67,7 +70,7 @@ def orbit(settings: Orbit) -> None:
         sources.append(batch["camera_a"])
         panels += [inputs(studio, footage, batch)] if settings.panels else []
     points = torch.cat(lifted)
-    cameras = virtual_cameras(settings, points, sources[len(sources) // 2][0], footage.up, studio)
+    cameras = virtual_cameras(settings, path, points, sources[len(sources) // 2][0], footage.up, studio)
     if not moving:
         points = points.expand(len(cameras.K), -1, -1)
 
@@ -86,6 +89,7 @@ def orbit(settings: Orbit) -> None:
 def transfer(settings: Transfer) -> None:
     """The motion of one sequence with the looks of another person."""
     studio = Studio(settings)
+    check_film(studio, "transfer", settings)
     root = studio.root(settings.root)
     model = studio.model
     sequence = find_sequence(root, model.skeleton, settings.sequence)
@@ -109,6 +113,7 @@ def transfer(settings: Transfer) -> None:
 def photo(settings: Photo) -> None:
     """Virtual cameras around the person in a single picture of your own."""
     studio = Studio(settings)
+    check_film(studio, "photo", settings, settings.files)
     person = read_portrait(settings, studio.model)
     appearance = studio.encode(person.image, person.points, person.camera)
     up, size = torch.tensor(UP), studio.model.settings.target_resolution
@@ -138,11 +143,18 @@ def inputs(studio: Studio, footage: Footage, batch: dict[str, Any]) -> dict[str,
     return {"input": batch["image_a"].cpu(), "keypoints": pose}
 
 
-def virtual_cameras(settings: Orbit, points: Tensor, source: Camera, up: Tensor, studio: Studio) -> Camera:
+def virtual_cameras(
+    settings: Orbit,
+    path: list[paths.Aimed | Camera] | None,
+    points: Tensor,
+    source: Camera,
+    up: Tensor,
+    studio: Studio,
+) -> Camera:
     """The cameras of an orbit around poses [F, J, 3] in the world, one per frame."""
     size = studio.model.settings.target_resolution
-    if settings.path:
-        return paths.read_path(settings.path, points, up, size, settings.focal)
+    if path:
+        return paths.follow(path, points, up, size, settings.focal)
     if settings.eye:
         centre, radius = paths.frame_person(points)
         target = centre if settings.target is None else points.new_tensor(settings.target)

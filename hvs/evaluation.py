@@ -135,15 +135,31 @@ def draw_pairs(
     widest: int | None = None,
     labels: Sequence[str] = (),
     refine_steps: int = 0,
+    precision: torch.dtype = torch.float32,
+    at_once: int | None = None,
 ) -> Image:
     """One row per pair: source, lifted and true pose in the target view, latent, output, target, error.
 
-    Pictures wider than ``widest`` pixels are scaled down; labels, if there are any, stand above the rows.
-    ``refine_steps`` is as in :func:`synthesise`.
+    Args:
+        model: on any device; the mode of each of its parts is restored afterwards.
+        batch: as :func:`hvs.data.collate` makes it.
+        widest: wider pictures are scaled down to so many pixels.
+        labels: to stand above the rows, if there are any.
+        refine_steps: as in :func:`synthesise`.
+        precision: of the networks.
+        at_once: how many pairs the networks process at once; by default all.
     """
-    batch = to_device(batch, next(model.parameters()).device)
-    with evaluating(model):
-        found = synthesise(model, batch, refine_steps)
+    device = next(model.parameters()).device
+    count = len(batch["points"])
+    at_once = at_once or count
+    parts = []
+    for i in range(0, count, at_once):
+        part = to_device({name: value[i : i + at_once] for name, value in batch.items()}, device)
+        with evaluating(model), autocast(device, precision):
+            found = synthesise(model, part, refine_steps)
+        parts.append({name: found[name].float().cpu() for name in ("lifted", "latent", "image")})
+    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    batch = to_device(batch, torch.device("cpu"))
     camera_a, camera_b = batch["camera_a"], batch["camera_b"]
     root = camera_a.to_camera(batch["points"])[:, model.skeleton.root, None]
     lifted = camera_b.project(camera_a.to_world(root + found["lifted"]))

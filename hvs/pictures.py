@@ -1,6 +1,10 @@
 """Tensors as pictures to look at: latents and errors as colours, skeletons over images, mosaics with captions."""
 
+import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -131,12 +135,36 @@ def mosaic(
             place = x * (width + GAP) + free[1], top + y * (height + above + GAP) + free[0]
             sheet.paste(Image.fromarray(to_uint8(picture)), place)
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=round(LETTER * line))
+    letter = round(LETTER * line)
     for x, caption in enumerate(captions):
-        draw.text((x * (width + GAP) + width / 2, 2), caption, fill="black", font=font, anchor="ma")
+        _write(draw, (x * (width + GAP) + width / 2, 2), caption, letter, "ma")
     for y, label in enumerate(labels):
-        draw.text((0, top - above + y * (height + above + GAP) + 2), label, fill="black", font=font)
+        _write(draw, (0, top - above + y * (height + above + GAP) + 2), label, letter, "la")
     return sheet
+
+
+def _write(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, anchor: str) -> None:
+    """Write a line; names of people and folders may be in any language."""
+    font = ImageFont.load_default(size=size)
+    # Pillow's own font has no other letters.
+    if not text.isascii():
+        if wide := _wide_font(size):
+            font = wide
+        else:
+            letters = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+            text = letters.encode("ascii", errors="replace").decode()
+    draw.text(place, text, fill="black", font=font, anchor=anchor)
+
+
+def _wide_font(size: int) -> ImageFont.FreeTypeFont | None:
+    """A font with the letters of many languages, if the system or matplotlib has it."""
+    places = [Path("DejaVuSans.ttf")]
+    if found := find_spec("matplotlib"):
+        places.append(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf")
+    for place in places:
+        with suppress(OSError):
+            return ImageFont.truetype(str(place), size)
+    return None
 
 
 def _fit(picture: Tensor, height: int, width: int) -> Tensor:

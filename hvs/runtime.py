@@ -6,7 +6,7 @@ import random
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -110,6 +110,21 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise UserError(f"{path}: not a folder that can be written to ({error.strerror})") from error
     return path
+
+
+def refuse_folders(*files: Path) -> None:
+    """Raise a UserError, before any work, if a folder is in the place of a file to write."""
+    for file in files:
+        if file.is_dir():
+            raise UserError(f"{file}: is a folder, which is in the way of a file")
+
+
+def refuse_inputs(inputs: Iterable[Path], *outputs: Path) -> None:
+    """Raise a UserError, before any work, if something to write would replace a file to read, or a folder it is in."""
+    for output in filter(Path.exists, outputs):
+        for given in filter(Path.exists, inputs):
+            if any(output.samefile(path) for path in (given, *given.resolve().parents)):
+                raise UserError(f"out: {output} would replace {given}, which is read; wanted another folder")
 
 
 @contextmanager

@@ -104,8 +104,7 @@ def _write_animated(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
 
 
 def _write_frames(folder: Path, frames: Iterable[np.ndarray]) -> Path:
-    if folder.exists() and not (folder.is_dir() and all(_is_frame(path) for path in folder.iterdir())):
-        raise UserError(f"{folder}: is in the way of a folder of frames, and is or holds something else")
+    check_folder_of_frames(folder)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     # Left by a run that was killed.
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -121,6 +120,12 @@ def _write_frames(folder: Path, frames: Iterable[np.ndarray]) -> Path:
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def check_folder_of_frames(folder: Path) -> None:
+    """Raise a UserError if there is something other than a folder of frames."""
+    if folder.exists() and not (folder.is_dir() and all(_is_frame(path) for path in folder.iterdir())):
+        raise UserError(f"{folder}: is in the way of a folder of frames, and is or holds something else")
 
 
 def _is_frame(path: Path) -> bool:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -98,6 +99,17 @@ def test_the_mode_of_the_model_is_restored(model, batch, training):
 def test_a_drawn_pair_is_a_row_of_seven_pictures(model, batch):
     picture = draw_pairs(model, batch)
     assert 7 * 96 < picture.width < 8 * 96 and picture.height > 3 * 96
+
+
+def test_pairs_may_be_drawn_in_parts(model, batch, monkeypatch):
+    whole = draw_pairs(model, batch)
+    sizes = []
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda images: sizes.append(len(images)) or encode(images))
+    parts = draw_pairs(model, batch, at_once=2)
+    count = len(batch["points"])
+    assert sizes == [2] * (count // 2) + [1] * (count % 2) and len(sizes) > 1
+    assert np.abs(np.asarray(parts).astype(int) - np.asarray(whole)).max() <= 1
 
 
 def test_a_broken_model_is_drawn_too(model, batch):

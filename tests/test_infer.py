@@ -200,6 +200,21 @@ def test_bad_arguments_of_a_mode_end_with_one_line(checkpoint, command, argument
     assert sorted(checkpoint.parent.iterdir()) == before
 
 
+@pytest.mark.parametrize("mode", ["view", "orbit", "transfer"])
+def test_what_is_in_the_way_is_told_before_the_work(checkpoint, command, mode, monkeypatch):
+    monkeypatch.setattr(Studio, "lift", lambda *_: pytest.fail("began to work"))
+    (checkpoint.parent / f"{mode}.png").mkdir()
+    code, error = command(mode)
+    assert code == 2 and f"{mode}.png: is a folder" in error and error.count("\n") == 1
+
+
+def test_a_path_is_read_before_the_work(checkpoint, command, tmp_path, monkeypatch):
+    monkeypatch.setattr(Studio, "lift", lambda *_: pytest.fail("began to work"))
+    (tmp_path / "path.json").write_text('[{"eyes": [0, 0, 1]}]')
+    code, error = command("orbit", "--path", "path.json")
+    assert code == 2 and "path.json: camera 0: got 'eyes', wanted" in error and error.count("\n") == 1
+
+
 def test_nobody_in_the_image_is_told(checkpoint, command, capture):
     def nowhere(view: int, frame: int) -> torch.Tensor:
         label = capture.keypoint_label(view, frame)

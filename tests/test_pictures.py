@@ -1,8 +1,10 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import ImageFont
 
 from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
 from hvs.pictures import CAPTION, GAP, LatentColours, draw_skeleton, error_to_rgb, heat, latent_to_rgb, mosaic, to_uint8
@@ -130,6 +132,49 @@ def test_what_is_not_finite_is_left_out_or_grey():
 def test_heat_takes_values_of_any_type(dtype):
     values = torch.tensor([[0, 1]]).to(dtype)
     assert torch.equal(heat(values), heat(values.float()))
+
+
+def written(text):
+    """The label of a mosaic, without the picture below it."""
+    return np.asarray(mosaic([[torch.ones(3, 120, 240)]], labels=[text]))[:CAPTION]
+
+
+@pytest.fixture(params=["installed", "of matplotlib", "none"])
+def font(request, monkeypatch):
+    """Which fonts there are."""
+    kind, load = request.param, ImageFont.truetype
+
+    def truetype(font, *more, **options):
+        # Pillow opens its own font, which is no file, in the same way.
+        if isinstance(font, str) and (kind == "none" or (kind == "of matplotlib") != Path(font).is_absolute()):
+            raise OSError("cannot open resource")
+        return load(font, *more, **options)
+
+    if kind == "installed":
+        try:
+            load("DejaVuSans.ttf", 12)
+        except OSError:
+            pytest.skip("no DejaVuSans.ttf here")
+    elif kind == "of matplotlib":
+        pytest.importorskip("matplotlib")
+    monkeypatch.setattr(ImageFont, "truetype", truetype)
+    return kind
+
+
+def test_letters_of_any_language_are_written(font):
+    """Pillow's own font shows the same box for each of them."""
+    if font == "none":
+        assert np.array_equal(written("José Žižka"), written("Jose Zizka"))
+        assert np.array_equal(written("Ω"), written("?"))
+    else:
+        drawn = [written(letter) for letter in "éžΩЖ"]
+        assert all(not np.array_equal(one, two) for i, one in enumerate(drawn) for two in drawn[:i])
+
+
+def test_plain_letters_look_the_same_whatever_fonts_there_are(font, monkeypatch):
+    before = written("view 01")
+    monkeypatch.undo()
+    assert np.array_equal(written("view 01"), before)
 
 
 def test_bytes_are_no_picture():

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from hvs.runtime import (
     UserError,
     autocast,
     make_folder,
+    refuse_folders,
+    refuse_inputs,
     remove_leftovers,
     run_command,
     seed_everything,
@@ -180,3 +183,23 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
     assert len(list(tmp_path.iterdir())) == 5
     remove_leftovers(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+def test_folders_in_the_place_of_files_are_refused(tmp_path):
+    (tmp_path / "a.mp4").mkdir()
+    (tmp_path / "b.mp4").touch()
+    refuse_folders(tmp_path / "b.mp4", tmp_path / "c.mp4")
+    with pytest.raises(UserError, match="a.mp4: is a folder, which is in the way of a file"):
+        refuse_folders(tmp_path / "b.mp4", tmp_path / "a.mp4")
+
+
+def test_inputs_are_not_replaced_by_whatever_name(tmp_path, monkeypatch):
+    picture = tmp_path / "me" / "1.png"
+    picture.parent.mkdir()
+    picture.touch()
+    (tmp_path / "link.png").symlink_to(picture)
+    monkeypatch.chdir(tmp_path)
+    refuse_inputs([picture, tmp_path / "missing"], tmp_path / "missing", tmp_path / "me" / "2.png")
+    for given, output in ((picture, "me/1.png"), (tmp_path / "link.png", "me/../me/1.png"), (picture, "me")):
+        with pytest.raises(UserError, match=f"out: {output} would replace {given}, which is read"):
+            refuse_inputs([given], Path(output))

@@ -61,8 +61,10 @@ def list_sequences(
     if kind == PLAIN and not own:
         return _whole(root, subjects)
     published = {} if own else read_json(PUBLISHED_SPLITS)[LAYOUTS[kind].skeleton.name]
-    views, stride, listed = _parse(read_json(file) if own else published, subjects, kind, file)
+    views, stride, names, listed = _parse(read_json(file) if own else published, subjects, kind, file)
     # Few people have all of a published data set, but a capture with its own splits should be complete.
+    if own and views:
+        _check_views(root, kind, views, names, file)
     present = [(name, intervals) for name, intervals in listed if own or (root / name).is_dir()]
     if not present:
         raise NoSequencesError(f"{root}: none of the {len(listed)} {subjects} sequences listed in the splits is here")
@@ -77,8 +79,8 @@ def _open(root: Path, kind: str, name: str, views: list[str] | None, intervals: 
 
 def _parse(
     splits: Any, subjects: Subjects, kind: str, file: Path
-) -> tuple[list[str] | None, int, list[tuple[str, Intervals]]]:
-    """The views, the stride, and the sequences' names and intervals in a table of splits."""
+) -> tuple[list[str] | None, int, list[str], list[tuple[str, Intervals]]]:
+    """The views, the stride, all sequences' names, and these subjects' names and intervals in a table of splits."""
     try:
         _only(splits, "views", "stride", *GROUPS["all"])
         # With plain files the folders show which views there are.
@@ -86,6 +88,8 @@ def _parse(
         stride = _whole_number(splits.get("stride", 1 if kind == PLAIN else LAYOUTS[kind].held_out_stride))
         if stride < 1:
             raise ValueError(f"stride is {stride}")
+        everybody = [entry for group in GROUPS["all"] for entry in splits.get(group, ())]
+        names = [inner_name(entry["sequence"], file, folders=True) for entry in everybody]
         listed = [
             (
                 inner_name(entry["sequence"], file, folders=True),
@@ -98,7 +102,19 @@ def _parse(
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{file}: not a table of splits ({type(error).__name__}: {error})") from error
-    return views, stride, listed
+    return views, stride, names, listed
+
+
+def _check_views(root: Path, kind: str, views: list[str], names: list[str], file: Path) -> None:
+    """Raise a DataError if no sequence has a view: a misspelt one would be missing everywhere without a word."""
+    inner, ending = ("images", "") if kind == PLAIN else (f"Databases/{IMAGES}", ".lmdb")
+    paths = [path for name in names for path in (root / name / inner).glob(f"[!.]*{ending}")]
+    present = {path.name.removesuffix(ending) for path in paths}
+    for view in views:
+        # Without any views the sequences themselves are missing, which is told when they are opened.
+        if present and view not in present:
+            wanted = ", ".join(sorted(present))
+            raise DataError(f"{file}: no sequence has the view {view!r:.40}, wanted some of {wanted:.200}")
 
 
 def _only(table: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from .decoding import REDUCTIONS
 from .layouts import IMAGES, MASKS, SPLITS
 from .sequences import Sequence
 from .stores import DataError
+from .transforms import crop_box
 
 # FAR: median distance between keypoints and projected poses, as a fraction of the picture's larger side, beyond which
 # they are of another camera or another person. PLACED: median fraction of the joints seen by two views that must have a
@@ -224,7 +225,8 @@ def _look_at(
             found.inside.append(mask[shown[:, 1], shown[:, 0]].float().mean()[None])
         if "3D" in there:
             points, valid = sequence.points(frame)
-            if len(shown) and valid[sequence.layout.skeleton.root]:
+            box = crop_box(keypoints, seen, camera.width, camera.height, sequence.layout.crop_side)
+            if box and valid[sequence.layout.skeleton.root]:
                 found.complete.add(frame)
             seen[list(sequence.layout.not_projected)] = False
             both = seen & valid

@@ -90,23 +90,35 @@ class PairDataset(Dataset):
         faults: list[str] = []
         for passed in range(len(self)):
             # Neighbours would share the fault, so a pair's replacement comes from anywhere.
-            sequence, frame, (view_a, view_b) = self.index.locate((item + passed * self._stride) % len(self))
-            try:
-                a = self._view(sequence, frame, view_a, self.input_resolution)
-                b = self._view(sequence, frame, view_b, self.target_resolution)
-                pair = make_pair(sequence, frame, a, b)
-            except DataError as error:
-                faults.append(str(error))
-                if len(faults) == MAX_FAULTS:
-                    raise DataError(f"{MAX_FAULTS} unreadable pairs in a row, the last one: {error}") from error
-                continue
+            pair, fault = self.read((item + passed * self._stride) % len(self))
             if pair is not None:
                 return pair | {"skipped": torch.tensor(passed - len(faults)), "faults": faults}
+            if fault:
+                faults.append(fault)
+                if len(faults) == MAX_FAULTS:
+                    raise DataError(f"{MAX_FAULTS} unreadable pairs in a row, the last one: {fault}")
+        raise self.without_pairs(faults)
+
+    def read(self, item: int) -> tuple[dict[str, Any] | None, str]:
+        """This very pair without `skipped` and `faults`, and what is wrong with its files.
+
+        Training replaces a pair that cannot be used; scores of a replacement would count another pair twice. The pair
+        is None if a file is broken, no keypoint lies inside one of the images, or the root joint is unknown.
+        """
+        sequence, frame, (view_a, view_b) = self.index.locate(item)
+        try:
+            a = self._view(sequence, frame, view_a, self.input_resolution)
+            b = self._view(sequence, frame, view_b, self.target_resolution)
+            return make_pair(sequence, frame, a, b), ""
+        except DataError as error:
+            return None, str(error)
+
+    def without_pairs(self, faults: list[str]) -> DataError:
+        """The error to raise if no pair can be used, for these faults of their files."""
         if faults:
-            raise DataError(f"no pair of views can be read: {faults[-1]}")
-        raise DataError(
-            f"{self.sequences[0].folder}: no pair of views has keypoints inside both images and a root joint"
-        )
+            return DataError(f"no pair of views can be read: {faults[-1]}")
+        folder = self.sequences[0].folder
+        return DataError(f"{folder}: no pair of views has keypoints inside both images and a root joint")
 
     def _view(self, sequence: Sequence, frame: int, view: str, resolution: int) -> "View | None":
         if self._kept is None:
@@ -139,7 +151,8 @@ class PoseDataset(Dataset):
 
     def __getitem__(self, item: int) -> dict[str, Tensor]:
         sequence, frame, (view,) = self.index.locate(range(len(self))[item])
-        return self._pose(sequence.camera(view), sequence.keypoints(view, frame), sequence.points(frame))
+        labels = sequence.keypoints(view, frame), sequence.points(frame)
+        return self._pose(sequence.camera(view), sequence.resolution(view), *labels)
 
     def tensors(self) -> tuple[dict[str, Tensor], list[str]]:
         """All items at once, stacked in their order, and what was wrong with those left out, one line each.
@@ -150,6 +163,7 @@ class PoseDataset(Dataset):
             DataError: nothing can be read.
         """
         cameras = [{view: sequence.camera(view) for view in sequence.views} for sequence in self.sequences]
+        sizes = [{view: sequence.resolution(view) for view in sequence.views} for sequence in self.sequences]
         poses, faults = [], []
         for owner, frame, usable in zip(self.index.owners, self.index.frames.tolist(), self.index.usable, strict=True):
             sequence = self.sequences[owner]
@@ -161,7 +175,8 @@ class PoseDataset(Dataset):
                 continue
             for view in views:
                 try:
-                    poses.append(self._pose(cameras[owner][view], sequence.keypoints(view, frame), points))
+                    keypoints = sequence.keypoints(view, frame)
+                    poses.append(self._pose(cameras[owner][view], sizes[owner][view], keypoints, points))
                 except DataError as error:
                     faults.append(str(error))
         if not poses:
@@ -169,7 +184,11 @@ class PoseDataset(Dataset):
         return collate(poses), faults
 
     def _pose(
-        self, camera: Camera, keypoints: tuple[Tensor, Tensor], points: tuple[Tensor, Tensor]
+        self,
+        camera: Camera,
+        resolution: tuple[int, int],
+        keypoints: tuple[Tensor, Tensor],
+        points: tuple[Tensor, Tensor],
     ) -> dict[str, Tensor]:
         root = self.layout.skeleton.root
         valid = points[1] & points[1][root]
@@ -177,7 +196,7 @@ class PoseDataset(Dataset):
         return {
             "keypoints": keypoints[0],
             "confidence": keypoints[1],
-            "resolution": torch.tensor((camera.width, camera.height), dtype=torch.float32),
+            "resolution": torch.tensor(resolution, dtype=torch.float32),
             "relative": relative.where(valid[:, None], 0.0),
             "valid": valid,
         }
@@ -192,7 +211,7 @@ class View:
         image, mask: the crop around the person, [3, h, w] in 0..1 on the data set's background pixel, and [1, h, w].
         camera: of the crop.
         keypoints, confidence: pixels of the full frame [J, 2], and which of them count [J] bool.
-        resolution: the full frame's width and height, [2].
+        resolution: the full frame's width and height according to the cameras, [2].
     """
 
     name: str
@@ -218,9 +237,6 @@ def load_view(sequence: Sequence, frame: int, view: str, resolution: int, resize
         return None
     box = align(box, reduction_for(box, resolution))
     mask_picture = sequence.picture(MASKS, view, frame)
-    if (mask_picture.width, mask_picture.height) != (image.width, image.height):
-        got, wanted = (f"{picture.width}x{picture.height}" for picture in (mask_picture, image))
-        raise DataError(f"{mask_picture.where} is {got}, its image {wanted}")
     mask = crop_mask(mask_picture, box, resolution)
     return View(
         name=view,
@@ -229,7 +245,7 @@ def load_view(sequence: Sequence, frame: int, view: str, resolution: int, resize
         camera=crop_camera(camera, box, resolution, resize),
         keypoints=keypoints,
         confidence=confidence,
-        resolution=torch.tensor((camera.width, camera.height), dtype=torch.float32),
+        resolution=torch.tensor(sequence.resolution(view), dtype=torch.float32),
     )
 
 

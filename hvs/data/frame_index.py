@@ -7,6 +7,10 @@ from .sequences import Sequence
 from .stores import DataError
 
 
+class NoItemsError(DataError):
+    """No frame of the split has all that an item needs."""
+
+
 class FrameIndex:
     """Numbers all choices of `choices` views of one frame, frame by frame, by arithmetic instead of a list.
 
@@ -20,7 +24,8 @@ class FrameIndex:
         distinct: whether the two views must differ.
 
     Raises:
-        DataError: a file or camera is broken, or no frame is left.
+        NoItemsError: no frame is left.
+        DataError: a file or camera is broken.
     """
 
     def __init__(
@@ -46,7 +51,7 @@ class FrameIndex:
             others = f" (nor in {len(sequences) - 1} more sequences)" if len(sequences) > 1 else ""
             # Frames that one view alone has make no pairs of different views.
             lacks = "has two views in" if self.counts.any() else "is in"
-            raise DataError(f"{sequences[0].folder}{others}: no frame of split {split!r} {lacks} all of {needed}")
+            raise NoItemsError(f"{sequences[0].folder}{others}: no frame of split {split!r} {lacks} all of {needed}")
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0

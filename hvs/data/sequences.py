@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -74,16 +75,20 @@ class Sequence(ABC):
         return sorted({frame for first, last in self.intervals[split] for frame in range(first, last + 1, stride)})
 
     def resolution(self, view: str) -> tuple[int, int]:
-        """(width, height) of the full frame, according to the cameras."""
+        """(width, height) of the full frame according to the cameras, which the lifter scales keypoints by."""
         width, height = self.numbers(view, "resolution", 2).tolist()
         if not (width.is_integer() and height.is_integer() and min(width, height) >= 1):
             raise DataError(f"{self.where(view)}: resolution is {width}x{height}, wanted whole pixels")
         return int(width), int(height)
 
+    def size(self, view: str) -> tuple[int, int]:
+        """(width, height) of the pictures."""
+        return self.resolution(view)
+
     def camera(self, view: str) -> Camera:
         """The camera of the full frame, in metres, float32; all cameras have equally many distortion coefficients."""
         K, R, t = (self.numbers(view, name, *shape) for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,))))
-        width, height = self.resolution(view)
+        width, height = self.size(view)
         if min(K[0, 0], K[1, 1]) <= 0:
             raise DataError(f"{self.where(view)}: K has a focal length that is not positive")
         return Camera(K.float(), R.float(), t.float(), self.distortion(view).float(), height, width)
@@ -108,7 +113,7 @@ class Sequence(ABC):
 
     def check_size(self, size: tuple[int, int], view: str, where: str) -> None:
         """Raise a DataError if a picture's (width, height) is not that of the camera."""
-        width, height = self.resolution(view)
+        width, height = self.size(view)
         if size != (width, height):
             raise DataError(f"{where} is {size[0]}x{size[1]}, its camera {width}x{height}")
 
@@ -153,6 +158,7 @@ class PreparedSequence(Sequence):
     """A sequence in the prepared layouts: databases of JPEGs and of pickled tensors."""
 
     _stores: dict[str, Store] = field(default_factory=dict, repr=False)
+    _sizes: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     def store(self, place: str, view: str | None = None) -> Store:
         """The database of a place for one view, or the one for all views."""
@@ -183,10 +189,22 @@ class PreparedSequence(Sequence):
         confidence = label[:, dimensions] if self.layout.with_confidence else torch.ones(len(label))
         return label[:, :dimensions], confidence, where
 
-    def check_size(self, size: tuple[int, int], view: str, where: str) -> None:
-        # The original wrote the Human3.6M resolution as (height, width).
-        if size[::-1] != self.resolution(view):
-            super().check_size(size, view, where)
+    def size(self, view: str) -> tuple[int, int]:
+        if view not in self._sizes:
+            size = self.resolution(view)
+            # The original wrote the Human3.6M resolution as (height, width); the images tell.
+            swapped = size[::-1]
+            self._sizes[view] = swapped if self._size_of_images(view) == swapped else size
+        return self._sizes[view]
+
+    def _size_of_images(self, view: str) -> tuple[int, int] | None:
+        """That of the first one that is not broken, if there is any."""
+        with suppress(DataError):
+            for frame in self.available(IMAGES, view):
+                with suppress(DataError):
+                    picture = Picture(*self.encoded(IMAGES, view, frame))
+                    return picture.width, picture.height
+        return None
 
 
 @cache

@@ -12,6 +12,8 @@ from .decoding import REDUCTIONS, WHITE, Picture
 
 # A crop that follows the person's size is larger than the person by this factor.
 MARGIN = 1.25
+# Such a crop needs this many joints in the image, this many pixels apart: others would be a few pixels, enlarged.
+LEAST_JOINTS, LEAST_EXTENT = 3, 4.0
 
 
 class Box(NamedTuple):
@@ -33,7 +35,8 @@ def crop_box(keypoints: Tensor, valid: Tensor, width: int, height: int, side: in
             keypoints span dx × dy. Never more than the image's shorter side.
 
     Returns:
-        The window, or None if no valid keypoint lies inside the image.
+        The window; None if no valid keypoint lies inside the image or, if the window follows the person, if there are
+        fewer than three or all within four pixels.
     """
     limits = keypoints.new_tensor((width - 1, height - 1))
     inside = valid & ((keypoints >= 0) & (keypoints <= limits)).all(-1)
@@ -41,6 +44,8 @@ def crop_box(keypoints: Tensor, valid: Tensor, width: int, height: int, side: in
         return None
     low, high = keypoints[valid].clamp(min=torch.zeros_like(limits), max=limits).aminmax(dim=0)
     if side is None:
+        if inside.sum() < LEAST_JOINTS or (high - low).max() < LEAST_EXTENT:
+            return None
         dx, dy = (MARGIN * (high - low)).tolist()
         side = round(max(min(dx, width), min(dy, height)))
     side = max(1, min(side, width, height))

@@ -11,8 +11,8 @@ from torch import Tensor
 from hvs.geometry import Camera
 from hvs.geometry.limbs import copy_once
 from hvs.pictures import LatentColours
-from hvs.runtime import write_atomically
-from hvs.video import contact_sheet, enlarge, write_animation
+from hvs.runtime import refuse_folders, refuse_inputs, write_atomically
+from hvs.video import check_folder_of_frames, contact_sheet, enlarge, write_animation
 
 from .canvas import place
 from .panels import side_by_side, with_poses
@@ -58,6 +58,22 @@ def film(
         return _with_panels(studio, shots, appearance, full)
     pictures = (_draw(studio, shot, appearance, full)[1] for shot in shots)
     return (enlarge(frame) for frame in studio.fetch(pictures))
+
+
+def check_film(studio: Studio, name: str, settings: Drawing, inputs: Iterable[Path] = ()) -> None:
+    """Before any work, see to it that `write_film` can write.
+
+    Raises:
+        UserError: something is in the way, or one of the inputs would be replaced.
+    """
+    film, sheet = studio.folder / f"{name}.{settings.format}", studio.folder / f"{name}.png"
+    if settings.format == "png":
+        film = film.with_suffix("")
+        check_folder_of_frames(film)
+    else:
+        refuse_folders(film)
+    refuse_folders(sheet)
+    refuse_inputs(inputs, film, sheet)
 
 
 def write_film(studio: Studio, frames: Iterable[np.ndarray], name: str, settings: Drawing) -> list[Path]:

@@ -23,7 +23,7 @@ from hvs.export import save_ply, visible_scales
 from hvs.geometry import Camera
 from hvs.metrics import psnr_foreground
 from hvs.pictures import error_to_rgb, mosaic
-from hvs.runtime import UserError, make_folder, seed_everything, write_atomically
+from hvs.runtime import UserError, make_folder, refuse_folders, seed_everything, write_atomically
 
 from .cloud import ALPHA, LARGEST, SMALLEST, Cloud, Corrections
 from .footage import choose
@@ -39,6 +39,8 @@ PLACES, AROUND = 200_000, 0.15
 CONTRAST = 5.0
 # Limits that keep a fit to minutes rather than hours, and the number of views in the mosaic.
 MOST_GAUSSIANS, LARGEST_SIZE, SHOWN = 20_000, 1024, 5
+# Masks of fewer pixels a side have no volume in common.
+SMALLEST_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Fit(Rasterising):
 
     def __post_init__(self) -> None:
         check_range("count", self.count, MOST_GAUSSIANS)
-        check_range("size", self.size, LARGEST_SIZE)
+        check_range("size", self.size, LARGEST_SIZE, SMALLEST_SIZE)
         check_range("steps", self.steps, 1_000_000)
         check_range("seed", self.seed, LAST_SEED, 0)
 
@@ -97,6 +99,7 @@ def fit(settings: Fit) -> None:
     held = shots.names.index(name)
     seen = [view for view in range(len(shots.names)) if view != held]
     folder = make_folder(settings.out)
+    refuse_folders(*(folder / f"fit.{ending}" for ending in ("png", "npz", "ply")))
     background = torch.tensor(sequence.layout.skeleton.background, device=device) / 255
     cloud = start(shots[seen], points, background, settings.count)
     corrections = Corrections(shots[seen].cameras) if settings.refine_cameras else None

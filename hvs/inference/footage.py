@@ -180,8 +180,8 @@ def choose_frames(
     held = set(sequence.available(sequence.layout.points))
     held.intersection_update(*(sequence.available(place, name) for place in places for name in (view, target)))
     # All frames, although evaluation takes only every nth: a video should not stutter.
-    tested = {frame for first, last in sequence.intervals["test"] for frame in range(first, last + 1)}
-    asked = held & tested or held if interval is None else {f for f in held if interval[0] <= f <= interval[1]}
+    tested = {frame for frame in held if any(first <= frame <= last for first, last in sequence.intervals["test"])}
+    asked = tested or held if interval is None else {f for f in held if interval[0] <= f <= interval[1]}
     if not asked:
         where = f"{sequence.folder}, {_views(view, target)}"
         if not held:

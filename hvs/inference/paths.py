@@ -5,6 +5,7 @@ width.
 """
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ LARGEST_SIDE = 1 << 15
 MARGIN = 1.15
 # The largest angle to either side of the axis within which a camera shows the person, however near it is.
 WIDEST = math.asin(0.95)
+# Names of the two forms of a path's cameras.
+AIMED, CALIBRATED = {"eye", "target", "focal"}, {"K", "R", "t", "resolution", "dist_coef"}
+OF_EITHER_FORM = "eye, target and focal, or of K, R, t and resolution"
+AT_ITS_TARGET = "wanted an eye that is not at its target"
 
 
 def frame_person(points: Tensor) -> tuple[Tensor, float]:
@@ -79,19 +84,29 @@ def look_at(eye: Tensor, target: Tensor, radius: float, up: Tensor, size: int, f
     return Camera.look_at(eye, target, up.to(eye), _intrinsics(focal, size).to(eye), size, size)
 
 
-def read_path(file: Path, points: Tensor, up: Tensor, size: int, focal: float | None = None) -> Camera:
-    """The cameras of a JSON file, as a batch. The file holds a list of objects, each in one of two forms:
+@dataclass(frozen=True)
+class Aimed:
+    """A camera of a path that looks at a point.
+
+    Attributes:
+        where: names it in errors.
+        eye, target: in the world, in metres, [3]; without a target it looks at the person.
+        focal: focal length in mm, if it has one of its own.
+    """
+
+    where: str
+    eye: Tensor
+    target: Tensor | None
+    focal: float | None
+
+
+def read_path(file: Path) -> list[Aimed | Camera]:
+    """The cameras of a JSON file. It holds a list of objects, each in one of two forms:
 
         {"eye": [x, y, z], "target": [x, y, z], "focal": 50}      metres and mm; the last two may be left out
         {"K": [[...]], "R": [[...]], "t": [...], "resolution": [width, height]}      as in cameras.json, undistorted
 
     Of a camera of the second form, the largest square in the middle of the picture is shown.
-
-    Args:
-        file: to read.
-        points: poses [..., J, 3] in the world; a camera without a target looks at them.
-        up, size: as for `look_at`.
-        focal: focal length in mm for cameras of the first form without one; by default the person fills the picture.
 
     Raises:
         DataError: the file is missing or holds no such list; the message names the entry.
@@ -101,28 +116,59 @@ def read_path(file: Path, points: Tensor, up: Tensor, size: int, focal: float | 
         raise DataError(
             f"{file}: wanted a list of cameras, got {'an empty one' if entries == [] else 'something else'}"
         )
-    named = ((f"{file}: camera {i}", entry) for i, entry in enumerate(entries))
-    return Camera.stack([_camera(entry, where, points, up, size, focal) for where, entry in named])
+    return [_entry(entry, f"{file}: camera {i}") for i, entry in enumerate(entries)]
 
 
-def _camera(entry: Any, where: str, points: Tensor, up: Tensor, size: int, focal: float | None) -> Camera:
+def follow(path: list[Aimed | Camera], points: Tensor, up: Tensor, size: int, focal: float | None = None) -> Camera:
+    """The cameras of a path, as a batch.
+
+    Args:
+        path: from :func:`read_path`.
+        points: poses [..., J, 3] in the world; a camera without a target looks at them.
+        up, size: as for `look_at`.
+        focal: focal length in mm for cameras that look at a point and have none; by default the person fills the
+            picture.
+
+    Raises:
+        DataError: a camera stands where it is to look at.
+    """
     centre, radius = frame_person(points)
-    known = {"eye", "target", "focal"}, {"K", "R", "t", "resolution"}
-    if not isinstance(entry, dict) or not any(set(entry) <= names for names in known):
-        raise DataError(f"{where}: wanted an object of eye, target and focal, or of K, R, t and resolution")
-    if "eye" in entry:
-        eye = _numbers(entry, "eye", where, 3).to(points)
-        target = _numbers(entry, "target", where, 3).to(points) if "target" in entry else centre
-        focal = _numbers(entry, "focal", where).item() if "focal" in entry else focal
-        if focal is not None and not FOCAL_LENGTHS[0] < focal < FOCAL_LENGTHS[1]:
-            low, high = FOCAL_LENGTHS
-            raise DataError(f"{where}: got a focal length of {focal:g} mm, wanted between {low} and {high}")
-        if torch.equal(eye, target) or max(eye.abs().max(), target.abs().max()) >= FARTHEST:
-            raise DataError(f"{where}: wanted an eye that is not at its target, and both within {FARTHEST:g} metres")
-        return look_at(eye, target, radius, up, size, focal)
-    K, R, t = (
-        _numbers(entry, name, where, *shape).to(points) for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,)))
-    )
+    cameras = []
+    for entry in path:
+        if isinstance(entry, Camera):
+            cameras.append(entry.to(points.device).resize(size, size))
+            continue
+        eye, target = entry.eye.to(points), centre if entry.target is None else entry.target.to(points)
+        if torch.equal(eye, target):
+            raise DataError(f"{entry.where}: {AT_ITS_TARGET}")
+        cameras.append(look_at(eye, target, radius, up, size, entry.focal or focal))
+    return Camera.stack(cameras)
+
+
+def _entry(entry: Any, where: str) -> Aimed | Camera:
+    if not isinstance(entry, dict):
+        raise DataError(f"{where}: wanted an object of {OF_EITHER_FORM}")
+    if unknown := sorted(set(entry) - (CALIBRATED if "K" in entry else AIMED)):
+        raise DataError(f"{where}: got {unknown[0]!r:.40}, wanted an object of {OF_EITHER_FORM}")
+    return _calibrated(entry, where) if "K" in entry else _aimed(entry, where)
+
+
+def _aimed(entry: dict, where: str) -> Aimed:
+    eye = _numbers(entry, "eye", where, 3)
+    target = _numbers(entry, "target", where, 3) if "target" in entry else None
+    focal = _numbers(entry, "focal", where).item() if "focal" in entry else None
+    if focal is not None and not FOCAL_LENGTHS[0] < focal < FOCAL_LENGTHS[1]:
+        low, high = FOCAL_LENGTHS
+        raise DataError(f"{where}: got a focal length of {focal:g} mm, wanted between {low} and {high}")
+    if target is not None and torch.equal(eye, target):
+        raise DataError(f"{where}: {AT_ITS_TARGET}")
+    if any(place.abs().max() >= FARTHEST for place in (eye, target) if place is not None):
+        raise DataError(f"{where}: wanted eye and target within {FARTHEST:g} metres")
+    return Aimed(where, eye, target, focal)
+
+
+def _calibrated(entry: dict, where: str) -> Camera:
+    K, R, t = (_numbers(entry, name, where, *shape) for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,))))
     sides = _numbers(entry, "resolution", where, 2).tolist()
     if not all(side.is_integer() and 1 <= side <= LARGEST_SIDE for side in sides):
         raise DataError(f"{where}: got a resolution of {sides}, wanted whole pixels, 1 to {LARGEST_SIDE}")
@@ -134,13 +180,16 @@ def _camera(entry: Any, where: str, points: Tensor, up: Tensor, size: int, focal
         raise DataError(f"{where}: R is not a rotation")
     if t.abs().max() >= FARTHEST:
         raise DataError(f"{where}: got {t.abs().max():g} in t, wanted within {FARTHEST:g} metres")
+    if "dist_coef" in entry and _numbers(entry, "dist_coef", where, None).any():
+        raise DataError(f"{where}: got a dist_coef that is not zero, but pictures are drawn without distortion")
     width, height = map(int, sides)
     side = min(width, height)
     camera = Camera(K, R, t, K.new_zeros(0), height, width)
-    return camera.crop((width - side) // 2, (height - side) // 2, side, side).resize(size, size)
+    return camera.crop((width - side) // 2, (height - side) // 2, side, side)
 
 
-def _numbers(entry: dict, name: str, where: str, *shape: int) -> Tensor:
+def _numbers(entry: dict, name: str, where: str, *shape: int | None) -> Tensor:
+    """An entry of this shape; None allows any number of values."""
     try:
         # Via float64: a number too large for float32 should become infinite, not raise an error of its own.
         values = torch.tensor(entry[name], dtype=torch.float64).float()
@@ -148,9 +197,10 @@ def _numbers(entry: dict, name: str, where: str, *shape: int) -> Tensor:
         raise DataError(f"{where}: {name} is missing or not a table of numbers") from error
     if _any_boolean(entry[name]):
         raise DataError(f"{where}: {name} is not a table of numbers, it has true or false")
-    if values.numel() != math.prod(shape) or not values.isfinite().all():
+    size = values.numel() if None in shape else math.prod(shape)
+    if values.numel() != size or not values.isfinite().all():
         raise DataError(f"{where}: {name} has shape {list(values.shape)}, wanted {list(shape)} finite numbers")
-    return values.reshape(shape)
+    return values.reshape(-1) if None in shape else values.reshape(shape)
 
 
 def _any_boolean(value: Any) -> bool:

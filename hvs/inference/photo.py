@@ -67,6 +67,16 @@ class Photo(Drawing):
         self.require_between("height", 0.3, 3, "metres")
         self.require_between("elevation", -90, 90, "degrees")
 
+    @property
+    def labels(self) -> Path:
+        """The file of the keypoints."""
+        return self.keypoints or self.image.with_suffix(".json")
+
+    @property
+    def files(self) -> list[Path]:
+        """All that is read."""
+        return [self.image, self.labels, *([self.mask] if self.mask else [])]
+
 
 @dataclass(frozen=True)
 class Portrait:
@@ -100,13 +110,13 @@ def read_portrait(settings: Photo, model: HumanViewSynthesis) -> Portrait:
     if model.skeleton.joints != layout.skeleton.joints:
         raise UserError("checkpoint: the model has joints of its own, which no detector finds")
     snapshot = read_snapshot(settings.image)
-    file = settings.keypoints or settings.image.with_suffix(".json")
+    file = settings.labels
     if not settings.keypoints and not file.exists():
         raise UserError(f"keypoints: no {file.name} next to the picture; give --keypoints")
     height, width = snapshot.pixels.shape[:2]
     rows = read_frame(read_json(file), str(file), settings.image.name)
     if rows is None:
-        raise UserError(f"{file}: nobody is in it")
+        raise UserError(f"{file}: nobody for {settings.image.name}")
     rows = bodies.keep_inside(rows, width, height)
     keypoints, seen, body, scale = _understand(rows, layout, file, (width, height))
     # Cameras that do not know their lens record arbitrary values.
@@ -198,7 +208,10 @@ def _reduction(box: Box, resolution: int) -> int:
 
 
 def _crop(pixels: np.ndarray, mask: np.ndarray, box: Box, resolution: int) -> tuple[Tensor, Tensor]:
-    """The window of a picture, [3, h, w] in 0..1, and of its mask, [1, h, w] of 0 and 1; zero beyond the edges."""
+    """The window of a picture, [3, h, w] in 0..1, and of its mask, [1, h, w] of 0 and 1; zero beyond the edges.
+
+    Pixels outside the mask do not blend into those inside: nobody sees what colour transparent ones have.
+    """
     reduction = _reduction(box, resolution)
     left, top, side = (value // reduction for value in box)
 
@@ -209,6 +222,11 @@ def _crop(pixels: np.ndarray, mask: np.ndarray, box: Box, resolution: int) -> tu
         return F.pad(reduced, (-left, left + side - width, -top, top + side - height))[None]
 
     size = resolution, resolution
-    image = F.interpolate(window(pixels), size, mode="bilinear", antialias=True)[0].float() / 255
-    white = F.interpolate(window(mask.astype(np.uint8) * 255), size, mode="nearest-exact")[0]
-    return image, (white >= WHITE).float()
+
+    def smooth(window: Tensor) -> Tensor:
+        return F.interpolate(window.float(), size, mode="bilinear", antialias=True)[0]
+
+    seen = window(mask.astype(np.uint8) * 255)
+    image = smooth(window(pixels * mask[..., None])) / smooth(seen).clamp(min=1)
+    white = F.interpolate(seen, size, mode="nearest-exact")[0]
+    return image.clamp(max=1), (white >= WHITE).float()

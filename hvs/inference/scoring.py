@@ -6,24 +6,23 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice, pairwise
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from PIL.Image import Image
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset, Dataset, Subset
 from tqdm import tqdm
 
 from hvs import distribute
 from hvs.data import NoSequencesError, PairDataset, collate, even_subset, find_sequences
 from hvs.data.captures import GROUPS, Subjects
+from hvs.data.frame_index import NoItemsError
 from hvs.data.layouts import Split
 from hvs.evaluation import draw_pairs, score
 from hvs.metrics import lpips_alex
 from hvs.models import HumanViewSynthesis
-from hvs.runtime import Precision, UserError, write_atomically
+from hvs.runtime import Precision, UserError, refuse_folders, write_atomically
 
 from .ahead import ahead
 from .footage import require_skeleton
@@ -33,6 +32,7 @@ from .settings import WithModel
 from .studio import Studio
 
 NAME = "evaluation"
+TABLES = f"{NAME}.csv", f"{NAME}.json"
 # Picture of the worst cases -> the score that ranks them, and how many entries of `where` it depends on: a lifted pose
 # is the same for every target view.
 WORST = {"worst.png": ("psnr_foreground", 4), "worst_poses.png": ("mpjpe_mm", 3)}
@@ -80,17 +80,16 @@ def evaluate(settings: Evaluate) -> None:
     with distribute.one_voice():
         device = distribute.start(settings.device)
         studio = Studio(replace(settings, device=str(device)))
+        refuse_folders(*(studio.folder / name for name in (*TABLES, *WORST)))
         root = studio.root(settings.root)
-        groups = choose_pairs(root, studio.model, settings)
-        pairs = ConcatDataset(groups.values())
-        distribute.agree(checkpoint=studio.checkpoint, root=root, pairs=len(pairs))
-        notes, scores = score_pairs(studio, pairs, load_lpips(device))
+        chosen = choose_pairs(root, studio.model, settings)
+        distribute.agree(checkpoint=studio.checkpoint, root=root, pairs=len(chosen))
+        outcomes, scores = score_pairs(studio, chosen, load_lpips(device))
         if distribute.is_first():
-            unseen = [name == "unknown" for name, chosen in groups.items() for _ in range(len(chosen))]
-            sheet = Scoresheet([note.where for note in notes], unseen, scores)
-            pictures = draw_worst(studio, pairs, sheet, settings.worst)
+            scored = [pair for pair, outcome in zip(chosen, outcomes, strict=True) if outcome.where]
+            where = [outcome.where for outcome in outcomes if outcome.where]
+            sheet = Scoresheet(where, [pair.group == "unknown" for pair in scored], scores)
             print(f"\n{sheet.table()}\n\n{LEGEND}\n")
-            passed_over = tell_passed_over(notes)
             about = {
                 "checkpoint": str(studio.checkpoint),
                 "root": str(root.absolute()),
@@ -98,17 +97,37 @@ def evaluate(settings: Evaluate) -> None:
                 "precision": str(studio.precision).removeprefix("torch."),
                 "refine_steps": settings.refine_steps,
             }
-            write(studio.folder, sheet, about | passed_over, pictures)
+            write_tables(studio.folder, sheet, about | tell_left_out(outcomes))
+            # Last, as it needs more memory than the scores.
+            draw_worst(studio, scored, sheet, settings.worst)
 
 
-def choose_pairs(root: Path, model: HumanViewSynthesis, settings: Evaluate) -> dict[str, Subset]:
-    """Pairs of two different views, as a view seen again is not novel, for each group of subjects with such frames.
+class Pair(NamedTuple):
+    """A pair to score: the group of its person, and its place in a data set."""
+
+    group: str
+    dataset: PairDataset
+    item: int
+
+
+class Outcome(NamedTuple):
+    """What became of a pair: where it is, if it was scored, or else what is wrong with its files.
+
+    A pair has neither if nobody is in one of its images.
+    """
+
+    where: tuple[str, int, str, str] | None
+    fault: str
+
+
+def choose_pairs(root: Path, model: HumanViewSynthesis, settings: Evaluate) -> list[Pair]:
+    """Pairs of two different views, as a view seen again is not novel, of each group of subjects that has any.
 
     Raises:
         DataError: no such capture or subjects, or a broken one.
         UserError: it has another skeleton, or no such frames.
     """
-    found = {}
+    chosen: list[Pair] = []
     for group in GROUPS[settings.subjects]:
         try:
             sequences = find_sequences(root, group)
@@ -119,49 +138,57 @@ def choose_pairs(root: Path, model: HumanViewSynthesis, settings: Evaluate) -> d
         require_skeleton(root, sequences[0].layout.skeleton, model.skeleton)
         if any(sequence.frames(settings.split) for sequence in sequences):
             sizes = model.settings.input_resolution, model.settings.target_resolution
-            dataset = PairDataset(root, settings.split, group, *sizes, model.settings.resize, same_view=False)
-            found[group] = even_subset(dataset, settings.pairs or len(dataset))
-    if not found:
-        raise UserError(f"{root}: no frames of split {settings.split!r}, subjects {settings.subjects!r}")
-    return found
+            try:
+                dataset = PairDataset(root, settings.split, group, *sizes, model.settings.resize, same_view=False)
+            except NoItemsError as error:
+                if settings.subjects != "all":
+                    raise
+                if distribute.is_first():
+                    print(f"note: left out {group} subjects: {error}", file=sys.stderr)
+                continue
+            items = even_subset(dataset, settings.pairs or len(dataset)).indices
+            chosen += [Pair(group, dataset, item) for item in items]
+    if not chosen:
+        raise UserError(f"{root}: no pairs of views in split {settings.split!r}, subjects {settings.subjects!r}")
+    return chosen
 
 
-class Note(NamedTuple):
-    """Which pair was scored, and what was skipped for it, as `PairDataset` reports."""
+def score_pairs(studio: Studio, chosen: list[Pair], lpips: nn.Module | None) -> tuple[list[Outcome], dict[str, Tensor]]:
+    """What became of every pair, and the scores [P] of those that could be scored, computed by all processes together.
 
-    where: tuple[str, int, str, str]
-    skipped: int
-    faults: list[str]
+    Raises:
+        DataError: no pair can be scored.
+    """
+    outcomes: list[Outcome] = []
 
+    def usable() -> Iterator[dict[str, Any]]:
+        for batch in own_batches(chosen, studio.batch_size):
+            outcomes.extend(Outcome(pair and pair["where"], fault) for pair, fault in batch)
+            if pairs := [pair for pair, _ in batch if pair]:
+                yield collate(pairs)
 
-def score_pairs(studio: Studio, pairs: ConcatDataset, lpips: nn.Module | None) -> tuple[list[Note], dict[str, Tensor]]:
-    """Notes and scores of every pair, [P] each, computed by all processes together."""
-    notes: list[Note] = []
-
-    def noted() -> Iterator[dict[str, Any]]:
-        for batch in own_batches(pairs, studio.batch_size):
-            notes.extend(map(Note, batch["where"], batch["skipped"].tolist(), batch["faults"]))
-            yield batch
-
-    scores = score(studio.model, noted(), lpips, studio.precision, studio.refine_steps)
-    all_notes, all_scores = zip(*distribute.gather((notes, scores)), strict=True)
+    scores = score(studio.model, usable(), lpips, studio.precision, studio.refine_steps)
+    all_outcomes, all_scores = zip(*distribute.gather((outcomes, scores)), strict=True)
+    outcomes = list(chain(*all_outcomes))
     # With more processes than batches some have nothing.
     parts = [part for part in all_scores if part]
-    return list(chain(*all_notes)), {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    if not parts:
+        raise chosen[0].dataset.without_pairs([outcome.fault for outcome in outcomes if outcome.fault])
+    return outcomes, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def own_batches(pairs: ConcatDataset, size: int) -> Iterator[dict[str, Any]]:
-    """This process's share of all batches.
+def own_batches(chosen: list[Pair], size: int) -> Iterator[list[tuple[dict[str, Any] | None, str]]]:
+    """What :meth:`PairDataset.read` makes of this process's share of all batches.
 
     Like the scores, the batches are the same however many processes there are, and the same as in training.
     """
-    groups = pairwise([0, *pairs.cumulative_sizes])
-    batches = [range(i, min(i + size, end)) for start, end in groups for i in range(start, end, size)]
+    groups = [list(pairs) for _, pairs in groupby(chosen, lambda pair: pair.group)]
+    batches = [pairs[i : i + size] for pairs in groups for i in range(0, len(pairs), size)]
     own = [batches[i] for i in distribute.part(len(batches))]
-    items = ahead(pairs.__getitem__, chain(*own))
+    items = ahead(lambda pair: pair.dataset.read(pair.item), chain(*own))
     with tqdm(total=sum(map(len, own)), desc=NAME, unit="pair", disable=not distribute.is_first()) as bar:
         for batch in own:
-            yield collate(list(islice(items, len(batch))))
+            yield list(islice(items, len(batch)))
             bar.update(len(batch))
 
 
@@ -179,34 +206,36 @@ def load_lpips(device: torch.device) -> nn.Module | None:
     return lpips and lpips.to(device)
 
 
-def draw_worst(studio: Studio, pairs: Dataset, sheet: Scoresheet, count: int) -> dict[str, Image]:
-    """File -> picture of the worst pairs, one row each; files with nothing to draw are left out."""
-    pictures = {}
-    for file, (name, entries) in WORST.items():
-        if worst := sheet.worst(name, count, entries):
-            batch = collate([pairs[i] for i in worst])
-            labels = [sheet.label(i) for i in worst]
-            pictures[file] = draw_pairs(studio.model, batch, WIDEST, labels, studio.refine_steps)
-    return pictures
-
-
-def tell_passed_over(notes: list[Note]) -> dict[str, Any]:
-    """Print what was skipped, and return it for the file."""
-    skipped, faults = sum(note.skipped for note in notes), sorted(set(chain(*(note.faults for note in notes))))
+def tell_left_out(outcomes: list[Outcome]) -> dict[str, Any]:
+    """Print which pairs have no scores, and return it for the file."""
+    skipped = sum(not outcome.where and not outcome.fault for outcome in outcomes)
+    unreadable = sum(bool(outcome.fault) for outcome in outcomes)
+    faults = sorted({outcome.fault for outcome in outcomes if outcome.fault})
     if skipped:
         print(f"note: skipped {skipped} pairs without a person in both images", file=sys.stderr)
+    if unreadable:
+        print(f"note: skipped {unreadable} pairs with broken files", file=sys.stderr)
     for fault in faults[:MOST_TOLD]:
-        print(f"note: skipped {fault}", file=sys.stderr)
+        print(f"note: broken: {fault}", file=sys.stderr)
     if len(faults) > MOST_TOLD:
         print(f"note: and {len(faults) - MOST_TOLD} more broken files, see {NAME}.json", file=sys.stderr)
-    return {"skipped": skipped, "faults": faults}
+    return {"skipped": skipped, "unreadable": unreadable, "faults": faults}
 
 
-def write(folder: Path, sheet: Scoresheet, about: dict[str, Any], pictures: dict[str, Image]) -> None:
-    texts = {f"{NAME}.csv": sheet.csv(), f"{NAME}.json": json.dumps(about | sheet.summary(), indent=1) + "\n"}
-    for name, text in texts.items():
+def write_tables(folder: Path, sheet: Scoresheet, about: dict[str, Any]) -> None:
+    texts = sheet.csv(), json.dumps(about | sheet.summary(), indent=1) + "\n"
+    for name, text in zip(TABLES, texts, strict=True):
         write_atomically(folder / name, partial(Path.write_text, data=text, encoding="utf-8"))
-    for name, picture in pictures.items():
-        write_atomically(folder / name, partial(picture.save, format="PNG"))
-    for name in texts | pictures:
         print(f"wrote  {folder / name}")
+
+
+def draw_worst(studio: Studio, scored: list[Pair], sheet: Scoresheet, count: int) -> None:
+    """Draw the worst pairs, one row each; a picture with nothing to draw is left out."""
+    for file, (name, entries) in WORST.items():
+        if worst := sheet.worst(name, count, entries):
+            batch = collate([scored[i].dataset.read(scored[i].item)[0] for i in worst])
+            labels = [sheet.label(i) for i in worst]
+            how = studio.refine_steps, studio.precision, studio.batch_size
+            picture = draw_pairs(studio.model, batch, WIDEST, labels, *how)
+            write_atomically(studio.folder / file, partial(picture.save, format="PNG"))
+            print(f"wrote  {studio.folder / file}")

@@ -3,17 +3,19 @@
 import json
 import math
 import warnings
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Subset
 
 from .. import distribute
 from ..checkpoint import save_model
 from ..config import TrainSettings
-from ..data import DataError, NoSequencesError, collate
+from ..data import DataError, NoSequencesError, PairDataset, collate
 from ..evaluation import average, draw_pairs, score
 from ..models import Discriminator, HumanViewSynthesis
 from ..models.synthesis import REFINE_STEPS
@@ -96,7 +98,8 @@ def _evaluate(
             found = {name: value for name, value in found.items() if name in POSE_SCORES}
         scores |= found if subjects == "known" else {"held_out_subjects": found}
         if settings.draws and distribute.is_first():
-            examples += [chosen[i] for i in torch.linspace(0, len(chosen) - 1, ROWS).round().int().tolist()]
+            places = torch.linspace(0, len(chosen) - 1, ROWS).round().int().tolist()
+            examples += filter(None, (chosen.dataset.read(chosen.indices[place])[0] for place in places))
     return scores, examples
 
 
@@ -113,10 +116,9 @@ def _evaluate_group(
     chosen, scores, fault = None, {}, None
     try:
         chosen = capture.examples(capture.pairs("test", subjects), settings.data.evaluation_pairs)
-        own = Subset(chosen, distribute.part(len(chosen)))
-        loader = DataLoader(own, batch_size=settings.synthesis.batch_size, collate_fn=collate)
-        bar = tqdm(loader, f"evaluate {subjects} subjects", unit="batch", disable=not distribute.is_first())
-        scores = score(model, capture.noting(bar, chosen.dataset), lpips)
+        own = [chosen.indices[i] for i in distribute.part(len(chosen))]
+        bar = tqdm(own, f"evaluate {subjects} subjects", unit="pair", disable=not distribute.is_first())
+        scores = score(model, _usable(bar, chosen.dataset, settings.synthesis.batch_size, capture), lpips)
     except (DataError, UserError) as error:
         fault = error
     # If one process cannot go on, none does.
@@ -124,7 +126,20 @@ def _evaluate_group(
         if other:
             raise other
     capture.faults.tell(chosen.dataset)
-    return chosen, average(distribute.gather(scores))
+    found = average(distribute.gather(scores))
+    if not found:
+        raise UserError("no pair of views can be used")
+    return chosen, found
+
+
+def _usable(items: Iterable[int], dataset: PairDataset, size: int, capture: Capture) -> Iterator[dict[str, Any]]:
+    """Batches of these pairs, each once; those that cannot be used are left out, and broken files noted."""
+    items = iter(items)
+    while part := list(islice(items, size)):
+        pairs, faults = zip(*map(dataset.read, part), strict=True)
+        capture.faults.note(filter(None, faults), dataset)
+        if pairs := [pair for pair in pairs if pair]:
+            yield collate(pairs)
 
 
 def _without_nan(scores: dict[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,20 @@ def test_a_good_capture_has_no_faults(request, layout, workers):
         assert report.distance < 0.01
 
 
+def test_a_swapped_resolution_is_no_fault(human36m):
+    """A joint just beyond the right edge would be inside of a picture as wide as this one is high."""
+
+    def label(view, frame):
+        label = human36m.keypoint_label(view, frame)
+        label[3, 0] = human36m.size[0]
+        return label
+
+    for name in human36m.names:
+        human36m.write_cameras(name, swapped=True)
+        human36m.write_keypoints(name, 1, label)
+    assert faults(human36m) == []
+
+
 def test_broken_pictures_are_found_each(capture):
     folder = capture.databases()
     rewrite(folder / "Images/01.lmdb", lambda frame, data: data[:-100] if frame in (2, 5) else data)

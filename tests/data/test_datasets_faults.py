@@ -115,14 +115,14 @@ def test_nothing_that_can_be_read(capture, limit, message, monkeypatch):
 
 
 def test_mask_of_another_size_than_its_image(human36m):
-    """Either order of the camera's resolution is taken, but image and mask must agree."""
+    """Either order of the camera's resolution is taken, the one that the images have."""
     store = human36m.databases() / "Images/01.lmdb"
     image = Image.open(io.BytesIO(Store(store)[0])).transpose(Image.Transpose.ROTATE_90)
     file = io.BytesIO()
     image.save(file, "JPEG")
     write_store(store, [(frame, file.getvalue()) for frame in human36m.frames])
     pair = PairDataset(human36m.root, input_resolution=32, target_resolution=32)[1]
-    assert "SOLO/01.lmdb: frame 0 is 50x51, its image 51x50" in pair["faults"][0]
+    assert "SOLO/01.lmdb: frame 0 is 50x51, its camera 51x50" in pair["faults"][0]
 
 
 def test_database_missing(capture):

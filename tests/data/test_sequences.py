@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hvs.data.captures import find_sequences
-from hvs.data.stores import DataError, pack_label, write_store
+from hvs.data.stores import DataError, Store, pack_label, write_store
 from hvs.geometry import skeletons
 
 BOTH = pytest.mark.parametrize("layout", ["panoptic", "human36m"])
@@ -83,11 +83,18 @@ def test_confidence_decides(capture):
     assert points.isfinite().all()
 
 
-def test_swapped_resolution_is_read_as_it_is(human36m):
+def test_images_tell_whether_a_resolution_is_swapped(human36m):
+    """The lifter's keypoints are scaled as those of the original, which took the resolution as it was."""
     human36m.write_cameras(swapped=True)
+    store = human36m.databases() / "Images/00.lmdb"
+    write_store(store, [(frame, b"" if frame < 2 else Store(store)[frame]) for frame in human36m.frames])
     sequence = find_sequences(human36m.root)[0]
+    assert (sequence.camera("00").width, sequence.camera("00").height) == human36m.size
+    assert sequence.resolution("00") == human36m.size[::-1]
+    assert sequence.image("00", 2).shape == (3, *human36m.size[::-1])
+    write_store(store, [(0, b"")])
+    (sequence,) = find_sequences(human36m.root)
     assert (sequence.camera("00").width, sequence.camera("00").height) == human36m.size[::-1]
-    assert sequence.image("00", 0).shape == (3, *human36m.size[::-1])
 
 
 FAULTS = {

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from hvs.data.decoding import Picture
 from hvs.data.transforms import (
+    LEAST_JOINTS,
     Box,
     align,
     composite,
@@ -45,24 +46,34 @@ def test_fixed_box_is_no_larger_than_the_image():
 
 def test_box_follows_the_person():
     # The larger extent is 400: 1.25 times that, around (400, 600).
-    assert crop_box(*everywhere((300, 400), (500, 800)), 1000, 1002) == Box(150, 350, 500)
+    assert crop_box(*everywhere((300, 400), (400, 500), (500, 800)), 1000, 1002) == Box(150, 350, 500)
 
 
 def test_box_of_a_large_person_is_the_image():
-    assert crop_box(*everywhere((10, 10), (990, 990)), 1000, 1002) == Box(0, 0, 1000)
+    assert crop_box(*everywhere((10, 10), (500, 500), (990, 990)), 1000, 1002) == Box(0, 0, 1000)
 
 
 def test_keypoints_outside_or_invalid():
-    keypoints, valid = everywhere((10, 10), (20, 30), (-500, 10), (9000, 9000))
+    keypoints, valid = everywhere((10, 10), (15, 20), (20, 30), (-500, 10), (9000, 9000))
     # One that lies outside stretches the box only to the border.
-    assert crop_box(keypoints[:3], valid[:3], 200, 100) == Box(0, 8, 25)
-    assert crop_box(keypoints, torch.tensor([True, True, False, False]), 200, 100) == Box(2, 8, 25)
-    assert crop_box(keypoints[2:], valid[2:], 200, 100) is None
-    assert crop_box(keypoints, ~valid, 200, 100) is None
+    assert crop_box(keypoints[:4], valid[:4], 200, 100) == Box(0, 8, 25)
+    assert crop_box(keypoints, torch.tensor([True, True, True, False, False]), 200, 100) == Box(2, 8, 25)
+    for side in (None, 50):
+        assert crop_box(keypoints[3:], valid[3:], 200, 100, side) is None
+        assert crop_box(keypoints, ~valid, 200, 100, side) is None
+
+
+def test_a_box_follows_nobody_of_whom_nearly_nothing_is_seen():
+    keypoints, valid = everywhere((10, 10), (15, 20), (-500, 10), (9000, 9000))
+    assert crop_box(keypoints, valid, 200, 100) is None
+    assert crop_box(*everywhere((10, 10), (12, 11), (13, 13)), 200, 100) is None
+    assert crop_box(*everywhere((10, 10), (12, 11), (13, 14)), 200, 100) is not None
+    # A box of a given size shows the same however little is seen.
+    assert crop_box(keypoints[:1], valid[:1], 200, 100, side=50) == Box(0, 0, 50)
 
 
 @given(
-    pixels=st.lists(st.tuples(st.floats(-300, 600, width=32), st.floats(-300, 600, width=32)), min_size=1, max_size=5),
+    pixels=st.lists(st.tuples(st.floats(-300, 600, width=32), st.floats(-300, 600, width=32)), min_size=1, max_size=9),
     width=st.integers(1, 300),
     height=st.integers(1, 300),
     side=st.none() | st.integers(1, 500),
@@ -70,8 +81,11 @@ def test_keypoints_outside_or_invalid():
 def test_box_is_inside_the_image(pixels, width, height, side):
     keypoints, valid = everywhere(*pixels)
     box = crop_box(keypoints, valid, width, height, side)
-    inside = any(0 <= x <= width - 1 and 0 <= y <= height - 1 for x, y in keypoints.tolist())
-    assert (box is not None) == inside
+    inside = sum(0 <= x <= width - 1 and 0 <= y <= height - 1 for x, y in keypoints.tolist())
+    if side is None:
+        assert box is None or inside >= LEAST_JOINTS
+    else:
+        assert (box is not None) == (inside > 0)
     if box:
         assert box.side >= 1 and 0 <= box.left <= width - box.side and 0 <= box.top <= height - box.side
 

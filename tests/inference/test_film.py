@@ -1,3 +1,6 @@
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,10 +9,11 @@ from PIL import Image
 from hvs import Camera, HumanViewSynthesis
 from hvs.checkpoint import save_model
 from hvs.inference import paths
-from hvs.inference.film import SHEET_FRAMES, Shot, film, write_film
+from hvs.inference.film import SHEET_FRAMES, Shot, check_film, film, write_film
 from hvs.inference.settings import Drawing
 from hvs.inference.studio import Studio
 from hvs.presets import PRESETS
+from hvs.runtime import UserError
 
 UP = torch.tensor([0.0, -1.0, 0.0])
 
@@ -85,3 +89,19 @@ def test_the_sheet_shows_frames_from_all_over(studio, settings, count):
     assert len(shown) == min(count, SHEET_FRAMES) and shown[0] == 0
     gaps = np.diff([*shown, count])
     assert gaps.min() >= max(1, 0.5 * count / len(shown)) and gaps.max() <= 2 * max(1, count / len(shown)) + 1
+
+
+@pytest.mark.parametrize("kind", ["mp4", "png"])
+def test_what_is_in_the_way_is_told_before_the_work(studio, settings, kind):
+    settings = replace(settings, format=kind)
+    check_film(studio, "turn", settings)
+    for name in ("turn.png", "turn" if kind == "png" else "turn.mp4"):
+        (studio.folder / name / "something").mkdir(parents=True)
+        with pytest.raises(UserError, match=f"{name}: is .*in the way"):
+            check_film(studio, "turn", settings)
+        shutil.rmtree(studio.folder / name)
+    given = studio.folder / ("turn/000001.png" if kind == "png" else "turn.mp4")
+    given.parent.mkdir(exist_ok=True)
+    given.touch()
+    with pytest.raises(UserError, match="would replace"):
+        check_film(studio, "turn", settings, [given])

@@ -152,7 +152,8 @@ def test_cameras_are_refined_on_request(command, tmp_path):
         (["--count", "0"], "count: got 0, wanted 1 to 20000"),
         (["--steps", "0"], "steps: got 0, wanted 1 to"),
         (["--seed", "-1"], "seed: got -1, wanted 0 to 4294967295"),
-        (["--size", "9999"], "size: got 9999, wanted 1 to 1024"),
+        (["--size", "9999"], "size: got 9999, wanted 16 to 1024"),
+        (["--size", "1"], "size: got 1, wanted 16 to 1024"),
         (["--root", "no/where"], "no/where: no such folder"),
         (["--sequence", "nobody"], "sequence: got 'nobody', wanted one of ann/Subsequences/0"),
         (["--frame", "99"], "frame: got 99, wanted one of 0 to 7"),
@@ -167,6 +168,13 @@ def test_bad_arguments_end_with_one_line(command, tmp_path, arguments, message):
     code, error = command("--size", "16", "--steps", "1", *arguments)
     assert code == 2 and error.startswith("error: ") and message in error and error.count("\n") == 1
     assert not list(tmp_path.rglob("fit.*"))
+
+
+def test_a_folder_in_the_place_of_a_result_is_told_before_the_fit(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("hvs.inference.fit.optimise", lambda *_: pytest.fail("began to fit"))
+    (tmp_path / "out/fit.ply").mkdir(parents=True)
+    code, error = command("--size", "16", "--steps", "1", "--out", "out")
+    assert code == 2 and "error: out/fit.ply: is a folder" in error
 
 
 def test_a_view_without_the_frame_is_left_out(capture):

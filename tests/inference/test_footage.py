@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 import torch
 
@@ -106,6 +108,17 @@ def test_frames_without_a_label_or_a_mask_are_none_of_a_person(capture):
     assert footage(capture).frames == [0, 1, 3, 4, 5, 7]
     assert footage(capture, view="02", target="01").frames == [0, 1, 2, 4, 5, 7]
     assert len(list(footage(capture, target="01").batches(1, CPU))) == 5
+
+
+def test_an_interval_without_an_end_takes_no_memory(capture):
+    capture.entry["unknown"][0]["test"] = [[4, 9_999_999]]
+    capture.write_splits()
+    sequence = find_sequence(capture.root, PANOPTIC)
+    tracemalloc.start()
+    frames = choose_frames(sequence, SETTINGS).frames
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert frames == [4, 5, 6, 7] and peak < 2**24
 
 
 def remove(path, frame):

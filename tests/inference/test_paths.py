@@ -6,7 +6,7 @@ import torch
 
 from hvs.data import DataError
 from hvs.geometry import Camera
-from hvs.inference.paths import frame_person, look_at, orbit, read_path
+from hvs.inference.paths import follow, frame_person, look_at, orbit, read_path
 
 UP = torch.tensor([0.0, -1.0, 0.0])
 EYE = torch.eye(3).tolist()
@@ -78,7 +78,7 @@ def test_a_file_of_both_kinds_of_cameras(tmp_path):
     ]
     file = tmp_path / "path.json"
     file.write_text(json.dumps(entries))
-    cameras = read_path(file, POINTS, UP, 50)
+    cameras = follow(read_path(file), POINTS, UP, 50)
     assert cameras.K.shape == (3, 3, 3) and cameras.width == 50
     assert torch.allclose(eyes(cameras)[:2], torch.tensor([0.0, -1, -3]).expand(2, 3), atol=1e-5)
     centre, _ = frame_person(POINTS)
@@ -97,7 +97,7 @@ def calibrated(**change):
 def test_a_focal_length_is_that_of_cameras_without_one(tmp_path):
     file = tmp_path / "path.json"
     file.write_text(json.dumps([{"eye": [0, -1, -3]}, {"eye": [0, -1, -3], "focal": 35}]))
-    cameras = read_path(file, POINTS, UP, 50, 85.0)
+    cameras = follow(read_path(file), POINTS, UP, 50, 85.0)
     assert (cameras.K[:, 0, 0] * 36 / 50).tolist() == pytest.approx([85, 35])
 
 
@@ -108,14 +108,17 @@ def test_a_focal_length_is_that_of_cameras_without_one(tmp_path):
         ("[]", "wanted a list of cameras, got an empty one"),
         ("{}", "wanted a list of cameras"),
         ("[3]", "camera 0: wanted an object of eye, target and focal, or of K, R, t and resolution"),
-        ('[{"eye": [0, 0, 1]}, {"eyes": [0, 0, 1]}]', "camera 1: wanted an object"),
+        ('[{"eye": [0, 0, 1]}, {"eyes": [0, 0, 1]}]', "camera 1: got 'eyes', wanted an object"),
+        ('[{"eye": [0, 0, 1], "K": 3}]', "camera 0: got 'eye', wanted an object of eye"),
+        (calibrated(dist_coef=[0.1, 0, 0, 0, 0]), "camera 0: got a dist_coef that is not zero"),
+        (calibrated(dist_coef="none"), "dist_coef is missing or not a table of numbers"),
         ('[{"eye": [0, 0]}]', "camera 0: eye has shape [2], wanted [3] finite numbers"),
         ('[{"eye": [0, 0, NaN]}]', "eye has shape [3], wanted [3] finite numbers"),
         ('[{"eye": "here"}]', "eye is missing or not a table of numbers"),
-        ('[{"focal": 50}]', "K is missing"),
+        ('[{"focal": 50}]', "eye is missing"),
         ('[{"eye": [0, 0, 1], "target": [0, 0, 1]}]', "an eye that is not at its target"),
         ('[{"eye": [0, 0, 1], "focal": -3}]', "got a focal length of -3 mm, wanted between 4 and 4000"),
-        ('[{"eye": [1e30, 0, 0]}]', "both within 10000 metres"),
+        ('[{"eye": [1e30, 0, 0]}]', "wanted eye and target within 10000 metres"),
         (calibrated(resolution=[0, 9]), "got a resolution of [0.0, 9.0], wanted whole pixels, 1 to 32768"),
         (calibrated(resolution=[480.5, 270.9]), "wanted whole pixels"),
         (calibrated(resolution=[1e30, 1e30]), "wanted whole pixels"),
@@ -129,11 +132,27 @@ def test_a_focal_length_is_that_of_cameras_without_one(tmp_path):
         (calibrated(K=[[1, 0, 0], [False, 1, 0], [0, 0, 1]]), "K is not a table of numbers, it has true or false"),
         ('[{"eye": [0, -1, 3], "focal": true}]', "focal is not a table of numbers, it has true or false"),
     ],
-    ids=range(24),
+    ids=range(27),
 )
 def test_broken_files_are_named(tmp_path, text, message):
     file = tmp_path / "path.json"
     file.write_text(text)
     with pytest.raises(DataError) as error:
-        read_path(file, POINTS, UP, 50)
+        read_path(file)
     assert str(error.value).startswith(str(file)) and message in str(error.value)
+
+
+def test_a_camera_copied_from_a_capture_without_distortion_is_read(tmp_path):
+    file = tmp_path / "path.json"
+    for zeros in ([], [0] * 5, [[0.0] * 5]):
+        file.write_text(calibrated(dist_coef=zeros))
+        assert len(read_path(file)) == 1
+
+
+def test_a_camera_in_the_middle_of_the_person_is_named(tmp_path):
+    file = tmp_path / "path.json"
+    centre, _ = frame_person(POINTS)
+    file.write_text(json.dumps([{"eye": [0, -1, -3]}, {"eye": centre.tolist()}]))
+    path = read_path(file)
+    with pytest.raises(DataError, match="path.json: camera 1: wanted an eye that is not at its target"):
+        follow(path, POINTS, UP, 50)

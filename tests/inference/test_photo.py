@@ -188,6 +188,25 @@ def test_a_mask_and_transparency_take_the_place_of_the_drawn_one(picture, model)
     assert "mask" not in transparent.told and torch.equal(transparent.image, given.image)
 
 
+@pytest.mark.parametrize("factor", [1, 3], ids=["small", "reduced"])
+def test_what_is_outside_the_mask_does_not_blend_into_the_person(tmp_path, model, factor, monkeypatch):
+    """A red person on nothing: under transparent pixels there may be any colour."""
+    monkeypatch.setattr("hvs.inference.photo.REDUCED", 1)
+    keypoints = write(tmp_path / "me.json", body_135(figure(100.0 * factor, (160.0 * factor, 225.0 * factor))))
+    y, x = np.mgrid[: HEIGHT * factor, : WIDTH * factor] / factor
+    alpha = (abs(x - 160) + abs(y - 120) / 2 < 50).astype(np.uint8)
+    images = []
+    for hidden in ((0, 255, 0), (0, 0, 255)):
+        colours = np.where(alpha[..., None], (200, 0, 0), hidden).astype(np.uint8)
+        Image.fromarray(np.dstack((colours, 255 * alpha))).save(tmp_path / "me.png")
+        images.append(read_portrait(Photo(image=tmp_path / "me.png", keypoints=keypoints), model).image[0])
+    assert torch.equal(*images)
+    background = torch.tensor(model.skeleton.background)[:, None, None] / 255
+    person = (images[0] - background).abs().amax(0) > 1e-3
+    wanted = torch.tensor([200 / 255, 0, 0])[:, None].expand(-1, int(person.sum()))
+    assert person.any() and torch.allclose(images[0][:, person], wanted, atol=2 / 255)
+
+
 @pytest.mark.parametrize("content", [*FORMATS.values(), "rows"], ids=[*FORMATS, "17 rows"])
 def test_a_human36m_model_takes_them_all(picture, model, content):
     model = HumanViewSynthesis(HUMAN36M).eval()
@@ -247,8 +266,8 @@ BAD_KEYPOINTS = {
     "no such file": (None, "keypoints: no me.json next to the picture"),
     "empty file": ("", "me.json: not a readable JSON file"),
     "empty object": ({}, "me.json: no keypoints, not keypoints in a known format"),
-    "empty list": ([], "me.json: nobody is in it"),
-    "no people": ({"people": []}, "me.json: nobody is in it"),
+    "empty list": ([], "me.json: nobody for me.png"),
+    "no people": ({"people": []}, "me.json: nobody for me.png"),
     "26 joints": ({"people": [{"pose_keypoints_2d": [1.0] * 78}]}, "me.json: 26 joints in pose_keypoints_2d"),
     "134 joints": ([{"keypoints": [[1.0, 1.0]] * 134, "keypoint_scores": [1.0] * 134}], "me.json: 134 joints"),
     "17 rows": ([[1.0, 2.0, 1.0]] * 17, "17 joints of Human3.6M, but the model's skeleton is panoptic"),
@@ -308,3 +327,25 @@ def test_bad_arguments_end_with_one_line(command, picture, tmp_path, monkeypatch
     out = [] if "--out" in arguments else ["--out", "out"]
     check_refused(command(*arguments, *out), message, tmp_path / "out")
     assert not (tmp_path / "photo.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "kind"),
+    [
+        ("photo.png", None, "mp4"),
+        ("photo.png", "--mask", "mp4"),
+        ("photo.png", "--keypoints", "mp4"),
+        ("photo.webp", None, "webp"),
+        ("photo/000000.png", None, "png"),
+    ],
+    ids=str,
+)
+def test_what_is_read_is_not_replaced(command, picture, tmp_path, name, option, kind):
+    own = tmp_path / name
+    own.parent.mkdir(exist_ok=True)
+    content = picture.read_bytes()
+    own.write_bytes(content)
+    given = [picture, option, own] if option else [own, "--keypoints", picture.with_suffix(".json")]
+    code, error = command(*given, "--out", tmp_path, "--format", kind)
+    assert code == 2 and f"would replace {own}, which is read" in error and error.count("\n") == 1
+    assert own.read_bytes() == content

@@ -94,7 +94,7 @@ def test_nobody_of_a_group_in_a_split_is_no_fault(settings):
     evaluate(replace(settings, split="val", worst=0))
     _, found = read(settings)
     assert found["all"] == found["known"] and "unknown" not in found
-    with pytest.raises(UserError, match="no frames of split 'val', subjects 'unknown'"):
+    with pytest.raises(UserError, match="no pairs of views in split 'val', subjects 'unknown'"):
         evaluate(replace(settings, split="val", subjects="unknown"))
 
 
@@ -103,12 +103,48 @@ def test_what_cannot_be_read_is_passed_over_and_counted(settings, capture, capsy
     capture.write_keypoints(capture.names[0], 2, lambda view, frame: capture.keypoint_label(view, frame) - 1e4)
     evaluate(replace(settings, pairs=0, subjects="known"))
     rows, found = read(settings)
-    assert len(rows) == 12 and found["skipped"] > 0 and len(found["faults"]) == 1
+    # Of frame 6 nothing is left, of frame 7 the pair of the two views that see somebody. Nothing is counted twice.
+    assert [(row["frame"], row["source"], row["target"]) for row in rows] == [("7", "00", "01"), ("7", "01", "00")]
+    assert found["known"]["pairs"] == 2
+    assert (found["skipped"], found["unreadable"], len(found["faults"])) == (6, 4, 1)
     assert "Images/01.lmdb: frame 6: a damaged picture" in found["faults"][0]
-    assert {(row["source"], row["target"]) for row in rows} == {("00", "01"), ("01", "00")}
-    assert all(row["frame"] == "7" for row in rows)
     told = capsys.readouterr().err
-    assert told.count("note: skipped") == 2 and "pairs without a person in both images" in told
+    assert "skipped 6 pairs without a person in both images" in told and "skipped 4 pairs with broken files" in told
+
+
+def test_scores_are_written_before_the_worst_are_drawn(settings, capsys, monkeypatch):
+    asked = []
+
+    def fail(model, batch, widest, labels, *how):
+        asked.append(how)
+        raise MemoryError
+
+    monkeypatch.setattr(scoring, "draw_pairs", fail)
+    with pytest.raises(MemoryError):
+        evaluate(replace(settings, batch_size=3, precision="bf16", refine_steps=1))
+    assert len(read(settings)[0]) == 20 and "means over pairs" in capsys.readouterr().out
+    assert asked == [(1, torch.bfloat16, 3)]
+
+
+def test_a_folder_in_the_place_of_a_file_is_told_before_the_work(settings, monkeypatch):
+    monkeypatch.setattr(scoring, "score_pairs", lambda *_: pytest.fail("began to score"))
+    (settings.out / "worst.png").mkdir(parents=True)
+    with pytest.raises(UserError, match="worst.png: is a folder"):
+        evaluate(settings)
+
+
+def test_a_group_without_pairs_of_views_is_left_out(settings, capture, capsys):
+    for view in (1, 2):
+        capture.write_view(capture.names[1], view, frames=[])
+    evaluate(replace(settings, worst=0))
+    assert set(read(settings)[1]) & {"known", "unknown"} == {"known"}
+    assert "note: left out unknown subjects: " in (told := capsys.readouterr().err) and "has two views in" in told
+    with pytest.raises(DataError, match="has two views in"):
+        evaluate(replace(settings, subjects="unknown"))
+    for view in (1, 2):
+        capture.write_view(capture.names[0], view, frames=[])
+    with pytest.raises(UserError, match="no pairs of views in split 'test', subjects 'all'"):
+        evaluate(settings)
 
 
 def test_lpips_is_among_the_scores_where_its_weights_are(settings, monkeypatch, capsys):
@@ -170,7 +206,7 @@ def test_what_is_missing_or_does_not_fit_is_named(settings, tmp_path, capture):
     for view in capture.views:
         spoil(capture, view, capture.frames)
     with pytest.raises(DataError, match="no pair of views can be read"):
-        evaluate(settings)
+        evaluate(replace(settings, subjects="known"))
     assert not list(settings.out.iterdir())
 
 
@@ -186,11 +222,12 @@ def test_two_processes_find_what_one_does(settings, capture):
         assert one == two, name
 
 
-def test_an_error_of_one_process_is_told_once(settings, capture):
+def test_an_error_is_told_once(settings, capture):
     for view in capture.views:
         store = capture.databases(capture.names[1]) / f"Images/{view}.lmdb"
         write_store(store, [(frame, b"broken") for frame in capture.frames])
-    done = launch("--", "infer.py", "evaluate", "--checkpoint", settings.checkpoint, "--out", settings.out)
+    options = ("--checkpoint", settings.checkpoint, "--out", settings.out, "--subjects", "unknown")
+    done = launch("--", "infer.py", "evaluate", *options)
     assert done.returncode != 0 and done.stderr.count("error: ") == 1
     assert "error: no pair of views can be read" in done.stderr
     assert "exitcode  : 2" in done.stderr and not list(settings.out.iterdir())

@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import load_discriminator, read_extra
@@ -12,7 +13,9 @@ from hvs.data.stores import Store, write_store
 from hvs.models import Discriminator
 from hvs.training import finishing
 from hvs.training.capture import Capture
+from hvs.training.faults import Faults
 from hvs.training.finishing import finish
+from tests.captures import jpeg
 
 
 class StoppedError(Exception):
@@ -109,3 +112,34 @@ def test_a_signal_is_heeded_before_the_evaluation(run):
     with pytest.raises(StoppedError, match="after the training, before its evaluation"):
         finish(**vars(run))
     assert not list(run.settings.run.iterdir())
+
+
+def test_every_pair_is_scored_once(run, capture, monkeypatch):
+    """In frame 6 one view of three sees nobody, and in frame 7 a file is broken."""
+    items = [(frame, jpeg(capture.image(1, frame)) if frame != 7 else b"broken") for frame in capture.frames]
+    write_store(capture.databases() / "Images/01.lmdb", items)
+    away = {6: 1e4}
+    capture.write_keypoints(capture.names[0], 2, lambda v, f: capture.keypoint_label(v, f) - away.get(f, 0))
+    scored = []
+
+    def score(model, batches, lpips):
+        scored.append([name for batch in batches for name in batch["name"]])
+        return {"psnr": torch.ones(len(scored[-1]))}
+
+    monkeypatch.setattr(finishing, "score", score)
+    run.capture.faults = Faults(capture.root, 1.0)
+    run.settings = replace(run.settings, data=replace(run.settings.data, evaluation_pairs=96))
+    finish(**vars(run))
+    known, unknown = scored
+    wanted = [(6, "00", "01"), (6, "01", "00"), (7, "00", "02"), (7, "02", "00")]
+    assert known == [f"{capture.names[0]}/{frame}/{a}-{b}" for frame, a, b in wanted]
+    assert len(unknown) == len(set(unknown)) > 0
+
+
+def test_a_group_of_which_no_pair_can_be_used_is_not_evaluated(run, capture):
+    for view in range(3):
+        capture.write_keypoints(capture.names[0], view, lambda *which: capture.keypoint_label(*which) - 1e4)
+    with pytest.warns(UserWarning, match="known subjects are not evaluated: no pair of views can be used"):
+        finish(**vars(run))
+    scores = json.loads((run.settings.run / "metrics.json").read_text())
+    assert "psnr" not in scores and scores["held_out_subjects"]["psnr"] > 0

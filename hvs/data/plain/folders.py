@@ -11,12 +11,18 @@ MOST_DIGITS = 15
 _NUMBERS = re.compile(r"[0-9]+")
 
 
+def last_number(stem: str) -> int | None:
+    """The last integer of a file's name without its ending, if it has one that may be a frame's."""
+    numbers = _NUMBERS.findall(stem)
+    return int(numbers[-1]) if numbers and len(numbers[-1]) <= MOST_DIGITS else None
+
+
 def frame_number(stem: str, where: str) -> int:
     """The last integer of a file's name without its ending."""
-    numbers = _NUMBERS.findall(stem)
-    if not numbers or len(numbers[-1]) > MOST_DIGITS:
+    number = last_number(stem)
+    if number is None:
         raise DataError(f"{where}: no frame number in the name, wanted one of at most {MOST_DIGITS} digits")
-    return int(numbers[-1])
+    return number
 
 
 def numbered(folder: Path, endings: tuple[str, ...]) -> dict[int, str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..stores import DataError
-from .folders import frame_number
+from .folders import frame_number, last_number
 
 BODY, PLAIN_SIZES = 135, (135, 17)
 LEFT_HAND, RIGHT_HAND, FACE = 25, 45, 65
@@ -96,21 +96,27 @@ def _of_image(value: Any, image: str, where: str) -> Any:
     """The entries for one picture from COCO annotations or results; anything else is returned as it is.
 
     Annotations list the names of their pictures; results have the number in a picture's name, or the name itself.
+
+    Raises:
+        DataError: none of the pictures is this one, or several may be.
     """
-    names: dict[str, str] = {}
-    if isinstance(value, dict) and "images" in value and "annotations" in value:
-        listed = _listed(value["images"], where)
-        names = {str(_get(entry, "id", where)): str(_get(entry, "file_name", where)) for entry in listed}
-        value = value["annotations"]
-    if not isinstance(value, list) or not all(isinstance(entry, dict) and "image_id" in entry for entry in value):
-        return value
     own = PurePosixPath(image)
-    mine = {image, own.stem, *([str(int(own.stem))] if own.stem.isdecimal() else [])}
-    images = {str(entry["image_id"]) for entry in value}
-    found = {key for key in images if PurePosixPath(names.get(key, key)).name in mine}
-    if not found and len(images) > 1:
-        raise DataError(f"{where}: keypoints of {len(images)} pictures, none of which is {image}")
-    return [entry for entry in value if str(entry["image_id"]) in (found or images)]
+    names = {own.name, own.stem}
+    if isinstance(value, dict) and "images" in value and "annotations" in value:
+        images = _listed(value["images"], where)
+        named = {str(_get(entry, "id", where)): str(_get(entry, "file_name", where)) for entry in images}
+        found = {key for key, name in named.items() if PurePosixPath(name).name in names}
+        value = _listed(value["annotations"], where)
+    elif isinstance(value, list) and all(isinstance(entry, dict) and "image_id" in entry for entry in value):
+        named = {str(entry["image_id"]): str(entry["image_id"]) for entry in value}
+        number = last_number(own.stem)
+        found = {key for key in named if PurePosixPath(key).name in names}
+        found = found or {key for key in named if number is not None and last_number(PurePosixPath(key).stem) == number}
+    else:
+        return value
+    if named and len(found) != 1:
+        raise DataError(f"{where}: keypoints of {', '.join(named.values()):.80}, wanted those of {image}")
+    return [entry for entry in value if str(_get(entry, "image_id", where)) in found]
 
 
 def _people(value: Any, where: str) -> Iterator[np.ndarray]:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hvs.geometry import Camera, triangulate
 from hvs.geometry.distortion import COEFFICIENT_COUNTS
@@ -27,10 +28,11 @@ from .splits import blocks
 
 KEYPOINTS, POSES = "keypoints", "poses"
 POSE_FILES = ("poses.npz", "poses.json")
-# Cosine between the estimated up and the cameras' mean upward direction; below it, capture.json must say what is up.
+# Median cosine between the estimated up and the cameras' upward directions; below it, capture.json must say what is up.
 LEAST_AGREEMENT = 0.2
-# Weight of the cameras' mean upward direction against how level they stand.
-CHOICE = 1e-3
+# Weight of the cameras' mean upward direction against how level they stand; slopes that count as level, as sines; and
+# rounds of the estimate.
+CHOICE, LEVEL, ROUNDS = 1e-3, 0.05, 20
 # Tolerance of the entries that are zero or one in an intrinsic matrix.
 INTRINSICS_TOLERANCE = 1e-6
 # This many neighbouring frames are triangulated together, which takes a third of the time.
@@ -169,14 +171,23 @@ class PlainSequence(Sequence):
         )
 
     def _upright(self) -> tuple[float, float, float]:
-        """The up direction of the world: upright cameras have level x axes, and y axes that point down."""
+        """The up direction of the world: upright cameras have level x axes, and y axes that point down.
+
+        A few that are turned on their side do not matter: the sum of the slopes of the x axes is minimised, not that of
+        their squares.
+        """
         R = torch.stack([self.camera(view).R.double() for view in self.views])  # [V, 3, 3]
-        level, upwards = R[:, 0], -R[:, 1].mean(0)
-        # Cameras side by side leave a choice, which the mean upward direction decides.
-        slope = level.mT @ level / len(R) - CHOICE * torch.outer(upwards, upwards)
-        up = torch.linalg.eigh(slope)[1][:, 0]
-        up = up * torch.sign(up @ upwards)
-        if up @ upwards < LEAST_AGREEMENT:
+        level, upwards = R[:, 0], -R[:, 1]
+        up = F.normalize(upwards.mean(0), dim=0)
+        for _ in range(ROUNDS):
+            weights = 1 / (level @ up).abs().clamp(min=LEVEL)
+            weights = weights / weights.sum()
+            mean = weights @ upwards
+            # Cameras side by side leave a choice, which their mean upward direction decides.
+            slope = (weights[:, None] * level).mT @ level - CHOICE * torch.outer(mean, mean)
+            up = torch.linalg.eigh(slope)[1][:, 0]
+            up = up * torch.sign(up @ mean)
+        if (upwards @ up).median() < LEAST_AGREEMENT:
             raise DataError(f"{self.camera_file}: cameras do not agree which way is up, wanted an up in capture.json")
         return tuple(up.tolist())
 

@@ -1,10 +1,12 @@
 """How a capture of plain files is found, with its own splits and without."""
 
 import json
+import shutil
 
 import pytest
 
 from hvs.data import NoSequencesError, PairDataset, find_sequences
+from hvs.data.checking import check
 from hvs.data.plain import PlainSequence
 from hvs.data.stores import DataError
 
@@ -44,6 +46,18 @@ def test_splits_of_their_own(plain):
     write_splits(plain, known=[{"sequence": "carl", "train": [], "val": [], "test": []}])
     with pytest.raises(DataError, match="carl/images: no such folder"):
         find_sequences(plain.root)
+
+
+def test_a_view_that_nobody_has_is_named(plain):
+    shutil.rmtree(plain.folder / "images/02")
+    (plain.folder / "images/.hidden").mkdir()
+    write_splits(plain, views=["02", "00", "01"])
+    assert [s.views for s in find_sequences(plain.root, "all")] == [("00", "01"), ("02", "00", "01")]
+    write_splits(plain, views=["00", "1"])
+    for read in (find_sequences, check):
+        with pytest.raises(DataError) as caught:
+            read(plain.root)
+        assert str(caught.value).endswith("splits.json: no sequence has the view '1', wanted some of 00, 01, 02")
 
 
 def test_frames_of_far_numbers_are_not_counted_out(plain):

@@ -211,8 +211,8 @@ def of(image_id, joint):
         ([of(3, 30.0), of(4, 40.0)], "000004.jpg", 40.0),
         ([of("a.png", 30.0), of("b.png", 40.0)], "b.png", 40.0),
         ([of("a", 30.0), of("b", 40.0)], "a.png", 30.0),
-        # Of one picture alone it is that one, whatever it is called.
-        ([of(3, 30.0)], "me.jpg", 30.0),
+        ([of(3, 30.0), of(4, 40.0)], "cam3_000004.jpg", 40.0),
+        ([of("x/cam3_000004.png", 40.0), of("x/cam3_000005.png", 50.0)], "4.jpg", 40.0),
         (
             {
                 "images": [{"id": 1, "file_name": "x/a.png"}, {"id": 2, "file_name": "x/b.png"}],
@@ -222,15 +222,34 @@ def of(image_id, joint):
             40.0,
         ),
     ],
-    ids=["numbers", "names", "stems", "one", "annotations"],
+    ids=["numbers", "names", "stems", "last numbers", "numbers in names", "annotations"],
 )
 def test_a_file_of_many_pictures_gives_the_keypoints_of_one(value, image, place):
     assert read_frame(value, "file", image)[0, 0] == place
 
 
-def test_a_file_of_other_pictures_is_refused():
-    with pytest.raises(DataError, match="file: keypoints of 2 pictures, none of which is me.jpg"):
-        read_frame([of(3, 30.0), of(4, 40.0)], "file", "me.jpg")
+@pytest.mark.parametrize(
+    ("value", "pictures"),
+    [
+        ([of(3, 30.0), of(4, 40.0)], "3, 4"),
+        ([of(3, 30.0)], "3"),
+        ([of("other", 30.0)], "other"),
+        ({"images": [{"id": 5, "file_name": "other.jpg"}], "annotations": [of(5, 30.0)]}, "other.jpg"),
+        ([of("a5.jpg", 30.0), of("b5.jpg", 40.0)], "a5.jpg, b5.jpg"),
+    ],
+    ids=["two", "one", "a name", "annotations", "two of a name"],
+)
+def test_a_file_of_other_pictures_is_refused(value, pictures):
+    for image in ("me.jpg", "me5.jpg"):
+        with pytest.raises(DataError) as caught:
+            read_frame(value, "file", image)
+        assert str(caught.value) == f"file: keypoints of {pictures}, wanted those of {image}"
+
+
+def test_nobody_is_in_a_picture_without_annotations():
+    images = [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}]
+    assert read_frame({"images": images, "annotations": [of(1, 30.0)]}, "file", "b.png") is None
+    assert read_frame([], "file", "b.png") is None
 
 
 @pytest.mark.filterwarnings("error")

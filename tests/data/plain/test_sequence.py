@@ -168,6 +168,25 @@ def test_up_is_told_from_the_cameras_or_by_hand(plain):
     assert plain.sequence().layout.up == (0, 0, 1)
 
 
+def roll(plain, *views):
+    """Turn cameras by a quarter around their axes."""
+    entries = json.loads((plain.folder / "cameras.json").read_text())
+    for view in views:
+        x, y, z = entries[view]["R"]
+        entries[view]["R"] = [y, [-value for value in x], z]
+    (plain.folder / "cameras.json").write_text(json.dumps(entries))
+
+
+def test_a_camera_on_its_side_does_not_tilt_the_world(write_plain):
+    plain = write_plain(views=5)
+    roll(plain, "01")
+    assert np.allclose(plain.sequence().layout.up, (0, -1, 0), atol=0.05)
+    # Now upside down, and nobody knows which of the two is.
+    roll(plain, "01")
+    with pytest.raises(DataError, match="cameras do not agree which way is up, wanted an up in capture.json"):
+        plain.sequence(views=["00", "01"])
+
+
 def fails(message, plain, use=lambda sequence: None):
     with pytest.raises(DataError, match=message) as caught:
         use(plain.sequence())

@@ -10,7 +10,7 @@ from hvs import Camera
 from hvs.geometry.skeletons import PANOPTIC
 from hvs.inference.live.artist import Drawn
 from hvs.inference.live.cast import Pose
-from hvs.inference.paths import read_path
+from hvs.inference.paths import follow, read_path
 from hvs.pictures import PART_COLOURS
 
 pytest.importorskip("viser")
@@ -148,7 +148,7 @@ def test_a_saved_camera_is_a_path_for_an_orbit(tmp_path):
     file.write_text(path_file(camera))
     assert len(json.loads(file.read_text())) == 1
     points = torch.randn(1, 9, 3) * 0.2
-    read = read_path(file, points, UP, 60)
+    read = follow(read_path(file), points, UP, 60)
     square = Camera.stack([camera.crop(200, 0, 600, 600).resize(60, 60)])
     torch.testing.assert_close(read.project(points), square.project(points))
 
