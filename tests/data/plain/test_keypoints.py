@@ -213,6 +213,7 @@ def of(image_id, joint):
         ([of("a", 30.0), of("b", 40.0)], "a.png", 30.0),
         ([of(3, 30.0), of(4, 40.0)], "cam3_000004.jpg", 40.0),
         ([of("x/cam3_000004.png", 40.0), of("x/cam3_000005.png", 50.0)], "4.jpg", 40.0),
+        ([of(0, 40.0)], "me.jpg", 40.0),
         (
             {
                 "images": [{"id": 1, "file_name": "x/a.png"}, {"id": 2, "file_name": "x/b.png"}],
@@ -222,7 +223,7 @@ def of(image_id, joint):
             40.0,
         ),
     ],
-    ids=["numbers", "names", "stems", "last numbers", "numbers in names", "annotations"],
+    ids=["numbers", "names", "stems", "last numbers", "numbers in names", "one picture", "annotations"],
 )
 def test_a_file_of_many_pictures_gives_the_keypoints_of_one(value, image, place):
     assert read_frame(value, "file", image)[0, 0] == place
@@ -232,18 +233,22 @@ def test_a_file_of_many_pictures_gives_the_keypoints_of_one(value, image, place)
     ("value", "pictures"),
     [
         ([of(3, 30.0), of(4, 40.0)], "3, 4"),
-        ([of(3, 30.0)], "3"),
         ([of("other", 30.0)], "other"),
         ({"images": [{"id": 5, "file_name": "other.jpg"}], "annotations": [of(5, 30.0)]}, "other.jpg"),
         ([of("a5.jpg", 30.0), of("b5.jpg", 40.0)], "a5.jpg, b5.jpg"),
     ],
-    ids=["two", "one", "a name", "annotations", "two of a name"],
+    ids=["two", "a name", "annotations", "two of a name"],
 )
 def test_a_file_of_other_pictures_is_refused(value, pictures):
     for image in ("me.jpg", "me5.jpg"):
         with pytest.raises(DataError) as caught:
             read_frame(value, "file", image)
         assert str(caught.value) == f"file: keypoints of {pictures}, wanted those of {image}"
+
+
+def test_a_number_that_contradicts_the_name_is_refused():
+    with pytest.raises(DataError, match="^file: keypoints of 3, wanted those of me5.jpg$"):
+        read_frame([of(3, 30.0)], "file", "me5.jpg")
 
 
 def test_nobody_is_in_a_picture_without_annotations():
