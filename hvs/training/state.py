@@ -22,6 +22,8 @@ OLD_FILE, RESULT, BEST = "training.pt", "model.safetensors", "best.safetensors"
 OTHERS = (RESULT, BEST, "history.jsonl", "report.html", "tensorboard/*/*", "pictures/*.png")
 STAGES = get_args(Stage)
 NAME = re.compile(rf"({'|'.join(STAGES)})-(\d+)\.pt")
+# Parts that states of earlier versions do not have.
+LATER = {"losses"}
 # What every state holds, and the type of each entry.
 KINDS = {"stage": str, "step": int, "seconds": float, "settings": str, "parts": dict, "random": list}
 
@@ -159,7 +161,7 @@ def restore(state: dict[str, Any], parts: dict[str, Any], device: torch.device, 
     if not state:
         return 0
     for name, part in parts.items():
-        if part is None:
+        if part is None or (name in LATER and name not in state["parts"]):
             continue
         if name not in state["parts"]:
             raise UserError(f"the last state has no {name}: it is from other settings, use another --run")

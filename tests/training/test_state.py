@@ -12,6 +12,7 @@ from torch import nn
 
 from hvs.runtime import UserError
 from hvs.training import state as module
+from hvs.training.objectives import Terms
 from hvs.training.state import Checkpoints, random_state, restore, restore_random_state, set_aside
 from hvs.training.stepper import Stepper
 
@@ -241,6 +242,8 @@ def test_broken_random_states_are_told(name, value):
 def test_parts_that_do_not_fit_are_named():
     state = make(1, layer=nn.Linear(2, 3).state_dict())
     restore(state, {"layer": nn.Linear(2, 3), "average": None}, CPU)
+    # States of earlier versions do not say what was minimised.
+    assert restore(make(1), {"losses": Terms(["pixel"])}, CPU) == 1
     with pytest.raises(UserError, match="the last state has no average"):
         restore(state, {"average": nn.Linear(2, 3)}, CPU)
     with pytest.raises(UserError, match="the last state does not fit the layer: it is from other settings"):
