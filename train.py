@@ -15,13 +15,11 @@ import time
 import warnings
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
-from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -83,6 +81,7 @@ class Trainer:
         # Made before anything is trained, as are all weights from files: a faulty one should not end the run later.
         synthesis = "synthesis" in settings.stages
         self.perceptual = make_perceptual(settings.synthesis, self.device) if synthesis else None
+        self.lpips = make_lpips(model.settings, self.device) if settings.has_pictures else None
         # Opened before anything is trained or renamed, too; what is in the files is read later.
         self.capture = Capture(settings, model)
         self.poses = self.capture.poses() if "lifter" in settings.to_train else None
@@ -120,7 +119,8 @@ class Trainer:
     def train_lifter(self) -> None:
         """Train the lifter from 2D keypoints to 3D poses; all poses fit into memory."""
         settings, model, faults = self.settings.lifter, self.model, self.capture.faults
-        dataset = self.poses
+        # No longer needed afterwards.
+        dataset, self.poses = self.poses, None
         poses = self.capture.tensors(dataset)
         count = len(poses["valid"])
         distribute.agree(poses=count)
@@ -252,10 +252,6 @@ class Trainer:
         """The model to evaluate and save, and the discriminator if there is one."""
         model = self.average.module if self.average else self.model
         return model, self.critic and self.critic.discriminator
-
-    @cached_property
-    def lpips(self) -> nn.Module | None:
-        return make_lpips(self.model.settings, self.device) if self.settings.draws else None
 
     def watch(self, stage: str, steps: range, log_every: int, images: int) -> Watch:
         return Watch(self.settings.run, stage, steps, log_every, images, self.device)

@@ -5,7 +5,6 @@ see ``checkpoint_commands.py``.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -79,8 +78,11 @@ def save_model(
     }
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     # Each with memory of its own, also where parts of a model share some.
-    shared = Counter(value.untyped_storage().data_ptr() for value in state.values())
-    state = {n: v.clone() if shared[v.untyped_storage().data_ptr()] > 1 else v for n, v in state.items()}
+    taken: set[int] = set()
+    for name, value in state.items():
+        place = value.untyped_storage().data_ptr()
+        state[name] = value.clone() if place in taken else value
+        taken.add(place)
 
     def write(temporary: Path) -> None:
         try:

@@ -50,8 +50,8 @@ class DataSettings:
     balance: Balance = "pairs"
     """What comes up equally often in the stage "synthesis": every pair of views, every frame, or every sequence."""
     max_faults: float = 0.01
-    """Fraction of the views of frames of a split that may be broken; they are skipped and reported. More end the
-    training, or leave a split out of the final scores. One may always be, unless this is 0."""
+    """Fraction of the views of frames of a split that may be broken; they are skipped and reported. More of those to
+    train on end the training; other splits are then no longer scored. One may always be, unless this is 0."""
     validation_pairs: int = 64
     """Pairs of validation frames, spread evenly, that select the best model during training; 0 turns this off."""
     evaluation_pairs: int = 96
@@ -227,6 +227,6 @@ class TrainSettings:
         return tuple(stage for stage in self.stages if stage != "lifter" or not self.synthesis.lifter_weights)
 
     @property
-    def draws(self) -> bool:
+    def has_pictures(self) -> bool:
         """Whether the model's pictures mean anything: its synthesis is trained, or comes from a checkpoint."""
         return "synthesis" in self.stages or self.start_from is not None

@@ -19,7 +19,9 @@ HIGHEST_PSNR = 60.0
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """A collated batch with its tensors and cameras on a device; copies from pinned memory do not wait for it."""
-    return {key: value.to(device, non_blocking=True) if hasattr(value, "to") else value for key, value in batch.items()}
+    # On a CPU nothing would wait for the copies before they are read.
+    how = dict(non_blocking=device.type != "cpu")
+    return {key: value.to(device, **how) if hasattr(value, "to") else value for key, value in batch.items()}
 
 
 def synthesise(model: HumanViewSynthesis, batch: dict[str, Any], refine_steps: int = 0) -> dict[str, Tensor]:

@@ -50,8 +50,8 @@ def ssim(predicted: Tensor, target: Tensor) -> Tensor:
     predicted, target = predicted.clamp(0, 1).float(), target.clamp(0, 1).float()
     if not len(predicted):
         return predicted.new_zeros(0)
-    # Variances, differences of two means of squares, are lost in half precision, and suffer in TF32.
-    with without_autocast(predicted.device), with_all_digits():
+    # Variances, differences of two means of squares, are lost in half precision.
+    with without_autocast(predicted.device):
         _, similarity = structural_similarity_index_measure(
             predicted, target, sigma=1.5, data_range=1.0, reduction="none", return_full_image=True
         )
@@ -187,11 +187,10 @@ def _poses(predicted: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Ten
         raise ValueError(f"predicted, target: got shapes {shapes}, wanted one for both, [B, J, 3]")
     if valid is None:
         valid = torch.ones_like(target[..., 0], dtype=torch.bool)
-    if valid.shape != target.shape[:2] or valid.dtype != torch.bool:
-        wanted = f"torch.bool [{', '.join(map(str, target.shape[:2]))}]"
-        raise ValueError(f"valid: got {valid.dtype} {list(valid.shape)}, wanted {wanted}")
+    if valid.shape != target.shape[:2]:
+        raise ValueError(f"valid: got shape {tuple(valid.shape)}, wanted {tuple(target.shape[:2])}")
     dtype = torch.promote_types(torch.promote_types(predicted.dtype, target.dtype), torch.float32)
-    return predicted.to(dtype), target.to(dtype), valid
+    return predicted.to(dtype), target.to(dtype), valid > 0
 
 
 def _widen(start: int, stop: int, limit: int) -> slice:

@@ -227,9 +227,19 @@ def test_poses_of_other_shapes_are_refused(metric):
     for wrong in ((pose[0], pose[0]), (pose[None], pose[None]), (pose, pose[:, :1]), (pose[..., :2], pose[..., :2])):
         with pytest.raises(ValueError, match=r"predicted, target: got shapes .*, wanted one for both, \[B, J, 3\]"):
             metric(*wrong)
-    for wrong in (valid[0], valid[:, :1], valid[..., None], valid.float()):
-        with pytest.raises(ValueError, match=r"valid: got torch.*, wanted torch.bool \[2, 17\]"):
+    for wrong in (valid[0], valid[:, :1], valid[..., None]):
+        with pytest.raises(ValueError, match=r"valid: got shape .*, wanted \(2, 17\)"):
             metric(pose, pose, wrong)
+
+
+@pytest.mark.parametrize("metric", [mpjpe, n_mpjpe, p_mpjpe])
+def test_joints_are_valid_or_not(metric):
+    """Whatever numbers say so: confidences do not weigh."""
+    a, b = torch.randn(2, 17, 3), torch.randn(2, 17, 3)
+    valid = torch.rand(2, 17) > 0.3
+    wanted = metric(a, b, valid)
+    for numbers in (valid.float(), valid.byte(), valid * torch.rand(2, 17)):
+        assert torch.equal(metric(a, b, numbers), wanted)
 
 
 @pytest.mark.parametrize("metric", [mpjpe, n_mpjpe, p_mpjpe])

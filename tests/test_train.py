@@ -162,6 +162,16 @@ def test_missing_weights_end_with_one_line(command, weights):
     assert "lifter:" not in error
 
 
+def test_a_broken_classifier_in_torchs_cache_ends_before_anything_is_trained(command, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    path = tmp_path / "hub/checkpoints/alexnet-owt-7be5be79.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no weights at all")
+    code, error = command()
+    assert code == 2 and "alexnet-owt-7be5be79.pth: not torchvision's" in error and "Traceback" not in error
+    assert not Checkpoints.found(settings.run)
+
+
 @pytest.mark.parametrize("weights", ["perceptual", "encoder", "lifter"])
 def test_broken_weights_end_before_anything_is_trained(command, settings, tmp_path, weights):
     path = tmp_path / "weights.pth"

@@ -27,6 +27,13 @@ KEPT_BYTES = 1 << 28
 BYTES_PER_PIXEL = 16
 
 
+def no_pairs(folder: Path, faults: list[str]) -> DataError:
+    """The error to raise if no pair of a capture can be used, for these faults of its files."""
+    if faults:
+        return DataError(f"no pair of views can be read: {faults[-1]}")
+    return DataError(f"{folder}: no pair of views has enough of a person inside both images, and a root joint")
+
+
 class PairDataset(Dataset):
     """All pairs of an input and an output view of the same frame, frame by frame.
 
@@ -39,8 +46,8 @@ class PairDataset(Dataset):
         points [J, 3], valid [J] bool: in the world, in metres, and which of them count,
         name: sequence/frame/view a-view b,
         where: the same as (sequence, frame, view a, view b),
-        skipped: how many pairs were skipped before this one because no keypoint lies inside one of their images, or
-            because the root joint is unknown,
+        skipped: how many pairs were skipped before this one because too little of the person is inside one of their
+            images (see :func:`crop_box`), or because the root joint is unknown,
         faults: what was wrong with pairs that were skipped because one of their files is broken, one line each.
 
     Args:
@@ -97,13 +104,14 @@ class PairDataset(Dataset):
                 faults.append(fault)
                 if len(faults) == MAX_FAULTS:
                     raise DataError(f"{MAX_FAULTS} unreadable pairs in a row, the last one: {fault}")
-        raise self.without_pairs(faults)
+        raise no_pairs(self.sequences[0].folder, faults)
 
     def read(self, item: int) -> tuple[dict[str, Any] | None, str]:
         """This very pair without `skipped` and `faults`, and what is wrong with its files.
 
         Training replaces a pair that cannot be used; scores of a replacement would count another pair twice. The pair
-        is None if a file is broken, no keypoint lies inside one of the images, or the root joint is unknown.
+        is None if a file is broken, too little of the person is inside one of the images, or the root joint is
+        unknown.
         """
         sequence, frame, (view_a, view_b) = self.index.locate(item)
         try:
@@ -112,13 +120,6 @@ class PairDataset(Dataset):
             return make_pair(sequence, frame, a, b), ""
         except DataError as error:
             return None, str(error)
-
-    def without_pairs(self, faults: list[str]) -> DataError:
-        """The error to raise if no pair can be used, for these faults of their files."""
-        if faults:
-            return DataError(f"no pair of views can be read: {faults[-1]}")
-        folder = self.sequences[0].folder
-        return DataError(f"{folder}: no pair of views has keypoints inside both images and a root joint")
 
     def _view(self, sequence: Sequence, frame: int, view: str, resolution: int) -> "View | None":
         if self._kept is None:
@@ -224,7 +225,7 @@ class View:
 
 
 def load_view(sequence: Sequence, frame: int, view: str, resolution: int, resize: str) -> View | None:
-    """One view of a frame, cropped to `resolution` pixels a side; None where no keypoint lies inside the image.
+    """One view of a frame, cropped to `resolution` pixels a side; None where too little of the person is inside.
 
     Raises:
         DataError: a database or camera is broken, or has no such frame or view.

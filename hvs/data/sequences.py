@@ -194,7 +194,7 @@ class PreparedSequence(Sequence):
             size = self.resolution(view)
             # The original wrote the Human3.6M resolution as (height, width); the images tell.
             swapped = size[::-1]
-            self._sizes[view] = swapped if self._size_of_images(view) == swapped else size
+            self._sizes[view] = swapped if swapped != size and self._size_of_images(view) == swapped else size
         return self._sizes[view]
 
     def _size_of_images(self, view: str) -> tuple[int, int] | None:

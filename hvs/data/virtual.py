@@ -49,8 +49,11 @@ class VirtualViews:
         self.valid = torch.stack([valid for _, _, valid in poses])  # [F, J]
         self.whole = self.valid.all(1)  # [F]
         self.bones = Bones(self.points[self.whole], self.layout.skeleton) if self.whole.any() else None
-        cameras = [sequence.camera(view) for sequence in dataset.sequences for view in sequence.views]
-        self.resolution = torch.tensor([(camera.width, camera.height) for camera in cameras], dtype=torch.float32)
+        shown = [(sequence, view) for sequence in dataset.sequences for view in sequence.views]
+        cameras = [sequence.camera(view) for sequence, view in shown]
+        self.size = torch.tensor([(camera.width, camera.height) for camera in cameras], dtype=torch.float32)
+        # What the lifter scales keypoints by, which may be another.
+        self.resolution = torch.tensor([s.resolution(view) for s, view in shown], dtype=torch.float32)
         # Each sequence may have its own world; its cameras and its up direction are valid only there.
         self.up = torch.tensor([sequence.layout.up for sequence in dataset.sequences])  # [S, 3]
         self.views = torch.tensor([len(sequence.views) for sequence in dataset.sequences])  # [S]
@@ -78,14 +81,13 @@ class VirtualViews:
         world = turned + root + move - (move * up[:, None]).sum(-1, keepdim=True) * up[:, None]
 
         keypoints = camera.project(world)
-        resolution = self.resolution[where]
-        inside = ((keypoints >= 0) & (keypoints <= resolution[:, None] - 1)).all(-1)
+        inside = ((keypoints >= 0) & (keypoints <= self.size[where][:, None] - 1)).all(-1)
         found = valid & inside & (camera.to_camera(world)[..., 2] > 0)
         found[:, list(self.layout.not_projected)] = False
         return dict(
             keypoints=keypoints.where(found[..., None], 0.0),
             confidence=found,
-            resolution=resolution,
+            resolution=self.resolution[where],
             relative=rotate(camera.R, turned).where(valid[..., None], 0.0),
             valid=valid,
         )

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from hvs import distribute
 from hvs.data import NoSequencesError, PairDataset, collate, even_subset, find_sequences
 from hvs.data.captures import GROUPS, Subjects
+from hvs.data.datasets import no_pairs
 from hvs.data.frame_index import NoItemsError
 from hvs.data.layouts import Split
 from hvs.evaluation import draw_pairs, score
@@ -173,7 +174,8 @@ def score_pairs(studio: Studio, chosen: list[Pair], lpips: nn.Module | None) -> 
     # With more processes than batches some have nothing.
     parts = [part for part in all_scores if part]
     if not parts:
-        raise chosen[0].dataset.without_pairs([outcome.fault for outcome in outcomes if outcome.fault])
+        folder = chosen[0].dataset.sequences[0].folder
+        raise no_pairs(folder, [outcome.fault for outcome in outcomes if outcome.fault])
     return outcomes, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

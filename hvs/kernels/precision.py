@@ -2,16 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock
 
 import torch
-
-# Settings that let products of float32 be computed from fewer digits (TF32 on GPUs, bfloat16 on some CPUs).
-_SETTINGS = (
-    torch.backends.cuda.matmul,
-    torch.backends.cudnn.conv,
-    torch.backends.mkldnn.matmul,
-    torch.backends.mkldnn.conv,
-)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
@@ -21,6 +14,38 @@ def without_autocast(device: torch.device) -> AbstractContextManager:
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
+class _Digits:
+    """The settings that let products of float32 be computed from fewer digits: TF32 on GPUs, bfloat16 on some CPUs.
+
+    They are those of the whole process: the first thread to need all digits changes them, and the last one to leave
+    restores them.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.users = Lock(), 0
+        self.settings = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+        self.before: list[tuple[object, str]] = []
+
+    def enter(self) -> None:
+        with self.lock:
+            if not self.users:
+                # Nothing is set that was not: "none" leaves the decision to a more general setting.
+                self.before = [(s, s.fp32_precision) for s in self.settings if s.fp32_precision not in ("ieee", "none")]
+                for setting, _ in self.before:
+                    setting.fp32_precision = "ieee"
+            self.users += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.users -= 1
+            if not self.users:
+                for setting, value in self.before:
+                    setting.fp32_precision = value
+
+
+_digits = _Digits()
+
+
 @contextmanager
 def with_all_digits() -> Iterator[None]:
     """A context, or a decorator, in which products of float32 take all its digits, whatever the program has set."""
@@ -28,11 +53,8 @@ def with_all_digits() -> Iterator[None]:
         # The compiler does not know these settings.
         yield
         return
-    before = [setting.fp32_precision for setting in _SETTINGS]
+    _digits.enter()
     try:
-        for setting in _SETTINGS:
-            setting.fp32_precision = "ieee"
         yield
     finally:
-        for setting, value in zip(_SETTINGS, before, strict=True):
-            setting.fp32_precision = value
+        _digits.leave()

@@ -50,8 +50,10 @@ class Faults:
             if distribute.is_first():
                 tqdm.write(f"note: skipped {fault}", file=sys.stderr)
         self.known |= new
+        if not new:
+            return
         most = max(1, round(self.limit * int(dataset.index.counts.sum()))) if self.limit else 0
-        if new and len(own) > most:
+        if len(own) > most:
             raise UserError(
                 f"{self.root}: more than {most} broken files, the last one {max(new)}; "
                 f"python -m hvs.data check {self.root} lists them all"

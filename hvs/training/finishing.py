@@ -94,10 +94,10 @@ def _evaluate(
         except (DataError, UserError) as error:
             warnings.warn(f"{subjects} subjects are not evaluated: {error}", stacklevel=2)
             continue
-        if not settings.draws:
+        if not settings.has_pictures:
             found = {name: value for name, value in found.items() if name in POSE_SCORES}
         scores |= found if subjects == "known" else {"held_out_subjects": found}
-        if settings.draws and distribute.is_first():
+        if settings.has_pictures and distribute.is_first():
             places = torch.linspace(0, len(chosen) - 1, ROWS).round().int().tolist()
             examples += filter(None, (chosen.dataset.read(chosen.indices[place])[0] for place in places))
     return scores, examples

@@ -27,7 +27,8 @@ class FolderLock:
             self._file = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
             # Unlike flock's, this lock is not inherited by the processes that read ahead, which may outlive this one.
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            # A ValueError is that of a folder without a name, the root of all.
             locked = self._file is not None and isinstance(error, BlockingIOError | PermissionError)
             self.release()
             if locked:

@@ -29,14 +29,15 @@ def require_before(settings: TrainSettings) -> None:
         raise UserError("stages: got only the lifter, which already comes from --synthesis.lifter-weights")
     if "synthesis" not in settings.stages:
         return
-    # A run that goes on has read its weights already, but for the classifier's.
     resumed = settings.resume == "auto" and Checkpoints.found(settings.run)
     if "lifter" not in settings.stages and not (synthesis.lifter_weights or settings.start_from or resumed):
         raise UserError(
             "stages: got only the synthesis, but its lifter has not been trained; train it as well, or give "
             "--synthesis.lifter-weights or --start-from"
         )
-    others = () if resumed else (synthesis.lifter_weights, synthesis.encoder_weights)
+    # Once in the synthesis, a run has read its weights, but for the classifier's.
+    read = resumed and Checkpoints.found(settings.run, "synthesis-*")
+    others = () if read else (synthesis.lifter_weights, synthesis.encoder_weights)
     for path in (synthesis.perceptual_weights, *others):
         if path and not path.is_file():
             raise UserError(f"{path}: no such file")

@@ -134,15 +134,15 @@ class Progress:
     def _check_space(self) -> None:
         """Check the disk against an upper bound, as if everything were trained at once."""
         settings = self.settings.synthesis
-        model = weights = _count_bytes(self.model)
+        model = weights = _module_bytes(self.model)
         if settings.adversarial:
             with torch.device("meta"):
-                weights += _count_bytes(Discriminator())
+                weights += _module_bytes(Discriminator())
         moments = 2 + settings.amsgrad
         shown = count_bytes(settings.steps, settings.log_every)
         # The best model so far, the one that replaces it, and the final one.
         self.checkpoints.check_space((1 + moments) * weights + (model if settings.decay else 0), 3 * weights + shown)
 
 
-def _count_bytes(module: nn.Module) -> int:
+def _module_bytes(module: nn.Module) -> int:
     return sum(value.nbytes for value in module.state_dict().values())

@@ -78,9 +78,9 @@ class Checkpoints:
                 file.unlink()
 
     @staticmethod
-    def found(run: Path) -> bool:
-        """Whether a run's folder holds states, of this release or an earlier one."""
-        return any(run.glob(f"{FOLDER}/*.pt")) or (run / OLD_FILE).exists()
+    def found(run: Path, names: str = "*") -> bool:
+        """Whether a run's folder holds states (with names of this pattern), of this release or an earlier one."""
+        return any(run.glob(f"{FOLDER}/{names}.pt")) or (run / OLD_FILE).exists()
 
     def load(self) -> dict[str, Any]:
         """The newest state that can be read, on the CPU; empty if there is none. Warns about newer ones that cannot.
@@ -121,8 +121,8 @@ class Checkpoints:
             UserError: it has not.
         """
         # A new state is written before the oldest one is deleted.
-        needed = (self.keep + 1) * state - _count_bytes(self.files())
-        needed += max(0, others - _count_bytes(path for pattern in OTHERS for path in self.run.glob(pattern)))
+        needed = (self.keep + 1) * state - _file_bytes(self.files())
+        needed += max(0, others - _file_bytes(path for pattern in OTHERS for path in self.run.glob(pattern)))
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise UserError(
@@ -131,7 +131,7 @@ class Checkpoints:
             )
 
 
-def _count_bytes(files: Iterable[Path]) -> int:
+def _file_bytes(files: Iterable[Path]) -> int:
     return sum(file.stat().st_size for file in files)
 
 

@@ -15,6 +15,7 @@ from ..config import TrainSettings
 from ..data import DataError, collate
 from ..evaluation import evaluate
 from ..models import Discriminator, HumanViewSynthesis
+from ..runtime import UserError
 from .capture import Capture
 from .state import BEST
 
@@ -46,17 +47,32 @@ class Validation:
     ) -> dict[str, float]:
         """The scores after ``step`` steps; the model is saved if they are the best so far.
 
+        If too many files are broken, there are no scores from then on, and a warning.
+
         Must be called by all processes; the first one scores and saves, and for the others there are no scores.
         """
         scores: dict[str, float] = {}
         if not self.loader:
             return scores
-        if distribute.is_first():
-            scores = evaluate(model, self.capture.noting(self.loader, self.pairs.dataset), self.lpips)
-            if self.sign * scores[self.name] > self.sign * self.best.get(self.name, -self.sign * math.inf):
-                self.best = {self.name: scores[self.name], "step": step}
-                save_model(self.file, model, {"validation": scores, "step": step}, discriminator)
-        self.capture.faults.tell(self.pairs.dataset)
+        fault, dataset = None, self.pairs.dataset
+        try:
+            if distribute.is_first():
+                scores = evaluate(model, self.capture.noting(self.loader, dataset), self.lpips)
+        except (DataError, UserError) as error:
+            fault = error
+        faults = [fault for fault in distribute.gather(fault) if fault]
+        try:
+            self.capture.faults.tell(dataset)
+        except UserError as error:
+            faults.append(error)
+        if faults:
+            # A training does not end for what is not trained on.
+            warnings.warn(f"no more validation: {faults[0]}", stacklevel=2)
+            self.loader = None
+            return {}
+        if scores and self.sign * scores[self.name] > self.sign * self.best.get(self.name, -self.sign * math.inf):
+            self.best = {self.name: scores[self.name], "step": step}
+            save_model(self.file, model, {"validation": scores, "step": step}, discriminator)
         return scores
 
     def state_dict(self) -> dict[str, Any]:

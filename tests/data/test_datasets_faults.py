@@ -50,7 +50,7 @@ def test_frames_without_keypoints_are_skipped_and_counted(capture):
 def test_nobody_anywhere(capture):
     for view in range(3):
         capture.write_keypoints(capture.names[0], view, lambda view, frame: torch.zeros(135, 3, 1))
-    with pytest.raises(DataError, match="no pair of views has keypoints inside both images"):
+    with pytest.raises(DataError, match="no pair of views has enough of a person inside both images"):
         PairDataset(capture.root)[0]
 
 

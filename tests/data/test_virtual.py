@@ -18,6 +18,17 @@ def test_a_batch_looks_like_the_data_set(dataset):
         assert batch[name].shape == (5, *value.shape) and batch[name].dtype == value.dtype, name
 
 
+def test_the_lifter_is_told_the_resolution_of_the_data_set(human36m):
+    """Also where it is swapped, and the images are not."""
+    human36m.write_cameras(swapped=True)
+    dataset = PoseDataset(human36m.root)
+    batch = VirtualViews(dataset).draw(50, torch.Generator().manual_seed(0))
+    assert torch.equal(batch["resolution"], dataset[0]["resolution"].expand(50, 2))
+    height, width = dataset[0]["resolution"]
+    seen = batch["keypoints"][batch["confidence"]]
+    assert seen[:, 0].max() <= width - 1 and seen[:, 1].max() <= height - 1
+
+
 def test_an_unbent_pose_keeps_its_shape(dataset, monkeypatch):
     """Turning changes no bone, and resizing all of them alike."""
     monkeypatch.setattr("hvs.data.bending.TURN", 0.0)
@@ -82,6 +93,7 @@ def test_every_camera_of_a_sequence_is_drawn_equally_often(dataset):
     views.views, views.first_view = torch.tensor([2, 3]), torch.tensor([0, 2])
     views.up, views.cameras = views.up[[0, 0]], views.cameras[[0] * 5]
     views.resolution = torch.arange(5.0)[:, None].expand(5, 2)
+    views.size = views.size[[0] * 5]
     drawn = views.draw(6000, torch.Generator().manual_seed(6))["resolution"][:, 0].long()
     counts = torch.bincount(drawn, minlength=5).double()
     assert (counts[:2] / counts[:2].mean() - 1).abs().max() < 0.05

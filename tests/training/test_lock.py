@@ -3,6 +3,7 @@
 import fcntl
 import multiprocessing
 import os
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,10 @@ def test_one_process_may_train_there_again(run):
     first.release()
     again.release()
     assert not list(run.iterdir())
+
+
+def test_the_root_has_no_folder_beside_it():
+    FolderLock(Path("/")).release()
 
 
 @pytest.mark.parametrize("fault", [OSError(95, "Operation not supported"), OSError(37, "No locks available")])

@@ -14,19 +14,21 @@ CPU = torch.device("cpu")
 
 
 def test_weights_are_asked_for_before_a_run_begins(settings, tmp_path):
-    """A run that goes on has read those that it began with."""
+    """A run that has come to the synthesis has read those that it began with."""
     begun = replace(settings, resume="auto")
     for name, again in (("lifter", False), ("encoder", False), ("perceptual", True)):
         weights = {f"{name}_weights": tmp_path / "missing.pth"}
         for chosen in (settings, begun):
             with pytest.raises(UserError, match="missing.pth: no such file"):
                 require_before(replace(chosen, synthesis=replace(chosen.synthesis, **weights)))
-        state = settings.run / "checkpoints/lifter-0000002.pt"
-        state.parent.mkdir(parents=True, exist_ok=True)
-        state.touch()
-        with pytest.raises(UserError, match="missing.pth: no such file") if again else nullcontext():
-            require_before(replace(begun, synthesis=replace(begun.synthesis, **weights)))
-        state.unlink()
+        for stage in ("lifter", "synthesis"):
+            state = settings.run / f"checkpoints/{stage}-0000002.pt"
+            state.parent.mkdir(parents=True, exist_ok=True)
+            state.touch()
+            asked = again or stage == "lifter"
+            with pytest.raises(UserError, match="missing.pth: no such file") if asked else nullcontext():
+                require_before(replace(begun, synthesis=replace(begun.synthesis, **weights)))
+            state.unlink()
 
 
 def test_typed_settings_that_are_not_heeded_are_told(recwarn):

@@ -92,6 +92,17 @@ def test_frames_that_are_broken_are_told_once(settings, capture, capsys):
         assert [name in line for line, name in zip(told, wanted, strict=True)] == [True] * len(wanted)
 
 
+def test_too_many_that_are_broken_end_the_validation_alone(settings, capture):
+    write_store(capture.databases() / "Images/00.lmdb", ((frame, b"no picture") for frame in capture.frames))
+    settings.run.mkdir()
+    model = hvs.HumanViewSynthesis(settings.model)
+    settings = replace(settings, data=replace(settings.data, validation_pairs=99))
+    validation = make_validation(settings, Capture(settings, model))
+    with pytest.warns(UserWarning, match="no more validation: .* more than 1 broken files"):
+        assert validation(1, model) == {}
+    assert validation(2, model) == {} and not (settings.run / "best.safetensors").exists()
+
+
 def test_only_the_first_process_scores(make, tmp_path, monkeypatch):
     monkeypatch.setattr(distribute, "is_first", lambda: False)
     assert make()(1, hvs.HumanViewSynthesis(MODEL)) == {} and not (tmp_path / "best.safetensors").exists()

@@ -95,8 +95,8 @@ def _by_frame(value: Any, where: str) -> Iterator[tuple[Any, Any]]:
 def _of_image(value: Any, image: str, where: str) -> Any:
     """The entries for one picture from COCO annotations or results; anything else is returned as it is.
 
-    Annotations list the names of their pictures; results have the number in a picture's name, or the name itself, and
-    if they are of one picture, any number suits a name without one.
+    Annotations list the names of their pictures; results have the number in a picture's name, or the name itself. Those
+    of a single picture may have any number.
 
     Raises:
         DataError: none of the pictures is this one, or several may be.
@@ -113,9 +113,9 @@ def _of_image(value: Any, image: str, where: str) -> Any:
         number = last_number(own.stem)
         found = {key for key in named if PurePosixPath(key).name in names}
         found = found or {key for key in named if number is not None and last_number(PurePosixPath(key).stem) == number}
-        # A detector numbers a single picture as it likes, and a name without a number does not contradict it.
-        if not found and number is None and len(named) == 1:
-            found = {key for key in named if key.isdecimal()}
+        # Detectors number a single picture as they like.
+        if len(named) == 1:
+            found = found or {key for key in named if key.isdecimal()}
     else:
         return value
     if named and len(found) != 1:
