@@ -182,7 +182,7 @@ def test_bad_arguments_of_all_modes_end_with_one_line(checkpoint, command, argum
         ),
         (["orbit", "--target", "0", "0", "0"], "target: got one without an eye to look from"),
         (["orbit", "--path", "a.json", "--eye", "0", "0", "0"], "path, eye: got both, wanted one of them"),
-        (["orbit", "--path", "no.json"], "no.json: not a readable JSON file (cannot be read"),
+        (["orbit", "--path", "no.json"], "no.json: cannot be read (No such file"),
         (["orbit", "--eye", "1", "2", "3", "--target", "1", "2", "3"], "eye: got the place it is to look at"),
         (["transfer", "--person", "nobody"], "person: got 'nobody', wanted one of ann/"),
         (["transfer", "--person-view", "77"], "person_view: got '77'"),

@@ -39,15 +39,14 @@ def read_bounded(file: Path, most: int = MAX_BYTES) -> bytes:
 
 def read_json(file: Path, most: int = MAX_BYTES) -> Any:
     """The content of a JSON file of at most ``most`` bytes; if it is missing or broken, a DataError names it."""
+    data = read_bounded(file, most)
     try:
-        data = read_bounded(file, most)
         values = sum(map(data.count, (b",", b"[", b"{")))
         if values > MAX_VALUES:
             raise DataError(f"{values} values, wanted at most {MAX_VALUES}")
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        reason = str(error).removeprefix(f"{file}: ")
-        raise DataError(f"{file}: not a readable JSON file ({reason:.200})") from error
+        raise DataError(f"{file}: not a readable JSON file ({str(error):.200})") from error
 
 
 @contextmanager

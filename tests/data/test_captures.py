@@ -138,7 +138,7 @@ def test_broken_cameras(capture, text):
 
 def test_no_cameras(capture):
     (capture.root / capture.names[0] / "cameras.json").unlink()
-    fails("cameras.json: not a readable JSON file", capture.root)
+    fails("cameras.json: cannot be read", capture.root)
 
 
 @pytest.mark.parametrize("options", [{"subjects": "some"}, {"layout": "coco"}])

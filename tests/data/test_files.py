@@ -18,7 +18,7 @@ def test_no_more_than_the_bound_is_read(tmp_path):
 def test_a_sparse_giant_is_refused(tmp_path):
     with open(tmp_path / "a.json", "wb") as file:
         file.truncate(2**40)
-    with pytest.raises(DataError, match="a.json: not a readable JSON file \\(larger than"):
+    with pytest.raises(DataError, match="a.json: larger than"):
         read_json(tmp_path / "a.json", 2**20)
 
 
