@@ -67,7 +67,8 @@ def list_sequences(
         _check_views(root, kind, views, names, file)
     present = [(name, intervals) for name, intervals in listed if own or (root / name).is_dir()]
     if not present:
-        raise NoSequencesError(f"{root}: none of the {len(listed)} {subjects} sequences listed in the splits is here")
+        whose = "" if subjects == "all" else f" of {subjects} subjects"
+        raise NoSequencesError(f"{root}: none of the {len(listed)} sequences{whose} listed in the splits is here")
     return [(name, partial(_open, root, kind, name, views, intervals, stride)) for name, intervals in present]
 
 

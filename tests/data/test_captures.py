@@ -54,7 +54,7 @@ def test_held_out_frames_are_thinned(capture):
 def test_published_splits_are_used_for_what_is_there(written, layout):
     (written.root / "splits.json").unlink()
     entry = json.loads(PUBLISHED_SPLITS.read_text())[layout]
-    with pytest.raises(DataError, match="none of the .* known sequences"):
+    with pytest.raises(DataError, match="none of the .* sequences of known subjects listed"):
         find_sequences(written.root)
     for view, name in zip(written.views, entry["views"], strict=False):
         for folder in ("Images", "Masks/SOLO", written.layout.keypoints):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvs.data.files import naming, read_json
+from hvs.data.files import read_json
 from hvs.data.layouts import LAYOUTS, Layout
 from hvs.data.stores import DataError, Store, pack_label, read_label, write_store
 from hvs.geometry import Camera
@@ -120,15 +120,17 @@ def camera_entry(camera: Camera) -> dict[str, Any]:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write a JSON file as a whole or not at all; its folder is made too."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Write a JSON file as a whole or not at all; its folder is made too. A DataError says that it cannot be."""
     fresh = file.with_name(f".{os.getpid()}.{file.name}")
     try:
-        with naming(file), open(fresh, "w") as handle:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(fresh, "w") as handle:
             handle.write(json.dumps(content))
             # Otherwise a machine that stops may leave an empty file of that name.
             handle.flush()
             os.fsync(handle.fileno())
         fresh.replace(file)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be written ({error.strerror or error})") from error
     finally:
         fresh.unlink(missing_ok=True)

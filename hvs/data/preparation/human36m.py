@@ -51,7 +51,13 @@ def prepare_human36m(
         f"{subject}/{name}": partial(_open, out, subject, action, vector, detections, raw / raw_files.DETECTIONS)
         for (subject, name), action in actions.items()
     }
+    found = {subject for subject, _ in actions}
+    openers |= {folder.name: _open_nothing for folder in folders if folder.name not in found}
     return prepare("human36m", raw, out, openers, masks, segment, workers)
+
+
+def _open_nothing(workers: int) -> Recording:
+    raise Dropped("neither videos nor poses of any action")
 
 
 def _open(

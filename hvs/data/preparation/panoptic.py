@@ -61,7 +61,9 @@ def prepare_panoptic(
     Raises:
         DataError: something is missing or broken; what has been prepared so far is kept.
     """
-    found = sorted(file.parent.absolute() for file in Path(raw).glob("*/calibration_*.json"))
+    # A folder with only one of them is told as incomplete.
+    marks = (file for pattern in ("*/calibration_*.json", "*/hdVideos") for file in Path(raw).glob(pattern))
+    found = sorted({file.parent.absolute() for file in marks})
     if not found:
         raise DataError(f"{raw}: no raw Panoptic sequence here, wanted <sequence>/calibration_<sequence>.json")
     folders = {folder.name: folder for folder in found}

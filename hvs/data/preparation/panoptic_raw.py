@@ -60,6 +60,8 @@ def read_calibration(folder: Path) -> dict[str, Camera]:
         if not isinstance(name, str) or not re.fullmatch(r"00_[0-9]{2}", name):
             raise DataError(f"{file}: an HD camera is named {name!r:.40}, wanted 00_NN")
         view, where = name.removeprefix("00_"), f"{file}: camera {name}"
+        if view in cameras:
+            raise DataError(f"{where}: is there twice")
         K, R, t = (_numbers(entry.get(key), shape, f"{where}: {key}") for key, shape in _SHAPES.items())
         distortion = _numbers(entry.get("distCoef"), (5,), f"{where}: distCoef")
         width, height = _numbers(entry.get("resolution"), (2,), f"{where}: resolution").tolist()

@@ -84,7 +84,11 @@ def prepare(
             except DataError as fault:
                 report.drop(name, str(fault))
                 faults.append(fault)
-        notes = _splits(dataset, raw, out, [row[0] for row in report.rows])
+        try:
+            notes = _splits(dataset, raw, out, [row[0] for row in report.rows])
+        except DataError as fault:
+            notes = []
+            faults.append(fault)
     notes.insert(0, f"masks: {source.describe()}")
     if isinstance(source, Silhouette):
         notes.insert(1, "Such masks are coarse and only suited to trying things out: give --masks or --segment.")
@@ -102,9 +106,12 @@ def _prepare_one(recording: Recording, source: MaskSource, report: Report, worke
     settings = {"views": views, "poses": recording.poses, "masks": source.describe()}
     for clip in recording.clips:
         clip.begin(settings)
+        layout, file = clip.layout, clip.folder / "cameras.json"
         cameras = {view: camera_entry(camera) for view, camera in recording.cameras.items()}
-        write_json(clip.folder / "cameras.json", cameras)
-        layout = clip.layout
+        # The poses that there are were made with the cameras that there are.
+        if file.exists() and read_json(file) != cameras:
+            raise DataError(f"{file}: begun with other cameras than the raw ones; remove {clip.folder} to start over")
+        write_json(file, cameras)
         if not (clip.has(layout.points) and all(clip.has(layout.keypoints, view) for view in views)):
             recording.label(clip, recording.cameras, workers)
     jobs = [
@@ -148,11 +155,12 @@ def common_length(
 
 def _splits(dataset: str, raw: Path, out: Path, names: Iterable[str]) -> list[str]:
     """Copy the splits of a capture that has its own; returns notes about sequences that are in no split."""
-    own = raw / "splits.json"
+    own, kept = raw / "splits.json", out / "splits.json"
+    if kept.exists():
+        differs = own.is_file() and read_json(own) != read_json(kept)
+        return [f"{kept}: kept as it is, though {own} differs"] if differs else []
     if own.is_file():
-        write_json(out / "splits.json", read_json(own))
-        return []
-    if (out / "splits.json").exists():
+        write_json(kept, read_json(own))
         return []
     published = read_json(PUBLISHED_SPLITS)[dataset]
     listed = {entry["sequence"] for group in ("known", "unknown") for entry in published[group]}

@@ -50,7 +50,13 @@ class Workers:
         if self.count <= 1 or len(tasks) <= 1:
             return [task(tick) for task in tasks]
         self._start()
-        futures = [self._pool.submit(_work, task) for task in tasks]
+        # Processes are started here, and inherit the mask: until they ignore the signal themselves, Ctrl-C would stop
+        # them with a traceback.
+        masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            futures = [self._pool.submit(_work, task) for task in tasks]
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
         try:
             self._wait(futures, tick)
         except BrokenProcessPool as error:

@@ -248,10 +248,11 @@ class Page:
         if self._drawn:
             file = io.BytesIO()
             Image.fromarray(self._drawn.output).save(file, "PNG")
-            self._client.send_file_download(f"frame-{self._drawn.wish.frame}.png", file.getvalue())
+            name = f"frame-{self._drawn.wish.frame}.png"
+            self._client.send_file_download(name, file.getvalue(), save_immediately=True)
 
     def _save_camera(self) -> None:
-        self._client.send_file_download("camera.json", path_file(self._window).encode())
+        self._client.send_file_download("camera.json", path_file(self._window).encode(), save_immediately=True)
 
 
 def see(camera: viser.CameraHandle) -> Camera:

@@ -77,6 +77,13 @@ def test_what_an_action_lacks_is_told(raw, tmp_path):
     assert "S1/Sitting  no videos" in summary
 
 
+def test_a_subject_without_anything_is_told(raw, tmp_path):
+    (raw / "S5").mkdir()
+    summary = prepare_human36m(raw, tmp_path / "out", workers=1)
+    (line,) = [line for line in summary.splitlines() if line.strip().startswith("S5")]
+    assert line.endswith("neither videos nor poses of any action")
+
+
 def test_broken_files_are_named(raw, tmp_path):
     out, cdf = tmp_path / "out", next(raw.rglob("Walking.cdf"))
     data = cdf.read_bytes()

@@ -58,6 +58,11 @@ def test_broken_calibrations_are_named(changes, message, tmp_path):
         raw.read_calibration(calibration(tmp_path, camera(**changes)))
 
 
+def test_a_camera_that_is_there_twice_is_named(tmp_path):
+    with pytest.raises(DataError, match="camera 00_07: is there twice"):
+        raw.read_calibration(calibration(tmp_path, camera(), camera()))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -85,9 +90,7 @@ def test_broken_detections_are_named(text, message, tmp_path):
 def test_huge_files_are_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(raw, "MAX_JSON_BYTES", 10)
     (tmp_path / "a.json").write_text('{"people": []}')
-    with pytest.raises(
-        DataError, match="a.json: larger than 10 bytes, the most that is read"
-    ):
+    with pytest.raises(DataError, match="a.json: larger than 10 bytes, the most that is read"):
         raw.read_openpose(tmp_path / "a.json")
 
 

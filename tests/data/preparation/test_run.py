@@ -82,6 +82,54 @@ def test_other_settings_do_not_mix_with_what_is_there(sample, prepared, tmp_path
         prepare_panoptic(sample("panoptic-raw"), tmp_path / "out", workers=1)
 
 
+def test_poses_of_other_cameras_are_not_taken_over(raw_copy, tmp_path):
+    """As when a calibration is corrected after a first run."""
+    raw, out = raw_copy("panoptic-raw"), tmp_path / "out"
+    prepare_panoptic(raw, out, workers=1)
+    file = raw / "subject1_pose1/calibration_subject1_pose1.json"
+    calibration = json.loads(file.read_text())
+    for camera in calibration["cameras"]:
+        camera["t"] = [[value + 1 for value in row] for row in camera["t"]]
+    file.write_text(json.dumps(calibration))
+    before = contents(out)
+    with pytest.raises(DataError, match="cameras.json: begun with other cameras .*; remove .*Subsequences/0 to start"):
+        prepare_panoptic(raw, out, workers=1)
+    assert contents(out) == before
+
+
+def test_splits_that_are_there_stay(sample, prepared, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(prepared("panoptic-raw"), out)
+    own = json.loads((out / "splits.json").read_text()) | {"views": ["00", "01"]}
+    (out / "splits.json").write_text(json.dumps(own))
+    raw = sample("panoptic-raw")
+    assert "splits.json: kept as it is, though " in prepare_panoptic(raw, out, masks=raw / "masks", workers=1)
+    assert json.loads((out / "splits.json").read_text()) == own
+
+
+def test_a_recording_without_a_calibration_is_told(raw_copy, tmp_path, capsys):
+    raw = raw_copy("panoptic-raw")
+    (raw / "subject1_pose1/calibration_subject1_pose1.json").unlink()
+    with pytest.raises(DataError, match="calibration_subject1_pose1.json: cannot be read"):
+        prepare_panoptic(raw, tmp_path / "out", workers=1)
+    assert "subject1_pose1" in capsys.readouterr().out
+
+
+def test_a_full_disk_leaves_the_summary(sample, prepared, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    shutil.copytree(prepared("panoptic-raw"), out)
+    (out / "splits.json").unlink()
+
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    raw = sample("panoptic-raw")
+    with pytest.raises(DataError, match=r"settings.json: cannot be written \(No space left on device\) \(and 2 more"):
+        prepare_panoptic(raw, out, masks=raw / "masks", workers=1)
+    assert "masks: " in capsys.readouterr().out and not (out / "splits.json").exists()
+
+
 def test_only_one_run_at_a_time(sample, tmp_path):
     with run._alone(tmp_path), pytest.raises(DataError, match="another run is preparing it"):
         prepare_panoptic(sample("panoptic-raw"), tmp_path, workers=1)
