@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from . import metrics
 from .models import HumanViewSynthesis
 from .pictures import draw_skeleton, error_to_rgb, latent_to_rgb, mosaic
-from .runtime import autocast
+from .runtime import UserError, autocast
 
 # In dB; an error of one grey level everywhere gives 48 dB.
 HIGHEST_PSNR = 60.0
@@ -22,6 +22,19 @@ def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     # On a CPU nothing would wait for the copies before they are read.
     how = dict(non_blocking=device.type != "cpu")
     return {key: value.to(device, **how) if hasattr(value, "to") else value for key, value in batch.items()}
+
+
+def load_lpips(device: torch.device) -> nn.Module | None:
+    """:func:`hvs.metrics.lpips_alex` on a device, with the weights in torch's download cache if they are there.
+
+    Raises:
+        UserError: they are broken.
+    """
+    try:
+        found = metrics.lpips_alex()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return found and found.to(device)
 
 
 def synthesise(model: HumanViewSynthesis, batch: dict[str, Any], refine_steps: int = 0) -> dict[str, Tensor]:
@@ -35,15 +48,24 @@ def synthesise(model: HumanViewSynthesis, batch: dict[str, Any], refine_steps: i
         appearance [B, N, C], latent [B, C, h, w], image [B, 3, H, W].
     """
     camera_a, camera_b = batch["camera_a"], batch["camera_b"]
-    true = camera_a.to_camera(batch["points"])
-    root = true[:, model.skeleton.root, None]
-    lifted = model.lift(batch["keypoints_a"], batch["confidence_a"], batch["resolution_a"])
+    lifted, relative, root = lift_poses(model, batch)
     appearance = model.encode(batch["image_a"])
     if refine_steps:
         appearance = model.refine(appearance, batch["image_a"], root + lifted, camera_a, refine_steps)
     points = camera_b.to_camera(camera_a.to_world(root + lifted))
     latent, image = model.render(points, appearance, camera_b)
-    return dict(lifted=lifted, relative=true - root, appearance=appearance, latent=latent, image=image)
+    return dict(lifted=lifted, relative=relative, appearance=appearance, latent=latent, image=image)
+
+
+def lift_poses(model: HumanViewSynthesis, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """Lifted and true poses of image A, relative to the root, [B, J, 3] each, and the root, [B, 1, 3].
+
+    All are in camera A's frame, in metres.
+    """
+    true = batch["camera_a"].to_camera(batch["points"])
+    root = true[:, model.skeleton.root, None]
+    lifted = model.lift(batch["keypoints_a"], batch["confidence_a"], batch["resolution_a"])
+    return lifted, true - root, root
 
 
 def evaluate(
@@ -81,6 +103,7 @@ def score(
     lpips: nn.Module | None = None,
     precision: torch.dtype = torch.float32,
     refine_steps: int = 0,
+    pictures: bool = True,
 ) -> dict[str, Tensor]:
     """Scores of every pair of the batches, [P] each, on the CPU; see :mod:`hvs.metrics` for each.
 
@@ -93,24 +116,29 @@ def score(
         lpips: from :func:`hvs.metrics.lpips_alex`; without it there is no "lpips" in the result.
         precision: of the networks.
         refine_steps: as in :func:`synthesise`.
+        pictures: whether to draw and score pictures, too; poses alone need the lifter alone.
     """
     device = next(model.parameters()).device
     scores: dict[str, list[Tensor]] = {}
     for batch in batches:
         batch = to_device(batch, device)
         with evaluating(model), autocast(device, precision):
-            found = synthesise(model, batch, refine_steps)
-        image, target, mask = found["image"].float(), batch["image_b"], batch["mask_b"]
-        colour = target.new_tensor(model.skeleton.background)[:, None, None] / 255
-        copied = nn.functional.interpolate(batch["image_a"], target.shape[-2:], mode="bilinear", antialias=True)
-        joints = found["lifted"], found["relative"], batch["valid"]
+            if pictures:
+                found = synthesise(model, batch, refine_steps)
+                joints = found["lifted"], found["relative"], batch["valid"]
+            else:
+                joints = *lift_poses(model, batch)[:2], batch["valid"]
         batch_scores = dict(
             mpjpe_mm=metrics.mpjpe(*joints), n_mpjpe_mm=metrics.n_mpjpe(*joints), p_mpjpe_mm=metrics.p_mpjpe(*joints)
         )
-        pictures = {"": image, "_background_baseline": colour.expand_as(target), "_copy_baseline": copied}
-        for whose, picture in pictures.items():
-            scored = _picture_scores(picture, target, mask, lpips)
-            batch_scores |= {f"{name}{whose}": values for name, values in scored.items()}
+        if pictures:
+            target, mask = batch["image_b"], batch["mask_b"]
+            colour = target.new_tensor(model.skeleton.background)[:, None, None] / 255
+            copied = nn.functional.interpolate(batch["image_a"], target.shape[-2:], mode="bilinear", antialias=True)
+            baselines = {"_background_baseline": colour.expand_as(target), "_copy_baseline": copied}
+            for whose, picture in {"": found["image"].float(), **baselines}.items():
+                scored = _picture_scores(picture, target, mask, lpips)
+                batch_scores |= {f"{name}{whose}": values for name, values in scored.items()}
         for name, values in batch_scores.items():
             # A picture without any error has an infinite score, which would drown the mean.
             scores.setdefault(name, []).append(values.clamp(max=HIGHEST_PSNR) if name.startswith("psnr") else values)

@@ -137,3 +137,12 @@ def test_parts_stay_in_their_modes_also_after_an_error(model, batch, monkeypatch
         with pytest.raises(RuntimeError, match="half way"):
             use()
         assert model.training and model.decoder.training and not model.lifter.training
+
+
+def test_poses_alone_need_the_lifter_alone(model, batch, monkeypatch):
+    wanted = score(model, [batch])
+    for part in ("encode", "render"):
+        monkeypatch.setattr(model, part, lambda *_: pytest.fail("a picture is drawn"))
+    found = score(model, [batch], pictures=False)
+    assert set(found) == {"mpjpe_mm", "n_mpjpe_mm", "p_mpjpe_mm"}
+    assert all(torch.equal(values, wanted[name]) for name, values in found.items())

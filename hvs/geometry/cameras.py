@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .distortion import COEFFICIENT_COUNTS, distort, undistort
+from .distortion import check_coefficients, distort, undistort
 from .rotations import rotate, rotation_about_axis
 
 ResizeConvention = Literal["centre", "original"]
@@ -52,10 +52,7 @@ class Camera:
             shape = tuple(getattr(self, name).shape)
             if shape[-len(tail) :] != tail:
                 raise ValueError(f"{name}: got shape {shape}, wanted [..., {', '.join(map(str, tail))}]")
-        if self.distortion.ndim == 0 or self.distortion.shape[-1] not in COEFFICIENT_COUNTS:
-            raise ValueError(
-                f"distortion: got shape {tuple(self.distortion.shape)}, wanted [..., n] with n in {COEFFICIENT_COUNTS}"
-            )
+        check_coefficients(self.distortion)
         try:
             _ = self.batch_shape
         except RuntimeError:

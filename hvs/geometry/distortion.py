@@ -32,7 +32,8 @@ def _radial_and_shift(points: Tensor, distortion: Tensor) -> tuple[Tensor, Tenso
     return numerator, denominator, torch.stack((shift_x, shift_y), -1)
 
 
-def _check(distortion: Tensor) -> None:
+def check_coefficients(distortion: Tensor) -> None:
+    """Raise a ValueError if these are not the coefficients of a lens, [..., n]."""
     if distortion.ndim == 0 or distortion.shape[-1] not in COEFFICIENT_COUNTS:
         shape = tuple(distortion.shape)
         raise ValueError(f"distortion: got shape {shape}, wanted [..., n] with n in {COEFFICIENT_COUNTS}")
@@ -51,7 +52,7 @@ def distort(points: Tensor, distortion: Tensor) -> Tensor:
     Raises:
         ValueError: there is another number of coefficients.
     """
-    _check(distortion)
+    check_coefficients(distortion)
     if distortion.shape[-1] == 0:
         return points
     numerator, denominator, shift = _radial_and_shift(points, distortion)
@@ -75,7 +76,7 @@ def undistort(points: Tensor, distortion: Tensor, steps: int = UNDISTORTION_STEP
     Raises:
         ValueError: there is another number of coefficients.
     """
-    _check(distortion)
+    check_coefficients(distortion)
     if distortion.shape[-1] == 0:
         return points
     ideal = points

@@ -20,8 +20,7 @@ from hvs.data.captures import GROUPS, Subjects
 from hvs.data.datasets import no_pairs
 from hvs.data.frame_index import NoItemsError
 from hvs.data.layouts import Split
-from hvs.evaluation import draw_pairs, score
-from hvs.metrics import lpips_alex
+from hvs.evaluation import draw_pairs, load_lpips, score
 from hvs.models import HumanViewSynthesis
 from hvs.runtime import Precision, UserError, refuse_folders, write_atomically
 
@@ -85,7 +84,7 @@ def evaluate(settings: Evaluate) -> None:
         root = studio.root(settings.root)
         chosen = choose_pairs(root, studio.model, settings)
         distribute.agree(checkpoint=studio.checkpoint, root=root, pairs=len(chosen))
-        outcomes, scores = score_pairs(studio, chosen, load_lpips(device))
+        outcomes, scores = score_pairs(studio, chosen, tell_lpips(device))
         if distribute.is_first():
             scored = [pair for pair, outcome in zip(chosen, outcomes, strict=True) if outcome.where]
             where = [outcome.where for outcome in outcomes if outcome.where]
@@ -194,18 +193,15 @@ def own_batches(chosen: list[Pair], size: int) -> Iterator[list[tuple[dict[str, 
             bar.update(len(batch))
 
 
-def load_lpips(device: torch.device) -> nn.Module | None:
+def tell_lpips(device: torch.device) -> nn.Module | None:
     """LPIPS on AlexNet; without its weights None, and a line that names the missing file."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
-            lpips = lpips_alex()
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        lpips = load_lpips(device)
     if distribute.is_first():
         for warning in caught:
             print(f"note: {warning.message}", file=sys.stderr)
-    return lpips and lpips.to(device)
+    return lpips
 
 
 def tell_left_out(outcomes: list[Outcome]) -> dict[str, Any]:

@@ -27,8 +27,6 @@ from .state import RESULT
 
 # Pairs of held-out frames in the preview, and as many pairs of held-out subjects.
 ROWS = 4
-# Scores that need no pictures.
-POSE_SCORES = ("mpjpe_mm", "n_mpjpe_mm", "p_mpjpe_mm")
 
 
 def finish(
@@ -94,8 +92,6 @@ def _evaluate(
         except (DataError, UserError) as error:
             warnings.warn(f"{subjects} subjects are not evaluated: {error}", stacklevel=2)
             continue
-        if not settings.has_pictures:
-            found = {name: value for name, value in found.items() if name in POSE_SCORES}
         scores |= found if subjects == "known" else {"held_out_subjects": found}
         if settings.has_pictures and distribute.is_first():
             places = torch.linspace(0, len(chosen) - 1, ROWS).round().int().tolist()
@@ -118,7 +114,8 @@ def _evaluate_group(
         chosen = capture.examples(capture.pairs("test", subjects), settings.data.evaluation_pairs)
         own = [chosen.indices[i] for i in distribute.part(len(chosen))]
         bar = tqdm(own, f"evaluate {subjects} subjects", unit="pair", disable=not distribute.is_first())
-        scores = score(model, _usable(bar, chosen.dataset, settings.synthesis.batch_size, capture), lpips)
+        batches = _usable(bar, chosen.dataset, settings.synthesis.batch_size, capture)
+        scores = score(model, batches, lpips, pictures=settings.has_pictures)
     except (DataError, UserError) as error:
         fault = error
     # If one process cannot go on, none does.

@@ -9,8 +9,8 @@ from .. import distribute
 from ..checkpoint import load_discriminator
 from ..config import SynthesisSettings, TrainSettings
 from ..data.sampling import share_of
+from ..evaluation import load_lpips
 from ..losses import CLASSIFIERS, SMALLEST, TERMS, AdaptiveAugmentation, PerceptualLoss, load_perceptual
-from ..metrics import lpips_alex
 from ..models import Discriminator, ModelSettings
 from ..runtime import UserError
 from .objectives import Critic, Terms
@@ -87,13 +87,7 @@ def make_lpips(model: ModelSettings, device: torch.device) -> nn.Module | None:
     Raises:
         UserError: the weights are broken.
     """
-    if model.target_resolution < SMALLEST["alex"]:
-        return None
-    try:
-        found = lpips_alex()
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    return found.to(device) if found else None
+    return load_lpips(device) if model.target_resolution >= SMALLEST["alex"] else None
 
 
 def make_critic(settings: TrainSettings, device: torch.device) -> Critic | None:

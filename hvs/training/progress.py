@@ -13,10 +13,14 @@ from .. import distribute
 from ..config import TrainSettings
 from ..models import Discriminator
 from ..runtime import UserError
+from . import history, report
 from .interrupt import Interrupt
 from .lock import FolderLock
-from .monitor import clear_logs, count_bytes
-from .state import RESULT, Checkpoints, random_state, restore, set_aside
+from .monitor import BOARD, PICTURES, clear_logs, count_bytes
+from .state import BEST, RESULT, Checkpoints, random_state, restore, set_aside
+
+# What a run writes beside its states, in its folder.
+WRITTEN = (RESULT, BEST, history.FILE, report.FILE, f"{BOARD}/*/*", f"{PICTURES}/*.png")
 
 
 class Progress:
@@ -140,8 +144,9 @@ class Progress:
                 weights += _module_bytes(Discriminator())
         moments = 2 + settings.amsgrad
         shown = count_bytes(settings.steps, settings.log_every)
+        state = (1 + moments) * weights + (model if settings.decay else 0)
         # The best model so far, the one that replaces it, and the final one.
-        self.checkpoints.check_space((1 + moments) * weights + (model if settings.decay else 0), 3 * weights + shown)
+        self.checkpoints.check_space(state, 3 * weights + shown, WRITTEN)
 
 
 def _module_bytes(module: nn.Module) -> int:

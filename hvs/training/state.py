@@ -18,8 +18,6 @@ from ..runtime import UserError, make_folder, remove_leftovers, write_atomically
 FOLDER = "checkpoints"
 # In the run's folder itself: what earlier releases wrote, the result of a finished run, and the best model so far.
 OLD_FILE, RESULT, BEST = "training.pt", "model.safetensors", "best.safetensors"
-# What else a run writes.
-OTHERS = (RESULT, BEST, "history.jsonl", "report.html", "tensorboard/*/*", "pictures/*.png")
 STAGES = get_args(Stage)
 NAME = re.compile(rf"({'|'.join(STAGES)})-(\d+)\.pt")
 # Parts that states of earlier versions do not have.
@@ -110,19 +108,20 @@ class Checkpoints:
             raise UserError(f"{self.run / OLD_FILE}: is from an earlier release, and only that can resume from it")
         return {}
 
-    def check_space(self, state: int, others: int) -> None:
+    def check_space(self, state: int, others: int, written: Iterable[str] = ()) -> None:
         """Check before training that the disk has room for everything the run will write that is not there already.
 
         Args:
             state: bytes of one state.
             others: bytes of all other files.
+            written: what these are called in the run's folder, as patterns.
 
         Raises:
             UserError: it has not.
         """
         # A new state is written before the oldest one is deleted.
         needed = (self.keep + 1) * state - _file_bytes(self.files())
-        needed += max(0, others - _file_bytes(path for pattern in OTHERS for path in self.run.glob(pattern)))
+        needed += max(0, others - _file_bytes(path for pattern in written for path in self.run.glob(pattern)))
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise UserError(

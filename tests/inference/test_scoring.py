@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from hvs import HumanViewSynthesis
+from hvs import HumanViewSynthesis, metrics
 from hvs.checkpoint import CheckpointError, save_model
 from hvs.data import DataError, PairDataset, collate, even_subset
 from hvs.data.stores import Store, write_store
@@ -152,14 +152,14 @@ def test_lpips_is_among_the_scores_where_its_weights_are(settings, monkeypatch, 
         def forward(self, one, two):
             return (one - two).abs().mean((1, 2, 3))
 
-    monkeypatch.setattr(scoring, "lpips_alex", Distance)
+    monkeypatch.setattr(metrics, "lpips_alex", Distance)
     evaluate(settings)
     assert read(settings)[1]["all"]["lpips"] > 0 and " LPIPS " in capsys.readouterr().out
 
     def broken():
         raise ValueError("alexnet.pth: not torchvision's")
 
-    monkeypatch.setattr(scoring, "lpips_alex", broken)
+    monkeypatch.setattr(metrics, "lpips_alex", broken)
     with pytest.raises(UserError, match="not torchvision's"):
         evaluate(settings)
 

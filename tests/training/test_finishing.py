@@ -91,7 +91,7 @@ def test_a_group_of_too_many_broken_files_is_left_out(run, capture, every):
 
 
 def test_an_evaluation_that_fails_leaves_the_model(run, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(finishing, "score", fail)
@@ -122,7 +122,7 @@ def test_every_pair_is_scored_once(run, capture, monkeypatch):
     capture.write_keypoints(capture.names[0], 2, lambda v, f: capture.keypoint_label(v, f) - away.get(f, 0))
     scored = []
 
-    def score(model, batches, lpips):
+    def score(model, batches, lpips, pictures):
         scored.append([name for batch in batches for name in batch["name"]])
         return {"psnr": torch.ones(len(scored[-1]))}
 

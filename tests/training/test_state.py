@@ -13,6 +13,7 @@ from torch import nn
 from hvs.runtime import UserError
 from hvs.training import state as module
 from hvs.training.objectives import Terms
+from hvs.training.progress import WRITTEN
 from hvs.training.state import Checkpoints, random_state, restore, restore_random_state, set_aside
 from hvs.training.stepper import Stepper
 
@@ -161,15 +162,15 @@ def test_a_run_that_fits_can_be_resumed(checkpoints, monkeypatch):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
     for name in ("model.safetensors", "history.jsonl", "tensorboard/synthesis/events.1", "pictures/0000000.png"):
         with pytest.raises(UserError, match="the run will write up to 4"):
-            checkpoints.check_space(100 * 2**20, 50 * 2**20)
+            checkpoints.check_space(100 * 2**20, 50 * 2**20, WRITTEN)
         path = checkpoints.run / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(2**20 * 5 // 2))
         (checkpoints.run / "mine.bin").write_bytes(bytes(2**20 * 20))
-    checkpoints.check_space(100 * 2**20, 50 * 2**20)
+    checkpoints.check_space(100 * 2**20, 50 * 2**20, WRITTEN)
     usage.free = 399 * 2**20
     with pytest.raises(UserError, match="the run will write up to 400 MiB"):
-        checkpoints.check_space(100 * 2**20, 5 * 2**20)
+        checkpoints.check_space(100 * 2**20, 5 * 2**20, WRITTEN)
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path):
