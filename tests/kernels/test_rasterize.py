@@ -323,3 +323,19 @@ def test_numbers_of_numpy_are_numbers(scene):
     for value in (np.array(0.05), "0.05", None):
         with pytest.raises(ValueError, match=f"alpha: got {type(value).__name__}, wanted a number"):
             hvs.rasterize(**inputs, alpha=value)
+
+
+def test_the_bits_are_the_same_in_every_run_on_a_cpu(scene):
+    inputs = {name: value.float().requires_grad_() for name, value in scene(60, 50, 70, 16, (2,)).items()}
+
+    def run():
+        latent = hvs.rasterize(**inputs, backend="torch")
+        return latent, *torch.autograd.grad(latent.square().sum(), list(inputs.values()))
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        first = run()
+        assert all(torch.equal(a, b) for _ in range(3) for a, b in zip(run(), first, strict=True))
+    finally:
+        torch.set_num_threads(before)
