@@ -24,7 +24,7 @@ from .rasterize import Calls, Scene
 from .timing import FLUSHED_BYTES, WARM_UP
 
 # In the order in which they are launched.
-KERNELS = ("prepare", "survey", "search", "extents", "list_small", "pair_large", "fill_large", "blend")
+KERNELS = ("prepare", "survey", "search", "extents", "list_small", "pair_large", "blend")
 KERNELS += ("background_gradient", "gradient", "ray_gradient", "chain")
 RUNS = 10
 

@@ -38,7 +38,6 @@ KERNELS = [
     (extents, "extents"),
     (lists, "list_small"),
     (lists, "pair_large"),
-    (lists, "fill_large"),
     (blend, "blend"),
     (gradient, "background_gradient"),
     (gradient, "gradient"),

@@ -4,14 +4,16 @@ import triton
 import triton.language as tl
 
 from .extents import IMAGE_VALUES
-from .geometry import PATCHES, TILE, load_ray, patch_pixels, respond
+from .geometry import PATCHES, TILE, load_ray, patch_pixels, respond, tile_pixels
 from .lists import load_extent, meets
-from .prepare import GAUSSIAN_VALUES, load_gaussian
+from .prepare import image_of, load_gaussian
 from .survey import load_patch_boxes
 
 # Weights are scaled by this so that sums of weights times features cannot overflow, whatever the features and rays,
 # while weights that count do not underflow. It is a power of two, so scaling causes no rounding.
 WEIGHT_UNIT = tl.constexpr(2.0**-80)
+# Channels of a tile that are filled at a time.
+FILLED_CHANNELS = tl.constexpr(4)
 
 
 @triton.jit
@@ -44,34 +46,50 @@ def blend(
 ):
     """One program per tile, PIXELS of its pixels and CHANNELS of its channels, and image.
 
-    Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W], in tiles that meet a Gaussian. A program
-    tests LOOKED of the tile's Gaussians at a time, and evaluates those that its own pixels meet, GROUP at a time.
+    Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W]. A program tests LOOKED of the tile's
+    Gaussians at a time, and evaluates those that its own pixels meet, GROUP at a time. Where the tile meets none, its
+    programs share the channels instead of the pixels, because whole rows of a tile are written faster than patches.
     """
     tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(2).to(tl.int64)
     parts: tl.constexpr = TILE * TILE // PIXELS
     part, channel_block = tl.program_id(1) % parts, tl.program_id(1) // parts
     here = b * tile_count + tile
     met = tl.load(counts + here)
+    behind = tl.load(image_values + b * IMAGE_VALUES)
+    size = height * width
+    latent += b * channels * size
+    denominator += b * size
+    background += b * background_stride
     if met == 0:
+        y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
+        pixel = y * width + x
+        share = tl.where(behind < eps, behind / eps, 1.0)
+        for first in range(part * FILLED_CHANNELS, CHANNELS, parts * FILLED_CHANNELS):
+            c = channel_block * CHANNELS + first + tl.arange(0, FILLED_CHANNELS)
+            shown = tl.load(background + c, c < channels, 0.0).to(tl.float32) * share
+            shown = tl.broadcast_to(shown[:, None], (FILLED_CHANNELS, TILE * TILE))
+            at = latent + c[:, None].to(tl.int64) * size + pixel[None, :]
+            tl.store(at, shown, (c < channels)[:, None] & inside[None, :])
+        if (part == 0) & (channel_block == 0):
+            tl.store(denominator + pixel, tl.zeros((TILE * TILE,), tl.float32) + behind, inside)
         return
     c = channel_block * CHANNELS + tl.arange(0, CHANNELS)
-    size = height * width
     y, x, inside = patch_pixels(tile, part * PIXELS + tl.arange(0, PIXELS), height, width)
     pixel = y * width + x
-    gaussians += b * GAUSSIAN_VALUES * count
+    gaussians = image_of(gaussians, b, count)
     features += b * features_stride
     members += tl.load(starts + here) if PAIRED else here * count
     rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, inside)
     patches += 4 * PATCHES * b * tile_count
     own = part + tl.arange(0, 1)
-    left, top, right, bottom = load_patch_boxes(patches, tile, own, tile_count, PIXELS)
+    left, top, right, bottom = load_patch_boxes(patches, tile, own, PIXELS)
     weights = tl.zeros((PIXELS,), tl.float32)
     sums = tl.zeros((CHANNELS, PIXELS), tl.float32)
     lane, i = tl.arange(0, LOOKED), tl.arange(0, GROUP)
     for first in range(0, met, LOOKED):
         listed = first + lane < met
         member = tl.load(members + first + lane, listed, 0)
-        low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, member, count, listed)
+        low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, member, listed)
         shows = meets(low_x, low_y, high_x, high_y, nx, ny, nz, left, top, right, bottom)
         shows = (shows & listed).to(tl.int32)
         rank = tl.where(shows > 0, tl.cumsum(shows, 0) - 1, -1)
@@ -79,7 +97,7 @@ def blend(
         for start in range(0, found, GROUP):
             taken = start + i < found
             n = tl.sum(tl.where(rank[None, :] == (start + i)[:, None], member[None, :], 0), 1)
-            b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, taken)
+            b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, taken)
             there = taken[:, None] & (c < channels)[None, :]
             f = tl.load(features + n.to(tl.int64)[:, None] * channels + c[None, :], there, 0.0).to(tl.float32)
             u0, u1, u2, w, z, q, falloff, e0, e1, e2 = respond(
@@ -89,12 +107,12 @@ def blend(
             weights += tl.sum(w, 0)
             sums += tl.sum(f[:, :, None] * w[:, None, :], 0)
     weights *= 1 / WEIGHT_UNIT
-    total = weights + tl.load(image_values + b * IMAGE_VALUES)
+    total = weights + behind
     share = 1 / tl.maximum(total, eps)
     # Written so that a pixel that shows only the background equals it to the last bit.
     of_background = tl.where(total < eps, total / eps, 1.0) - weights * share
     sums = sums * share[None, :] * (1 / WEIGHT_UNIT)
-    shown = tl.load(background + b * background_stride + c, c < channels, 0.0).to(tl.float32)
-    at = latent + (b * channels + c[:, None]) * size + pixel[None, :]
+    shown = tl.load(background + c, c < channels, 0.0).to(tl.float32)
+    at = latent + c[:, None].to(tl.int64) * size + pixel[None, :]
     tl.store(at, sums + shown[:, None] * of_background[None, :], inside[None, :] & (c < channels)[:, None])
-    tl.store(denominator + b * size + pixel, total, inside & (channel_block == 0))
+    tl.store(denominator + pixel, total, inside & (channel_block == 0))

@@ -24,7 +24,7 @@ from .geometry import (
     multiply,
 )
 from .gradient import MOMENTS
-from .prepare import GAUSSIAN_VALUES, load_gaussian
+from .prepare import image_of, load_gaussian
 
 SMALLEST_VOLUME = tl.constexpr(limits.SMALLEST_VOLUME)
 # Tiles that are summed at a time, by the same tree in every run.
@@ -132,8 +132,8 @@ def chain(
         v0 += tl.load(at + 6, mask, 0.0)
         v1 += tl.load(at + 7, mask, 0.0)
         v2 += tl.load(at + 8, mask, 0.0)
-    gaussians += b * GAUSSIAN_VALUES * count
-    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, mask)
+    gaussians = image_of(gaussians, b, count)
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, mask)
 
     place = tl.load(farthest + b)
     deepest = (place >= 0) & (n == place % count) & mask

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from .. import limits
 from .geometry import LARGEST, PI, clamp, length_of
-from .prepare import BOX, GAUSSIAN_VALUES, NORMAL, load_gaussian, load_prepared_mean
+from .prepare import BOX, MEAN, NORMAL, image_of, is_stored, load_gaussian, load_values, store_values, value_at
 from .survey import NOWHERE, SLACK, deeper
 
 SMALLEST_VARIANCE = tl.constexpr(limits.SMALLEST_VARIANCE)
@@ -77,7 +77,7 @@ def extents(
 ):
     """One program per block of Gaussians and image.
 
-    Writes the extents into gaussians [B, 24, N], and image_values [B, 2] and the flat index of the deepest response,
+    Writes the extents into gaussians, and image_values [B, 2] and the flat index of the deepest response,
     farthest [B] (int64).
     """
     block, blocks, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
@@ -103,9 +103,9 @@ def extents(
 
     n = block * BLOCK + tl.arange(0, BLOCK)
     mask = n < count
-    gaussians += b * GAUSSIAN_VALUES * count
-    b00, b01, b02, b10, b11, b12, b20, b21, b22, _, _, _ = load_gaussian(gaussians, n, count, mask)
-    mx, my, mz = load_prepared_mean(gaussians, n, count, mask)
+    gaussians = image_of(gaussians, b, count)
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, _, _, _ = load_gaussian(gaussians, n, mask)
+    mx, my, mz = load_values(gaussians, n, MEAN, mask)
     visible = (mz >= near) & mask
     # The columns of B⁻¹ are the cross products of B's rows, divided by the determinant.
     c00, c10, c20 = b11 * b22 - b12 * b21, b12 * b20 - b10 * b22, b10 * b21 - b11 * b20
@@ -156,12 +156,13 @@ def extents(
     infinity = float("inf")
     largest = tl.abs(low_x) + tl.abs(low_y) + tl.abs(high_x) + tl.abs(high_y) + tl.abs(nx) + tl.abs(ny) + tl.abs(nz)
     bounded = has_inverse & (front > mz * mz * SLACK) & (mz > 0) & (largest < infinity)
-    out = gaussians + n
     # A Gaussian that matters nowhere has an empty box.
-    tl.store(out + count * BOX, tl.where(reached, tl.where(bounded, low_x, -infinity), infinity), mask)
-    tl.store(out + count * (BOX + 1), tl.where(reached, tl.where(bounded, low_y, -infinity), infinity), mask)
-    tl.store(out + count * (BOX + 2), tl.where(reached, tl.where(bounded, high_x, infinity), -infinity), mask)
-    tl.store(out + count * (BOX + 3), tl.where(reached, tl.where(bounded, high_y, infinity), -infinity), mask)
-    tl.store(out + count * NORMAL, tl.where(bounded, nx, 0.0), mask)
-    tl.store(out + count * (NORMAL + 1), tl.where(bounded, ny, 0.0), mask)
-    tl.store(out + count * (NORMAL + 2), tl.where(bounded, nz, 0.0), mask)
+    low_x = tl.where(reached, tl.where(bounded, low_x, -infinity), infinity)
+    low_y = tl.where(reached, tl.where(bounded, low_y, -infinity), infinity)
+    high_x = tl.where(reached, tl.where(bounded, high_x, infinity), -infinity)
+    high_y = tl.where(reached, tl.where(bounded, high_y, infinity), -infinity)
+    stored = is_stored(n, count)
+    store_values(gaussians, n, BOX, low_x, low_y, high_x, stored)
+    tl.store(value_at(gaussians, n, BOX + 3), high_y, stored)
+    nx, ny, nz = tl.where(bounded, nx, 0.0), tl.where(bounded, ny, 0.0), tl.where(bounded, nz, 0.0)
+    store_values(gaussians, n, NORMAL, nx, ny, nz, stored)

@@ -36,7 +36,7 @@ def clamp(x, low, high):
 @triton.jit
 def load_ray(rays, y, x, width, mask):
     """Components of pixels' rays, clamped; zero where the mask is not set. ``rays`` points to an image [H, W, 3]."""
-    at = rays + 3 * (y.to(tl.int64) * width + x)
+    at = rays + 3 * (y * width + x)
     # All loads are issued before the first is waited for.
     rx, ry, rz = tl.load(at, mask, 0.0), tl.load(at + 1, mask, 0.0), tl.load(at + 2, mask, 0.0)
     rx = clamp(rx.to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)

@@ -17,7 +17,7 @@ import triton.language as tl
 from .extents import IMAGE_VALUES
 from .geometry import PATCHES, TILE, across, load_ray, multiply, patch_pixels, tile_pixels, weight_of
 from .lists import load_extent, meets
-from .prepare import GAUSSIAN_VALUES, load_gaussian
+from .prepare import image_of, load_gaussian
 from .survey import TILE_VALUES, load_boxes, load_patch_boxes
 
 # Sums for a Gaussian's geometry: the upper triangle of M, row by row, then v.
@@ -142,7 +142,7 @@ def gradient(
         n = tl.load(order + b * count + n).to(tl.int32)
     tile_count = tl.cdiv(height, TILE) * tl.cdiv(width, TILE)
     size = height * width
-    gaussians += b * GAUSSIAN_VALUES * count
+    gaussians = image_of(gaussians, b, count)
     tiles += b * TILE_VALUES * tile_count
     patches += 4 * PATCHES * b * tile_count
     d_latent += b * channels * size
@@ -150,8 +150,8 @@ def gradient(
     denominator += b * size
     rays += b * rays_stride
     features += b * features_stride + n.to(tl.int64) * channels
-    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, n < count)
-    low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, count, n < count)
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, n < count)
+    low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, n < count)
     c = channel_block * CHANNELS + tl.arange(0, CHANNELS)
     f = tl.load(features + c, c < channels, 0.0).to(tl.float32)
 
@@ -186,7 +186,7 @@ def gradient(
             tile = start + chosen
             if PAIRED:
                 tile = (tl.load(pair_tiles + first + tile) - b * tile_count).to(tl.int32)
-            left_x, left_y, right_x, right_y = load_patch_boxes(patches, tile, part, tile_count, PIXELS)
+            left_x, left_y, right_x, right_y = load_patch_boxes(patches, tile, part, PIXELS)
             shows = meets(low_x, low_y, high_x, high_y, nx, ny, nz, left_x, left_y, right_x, right_y).to(tl.int32)
             bits = tl.sum(shows << part)
             for own in range(0, TILE * TILE // PIXELS):

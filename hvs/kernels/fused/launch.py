@@ -22,7 +22,7 @@ SMALL_COUNT = 1 << 14
 # Programs per image that share the search of large scenes.
 SEARCH_PROGRAMS = 1024
 # Gaussians that a tile tests at a time in the search for the deepest response.
-SURVEY_SIZES = dict(BLOCK=128, num_warps=2)
+SURVEY_SIZES = dict(BLOCK=128, num_warps=1)
 # Enough programs of `gradient` to fill a GPU: with few Gaussians, several programs share the tiles of one.
 GRADIENT_PROGRAMS = 4096
 # Gaussians that a program of `ray_gradient` takes at a time.
@@ -33,9 +33,9 @@ CHAIN_SIZES = dict(BLOCK=16, CHANNELS=16)
 MOST_CHANNELS = 256
 # Largest size of a grid's second and third axes.
 MOST_IMAGES = 65535
-# The values of an image's Gaussians, and its pixels, are indexed with 32 bits.
-MOST_GAUSSIANS = (2**31 - 1) // prepare.GAUSSIAN_VALUES.value
-MOST_PIXELS = 2**31 - 1
+# The values of an image's Gaussians, and of its rays, are indexed with 32 bits.
+MOST_GAUSSIANS = (2**31 - 1) // prepare.GAUSSIAN_VALUES.value - prepare.TOGETHER.value
+MOST_PIXELS = (2**31 - 1) // 3
 # Threads per warp, and channels for which a warp has registers.
 WARP = 64 if torch.version.hip is not None else 32
 WARP_CHANNELS = 32
@@ -57,8 +57,8 @@ class Forward:
         ends: end of each Gaussian's pairs in ``pair_tiles``, [B, N] int64; empty in small scenes.
         firsts: the first tile that each Gaussian meets, [B, N] int32; empty in small scenes.
         tiles: [B, 7, T], see `survey`.
-        patches: bounding boxes of the tiles' patches, [B, 4, 8·T], see `survey`.
-        gaussians: [B, 24, N], see `prepare`.
+        patches: bounding boxes of the tiles' patches, [B, T, 4, 8], see `survey`.
+        gaussians: [B, N / 32, 24, 32], see `prepare`.
         image_values: [B, 2], see `extents`.
         farthest: flat index pixel·N + Gaussian of the deepest response, [B] int64; -1 if no Gaussian is visible.
     """
@@ -85,6 +85,12 @@ def tile_grid(height: int, width: int) -> tuple[int, int]:
     """Rows and columns of tiles."""
     tile = TILE.value
     return (height + tile - 1) // tile, (width + tile - 1) // tile
+
+
+def gaussian_values(count: int) -> tuple[int, int, int]:
+    """Shape of what `prepare` writes for the Gaussians of an image."""
+    together = prepare.TOGETHER.value
+    return _divide(count, together), prepare.GAUSSIAN_VALUES.value, together
 
 
 def is_small(batch: int, count: int, height: int, width: int) -> bool:
@@ -124,10 +130,10 @@ def forward(
     def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return means.new_empty(batch, *shape, dtype=dtype)
 
-    gaussians = empty(prepare.GAUSSIAN_VALUES.value, count)
+    gaussians = empty(*gaussian_values(count))
     variances, first_depths = empty(blocks), empty(blocks)
     tiles = empty(survey.TILE_VALUES.value, tile_count)
-    patches = empty(4, PATCHES.value * tile_count)
+    patches = empty(tile_count, 4, PATCHES.value)
     small = is_small(batch, count, height, width)
     cell_count = _divide(rows, SIDE) * _divide(columns, SIDE)
     shares = max(1, min(blocks, SEARCH_PROGRAMS // cell_count))
@@ -155,18 +161,15 @@ def forward(
             *(count, searches, alpha, beta, eps, near, tolerance),
             BLOCK=BLOCK,
         )
-        shown = latent, denominator
-        size = channels, height, width
-        behind = image_values, background, background.stride(0), *size, eps
         if small:
-            found = _small_lists(shown, tiles, gaussians, behind)
+            found = _small_lists(tiles, gaussians, count)
         else:
-            found = _large_lists(shown, tiles, gaussians, behind, cells, rows, columns)
+            found = _large_lists(tiles, gaussians, count, cells, rows, columns)
         sizes = blend_sizes(channels)
         pieces = (TILE.value**2 // sizes["PIXELS"]) * _divide(channels, sizes["CHANNELS"])
         blend.blend[tile_count, pieces, batch](
-            *(*shown, *found[:3], patches, gaussians, image_values, features, background, rays),
-            *(features.stride(0), background.stride(0), rays.stride(0), count, *size, alpha, eps),
+            *(latent, denominator, *found[:3], patches, gaussians, image_values, features, background, rays),
+            *(features.stride(0), background.stride(0), rays.stride(0), count, channels, height, width, alpha, eps),
             **sizes,
             LOOKED=WARP,
             PAIRED=not small,
@@ -253,13 +256,11 @@ def gradient_sizes(channels: int) -> dict[str, int]:
     return dict(CHANNELS=size, PIXELS=WARP, num_warps=max(1, size // WARP_CHANNELS))
 
 
-def _small_lists(shown: tuple, tiles: Tensor, gaussians: Tensor, behind: tuple) -> tuple[Tensor, ...]:
-    (batch, _, tile_count), count = tiles.shape, gaussians.shape[2]
+def _small_lists(tiles: Tensor, gaussians: Tensor, count: int) -> tuple[Tensor, ...]:
+    batch, _, tile_count = tiles.shape
     counts = tiles.new_empty(batch, tile_count, dtype=torch.int32)
     members = tiles.new_empty(batch * tile_count * count, dtype=torch.int32)
-    lists.list_small[tile_count, batch](
-        counts, members, *shown, tiles, gaussians, count, *behind, BLOCK=BLOCK, num_warps=1
-    )
+    lists.list_small[tile_count, batch](counts, members, tiles, gaussians, count, BLOCK=BLOCK, num_warps=1)
     # Tensors that an operator returns must not share memory.
     starts, pair_tiles, ends, firsts = (
         tiles.new_empty(0, dtype=dtype) for dtype in (torch.int64, torch.int32, torch.int64, torch.int32)
@@ -268,9 +269,9 @@ def _small_lists(shown: tuple, tiles: Tensor, gaussians: Tensor, behind: tuple) 
 
 
 def _large_lists(
-    shown: tuple, tiles: Tensor, gaussians: Tensor, behind: tuple, cells: Tensor, rows: int, columns: int
+    tiles: Tensor, gaussians: Tensor, count: int, cells: Tensor, rows: int, columns: int
 ) -> tuple[Tensor, ...]:
-    batch, count, tile_count = gaussians.shape[0], gaussians.shape[2], rows * columns
+    batch, tile_count = gaussians.shape[0], rows * columns
     totals, firsts = (tiles.new_empty(batch, count, dtype=torch.int32) for _ in range(2))
     counts = tiles.new_zeros(batch, tile_count, dtype=torch.int32)
     pairs = lists.pair_large
@@ -281,8 +282,6 @@ def _large_lists(
     pairs[grid](totals, totals, *arguments, totals, *scene, FILL=False, **options)
     ends, stops = (v.flatten().cumsum(0, dtype=torch.int64).view_as(v) for v in (totals, counts))
     starts = stops - counts
-    # Launched before the host waits for the number of pairs, so that the GPU has work meanwhile.
-    lists.fill_large[tile_count, batch](counts, *shown, *behind, num_warps=1)
     found = int(ends[-1, -1])
     pair_tiles, owners = (tiles.new_empty(found, dtype=torch.int32) for _ in range(2))
     pairs[grid](pair_tiles, owners, *arguments, ends, *scene, FILL=True, **options)

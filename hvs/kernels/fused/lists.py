@@ -2,31 +2,25 @@
 
 In small scenes every tile tests every Gaussian and has room for all of them, so the host need not wait for a count from
 the GPU. In large scenes every Gaussian finds its own tiles, testing cells of SIDE×SIDE tiles first; the pairs are
-counted, numbered and sorted by tile. A tile that meets no Gaussian is filled with the background.
+counted, numbered and sorted by tile.
 """
 
 import triton
 import triton.language as tl
 
-from .extents import IMAGE_VALUES
-from .geometry import TILE, tile_pixels
-from .prepare import BOX, GAUSSIAN_VALUES, NORMAL
+from .prepare import BOX, NORMAL, TOGETHER, image_of, load_values, value_at
 from .survey import TILE_VALUES, load_boxes
-
-# Channels of a tile that one warp writes at a time.
-FILLED_CHANNELS = tl.constexpr(4)
 
 
 @triton.jit
-def load_extent(gaussians, n, count, mask):
+def load_extent(gaussians, n, mask):
     """Bounding box, low and high, and normal of Gaussians ``n`` of one image; empty where the mask is not set."""
-    at = gaussians + count * BOX + n
+    at = value_at(gaussians, n, BOX)
     low_x = tl.load(at, mask, float("inf"))
-    low_y = tl.load(at + count, mask, float("inf"))
-    high_x = tl.load(at + 2 * count, mask, -float("inf"))
-    high_y = tl.load(at + 3 * count, mask, -float("inf"))
-    at = gaussians + count * NORMAL + n
-    nx, ny, nz = tl.load(at, mask, 0.0), tl.load(at + count, mask, 0.0), tl.load(at + 2 * count, mask, 0.0)
+    low_y = tl.load(at + TOGETHER, mask, float("inf"))
+    high_x = tl.load(at + 2 * TOGETHER, mask, -float("inf"))
+    high_y = tl.load(at + 3 * TOGETHER, mask, -float("inf"))
+    nx, ny, nz = load_values(gaussians, n, NORMAL, mask)
     return low_x, low_y, high_x, high_y, nx, ny, nz
 
 
@@ -42,62 +36,27 @@ def meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1):
 
 
 @triton.jit
-def fill_empty(latent, denominator, image_values, background, tile, b, background_stride, channels, height, width, eps):
-    """Fill a tile that meets no Gaussian with the background."""
-    y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
-    pixel, size = y * width + x, height * width
-    weight = tl.load(image_values + b * IMAGE_VALUES)
-    share = tl.where(weight < eps, weight / eps, 1.0)
-    for first in range(0, channels, FILLED_CHANNELS):
-        c = first + tl.arange(0, FILLED_CHANNELS)
-        value = tl.load(background + b * background_stride + c, c < channels, 0.0).to(tl.float32) * share
-        value = tl.broadcast_to(value[:, None], (FILLED_CHANNELS, TILE * TILE))
-        at = latent + (b * channels + c[:, None]) * size + pixel[None, :]
-        tl.store(at, value, (c < channels)[:, None] & inside[None, :])
-    tl.store(denominator + b * size + pixel, tl.zeros((TILE * TILE,), tl.float32) + weight, inside)
-
-
-@triton.jit
-def fill_large(counts, latent, denominator, image_values, background, background_stride, channels, height, width, eps):
-    """One program per tile and image. Writes latent and denominator of the tiles that meet no Gaussian."""
-    tile, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    if tl.load(counts + b * tl.num_programs(0) + tile) == 0:
-        fill_empty(
-            latent, denominator, image_values, background, tile, b, background_stride, channels, height, width, eps
-        )
-
-
-@triton.jit
 def list_small(
     counts,
     members,
-    latent,
-    denominator,
     tiles,
     gaussians,
     count,
-    image_values,
-    background,
-    background_stride,
-    channels,
-    height,
-    width,
-    eps,
     BLOCK: tl.constexpr,
 ):
     """One program per tile and image.
 
-    Writes the Gaussians of each tile, members [B, T, N] (int32), those that it meets in front, the number of these,
-    counts [B, T] (int32), and latent and denominator of the tiles that meet none.
+    Writes the Gaussians of each tile, members [B, T, N] (int32), those that it meets in front, and the number of these,
+    counts [B, T] (int32).
     """
     tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
     x0, y0, x1, y1 = load_boxes(tiles + b * TILE_VALUES * tile_count, tile, tile_count, tile < tile_count)
-    gaussians += b * GAUSSIAN_VALUES * count
+    gaussians = image_of(gaussians, b, count)
     members += (b * tile_count + tile) * count
     found = 0
     for start in range(0, count, BLOCK):
         n = start + tl.arange(0, BLOCK)
-        low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, count, n < count)
+        low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, n < count)
         met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
         # The box of a tile with a ray that points sideways is the whole plane, which overlaps even an empty box.
         met = (met & (n < count) & (low_x <= high_x)).to(tl.int32)
@@ -105,10 +64,6 @@ def list_small(
         tl.store(members + tl.where(met > 0, before, count - 1 - (n - before)), n, n < count)
         found += tl.sum(met)
     tl.store(counts + b * tile_count + tile, found)
-    if found == 0:
-        fill_empty(
-            latent, denominator, image_values, background, tile, b, background_stride, channels, height, width, eps
-        )
 
 
 @triton.jit
@@ -139,10 +94,10 @@ def pair_large(
     n, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     cell_columns = tl.cdiv(columns, SIDE)
     cell_count = tl.cdiv(rows, SIDE) * cell_columns
-    gaussians += b * GAUSSIAN_VALUES * count
+    gaussians = image_of(gaussians, b, count)
     tiles += b * TILE_VALUES * rows * columns
     cells += b * 4 * cell_count
-    low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, count, n < count)
+    low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, n < count)
     # A Gaussian with an empty box, such as any that is not visible, meets no tile.
     last = tl.where(low_x <= high_x, cell_count, 0)
     found = 0

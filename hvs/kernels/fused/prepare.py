@@ -9,6 +9,9 @@ from .geometry import depth_of, load_mean, load_ray, load_scale, load_whitening,
 # by `extents`, the bounding box of (x/z, y/z), low and high, and a normal: rays with |normal · (x/z, y/z, 1)| > 1 miss
 # the Gaussian to the side of its long axis.
 GAUSSIAN_VALUES = tl.constexpr(24)
+# Gaussians whose values are stored together, value by value, so that neighbouring threads read neighbouring numbers and
+# all values of a Gaussian lie at constant distances from each other.
+TOGETHER = tl.constexpr(32)
 MEAN, WHITENED, REACH, NORM = tl.constexpr(9), tl.constexpr(12), tl.constexpr(15), tl.constexpr(16)
 BOX, NORMAL = tl.constexpr(17), tl.constexpr(21)
 # Rays along each side of a grid over the image, borders included. The deepest response to these rays is the first lower
@@ -17,23 +20,47 @@ PROBES = tl.constexpr(4)
 
 
 @triton.jit
-def load_gaussian(gaussians, n, count, mask):
-    """B, row by row, and B times the mean of Gaussians ``n`` of one image; zeros where the mask is not set."""
-    at = gaussians + n
-    b00, b01, b02 = tl.load(at, mask, 0.0), tl.load(at + count, mask, 0.0), tl.load(at + 2 * count, mask, 0.0)
-    at += 3 * count
-    b10, b11, b12 = tl.load(at, mask, 0.0), tl.load(at + count, mask, 0.0), tl.load(at + 2 * count, mask, 0.0)
-    at += 3 * count
-    b20, b21, b22 = tl.load(at, mask, 0.0), tl.load(at + count, mask, 0.0), tl.load(at + 2 * count, mask, 0.0)
-    at = gaussians + count * WHITENED + n
-    m0, m1, m2 = tl.load(at, mask, 0.0), tl.load(at + count, mask, 0.0), tl.load(at + 2 * count, mask, 0.0)
-    return b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2
+def image_of(gaussians, b, count):
+    """Where the values of image ``b`` begin, for ``count`` Gaussians per image."""
+    return gaussians + b * (tl.cdiv(count, TOGETHER) * (TOGETHER * GAUSSIAN_VALUES))
 
 
 @triton.jit
-def load_prepared_mean(gaussians, n, count, mask):
-    at = gaussians + count * MEAN + n
-    return tl.load(at, mask, 0.0), tl.load(at + count, mask, 0.0), tl.load(at + 2 * count, mask, 0.0)
+def is_stored(n, count):
+    """Whether there are values of a Gaussian of that number: also of those that fill up the last ones together."""
+    return n < tl.cdiv(count, TOGETHER) * TOGETHER
+
+
+@triton.jit
+def value_at(gaussians, n, value: tl.constexpr):
+    """Where the value of that number of Gaussians ``n`` of one image is stored."""
+    # The number of the value comes last, and becomes part of the instruction that loads or stores it.
+    return gaussians + (n + (n & -TOGETHER) * (GAUSSIAN_VALUES - 1)) + value * TOGETHER
+
+
+@triton.jit
+def load_values(gaussians, n, first: tl.constexpr, mask):
+    """Three consecutive values of Gaussians ``n`` of one image; zeros where the mask is not set."""
+    at = value_at(gaussians, n, first)
+    return tl.load(at, mask, 0.0), tl.load(at + TOGETHER, mask, 0.0), tl.load(at + 2 * TOGETHER, mask, 0.0)
+
+
+@triton.jit
+def store_values(gaussians, n, first: tl.constexpr, x, y, z, mask):
+    at = value_at(gaussians, n, first)
+    tl.store(at, x, mask)
+    tl.store(at + TOGETHER, y, mask)
+    tl.store(at + 2 * TOGETHER, z, mask)
+
+
+@triton.jit
+def load_gaussian(gaussians, n, mask):
+    """B, row by row, and B times the mean of Gaussians ``n`` of one image; zeros where the mask is not set."""
+    b00, b01, b02 = load_values(gaussians, n, 0, mask)
+    b10, b11, b12 = load_values(gaussians, n, 3, mask)
+    b20, b21, b22 = load_values(gaussians, n, 6, mask)
+    m0, m1, m2 = load_values(gaussians, n, WHITENED, mask)
+    return b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2
 
 
 @triton.jit
@@ -57,8 +84,8 @@ def prepare(
 ):
     """One program per block of Gaussians and image.
 
-    Writes gaussians [B, 24, N] except for the extents, and for each block the smallest variance, variances [B, blocks],
-    and the deepest response to a few rays, depths [B, blocks].
+    Writes gaussians [B, N / 32, 24, 32] except for the extents, and for each block the smallest variance, variances
+    [B, blocks], and the deepest response to a few rays, depths [B, blocks].
     """
     block, blocks, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
     n = block * BLOCK + tl.arange(0, BLOCK)
@@ -92,21 +119,11 @@ def prepare(
     d12 = tl.abs(b10 * b20 + b11 * b21 + b12 * b22)
     norm = tl.sqrt(tl.maximum(d0 + d01 + d02, tl.maximum(d1 + d01 + d12, d2 + d02 + d12)))
 
-    out = gaussians + b * GAUSSIAN_VALUES * count + n
-    tl.store(out, b00, mask)
-    tl.store(out + count, b01, mask)
-    tl.store(out + 2 * count, b02, mask)
-    tl.store(out + 3 * count, b10, mask)
-    tl.store(out + 4 * count, b11, mask)
-    tl.store(out + 5 * count, b12, mask)
-    tl.store(out + 6 * count, b20, mask)
-    tl.store(out + 7 * count, b21, mask)
-    tl.store(out + 8 * count, b22, mask)
-    tl.store(out + count * MEAN, mx, mask)
-    tl.store(out + count * (MEAN + 1), my, mask)
-    tl.store(out + count * (MEAN + 2), mz, mask)
-    tl.store(out + count * WHITENED, m0, mask)
-    tl.store(out + count * (WHITENED + 1), m1, mask)
-    tl.store(out + count * (WHITENED + 2), m2, mask)
-    tl.store(out + count * REACH, tl.sqrt(m0 * m0 + m1 * m1 + m2 * m2), mask)
-    tl.store(out + count * NORM, norm, mask)
+    gaussians, stored = image_of(gaussians, b, count), is_stored(n, count)
+    store_values(gaussians, n, 0, b00, b01, b02, stored)
+    store_values(gaussians, n, 3, b10, b11, b12, stored)
+    store_values(gaussians, n, 6, b20, b21, b22, stored)
+    store_values(gaussians, n, MEAN, mx, my, mz, stored)
+    store_values(gaussians, n, WHITENED, m0, m1, m2, stored)
+    tl.store(value_at(gaussians, n, REACH), tl.sqrt(m0 * m0 + m1 * m1 + m2 * m2), stored)
+    tl.store(value_at(gaussians, n, NORM), norm, stored)

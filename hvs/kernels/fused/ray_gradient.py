@@ -8,7 +8,7 @@ import triton.language as tl
 
 from .geometry import TILE, across, clamped, load_ray, respond, tile_pixels
 from .gradient import CHANNEL_BLOCK, load_gradient
-from .prepare import GAUSSIAN_VALUES, load_gaussian
+from .prepare import image_of, load_gaussian
 
 
 @triton.jit
@@ -40,7 +40,7 @@ def ray_gradient(
     met = tl.load(counts + here)
     members += tl.load(starts + here) if PAIRED else here * count
     size = height * width
-    gaussians += b * GAUSSIAN_VALUES * count
+    gaussians = image_of(gaussians, b, count)
     features += b * features_stride
     d_latent += b * channels * size
     y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
@@ -54,7 +54,7 @@ def ray_gradient(
         i = first + tl.arange(0, GROUP)
         listed = i < met
         n = tl.load(members + i, listed, 0)
-        b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, listed)
+        b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, listed)
         u0, u1, u2, w, z, q, falloff, e0, e1, e2 = respond(
             b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha
         )

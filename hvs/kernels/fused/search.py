@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from .geometry import TILE
-from .prepare import GAUSSIAN_VALUES
+from .prepare import image_of
 from .survey import (
     NOWHERE,
     TILE_VALUES,
@@ -43,7 +43,7 @@ def search(
     places [B, programs] (int64); -inf and NOWHERE where the bounds show that none is the deepest.
     """
     cell, share, b = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    gaussians += b * GAUSSIAN_VALUES * count
+    gaussians = image_of(gaussians, b, count)
     rays += b * rays_stride
     rows, columns = tl.cdiv(height, TILE), tl.cdiv(width, TILE)
     tiles += b * TILE_VALUES * rows * columns

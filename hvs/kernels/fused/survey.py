@@ -10,7 +10,7 @@ import triton.language as tl
 
 from .. import culling, pyramid
 from .geometry import PATCH, PATCH_WIDTH, PATCHES, TILE, depth_of, load_ray, multiply, patch_pixels, tile_pixels
-from .prepare import GAUSSIAN_VALUES, MEAN, NORM, REACH, load_gaussian
+from .prepare import MEAN, NORM, REACH, image_of, load_gaussian, value_at
 
 FLATTEST_RAY = tl.constexpr(pyramid.FLATTEST_RAY)
 SLACK = tl.constexpr(culling.SLACK)
@@ -30,11 +30,11 @@ def load_boxes(boxes, i, total, mask):
 
 
 @triton.jit
-def load_patch_boxes(patches, tile, part, tile_count, PIXELS: tl.constexpr):
+def load_patch_boxes(patches, tile, part, PIXELS: tl.constexpr):
     """Bounding boxes of (x/z, y/z) over parts [P] of a tile, of PIXELS pixels each, from those of its patches."""
     several: tl.constexpr = PIXELS // PATCH
-    i = tile * PATCHES + part[:, None] * several + tl.arange(0, several)[None, :]
-    low_x, low_y, high_x, high_y = load_boxes(patches, i, tile_count * PATCHES, i >= 0)
+    i = part[:, None] * several + tl.arange(0, several)[None, :]
+    low_x, low_y, high_x, high_y = load_boxes(patches + tile * (4 * PATCHES), i, PATCHES, i >= 0)
     return tl.min(low_x, 1), tl.min(low_y, 1), tl.max(high_x, 1), tl.max(high_y, 1)
 
 
@@ -65,24 +65,26 @@ def deepest_of(values, count, BLOCK: tl.constexpr):
 def may_be_deepest(gaussians, n, count, near, cx, cy, cz, radius, best):
     """1 where a response of Gaussians ``n`` to a ray within the radius may be as deep as the best one, else 0.
 
-    For a block of Gaussians and one middle ray, or for one Gaussian and a block of middle rays.
+    For a block of Gaussians and one middle ray, or for one Gaussian and a block of middle rays. The module's bounds are
+    multiplied by their denominators, because divisions take longer.
     """
     there = n < count
-    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, there)
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, there)
     u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, cx, cy, cz)
-    change = radius * tl.load(gaussians + count * NORM + n, there, 0.0)
-    reach = tl.load(gaussians + count * REACH + n, there, 0.0)
+    change = radius * tl.load(value_at(gaussians, n, NORM), there, 0.0)
+    reach = tl.load(value_at(gaussians, n, REACH), there, 0.0)
     least = tl.maximum(tl.sqrt(u0 * u0 + u1 * u1 + u2 * u2) - change, 0.0)
     p = tl.abs(u0 * m0 + u1 * m1 + u2 * m2)
-    bound = tl.minimum((p + reach * change) / (least * least), reach / least) * (1 + SLACK)
-    visible = tl.load(gaussians + count * (MEAN + 2) + n, there, -float("inf")) >= near
-    return tl.where(bound < best, 0, visible.to(tl.int32))
+    best *= least * (1 - SLACK)
+    cannot = (p + reach * change < best * least) | (reach < best)
+    visible = tl.load(value_at(gaussians, n, MEAN + 2), there, -float("inf")) >= near
+    return tl.where(cannot, 0, visible.to(tl.int32))
 
 
 @triton.jit
 def deepest_pixel(gaussians, n, count, rays, tile, height, width):
     """The largest depth of one Gaussian over the rays of a tile, and the first pixel that attains it."""
-    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, count, n < count)
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, n < count)
     y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
     rx, ry, rz = load_ray(rays, y, x, width, inside)
     u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
@@ -110,9 +112,9 @@ def flat_index(tile, pixel, n, width, count):
 
 
 @triton.jit
-def least_of_patches(values, inside):
+def least_of_patches(values):
     """The smallest value in each patch, [rows, patches, columns] -> [patches]."""
-    return tl.min(tl.min(tl.where(inside, values, float("inf")), 0), 1)
+    return tl.min(tl.min(values, 0), 1)
 
 
 @triton.jit
@@ -135,13 +137,13 @@ def survey(
 ):
     """One program per tile and image.
 
-    Writes tiles [B, 7, T] (see TILE_VALUES) and the bounding boxes of their patches, patches [B, 4, 8·T]. With SEARCH,
+    Writes tiles [B, 7, T] (see TILE_VALUES) and the bounding boxes of their patches, patches [B, T, 4, 8]. With SEARCH,
     also writes the deepest response in each tile, depths [B, T], and its flat index pixel·N + Gaussian, the lowest
     among equals, places [B, T] (int64); where the bounds show that no response is as deep as the deepest of
     first_depths [B, blocks], these are -inf and NOWHERE.
     """
     tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
-    gaussians += b * GAUSSIAN_VALUES * count
+    gaussians = image_of(gaussians, b, count)
     rays += b * rays_stride
 
     columns = tl.cdiv(width, TILE)
@@ -150,24 +152,27 @@ def survey(
     # Rows on the first axis: each thread then holds a whole column of a patch, and few values move between threads.
     patch, row = tl.arange(0, PATCHES), tl.arange(0, PATCH // PATCH_WIDTH)
     step = row[:, None, None] * PATCH_WIDTH + tl.arange(0, PATCH_WIDTH)[None, None, :]
-    y, x, inside = patch_pixels(tile, patch[None, :, None] * PATCH + step, height, width)
-    # All loads are issued before the first is waited for.
+    _, _, exists = patch_pixels(tile, patch * PATCH, height, width)
+    y, x, _ = patch_pixels(tile, patch[None, :, None] * PATCH + step, height, width)
+    # Outside of the image, the nearest pixel inside, which is in the same patch unless all of that is outside. All
+    # loads are issued before the first is waited for.
+    y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)
     cx, cy, cz = load_ray(rays, middle_y, middle_x, width, middle_x >= 0)
-    rx, ry, rz = load_ray(rays, y, x, width, inside)
+    rx, ry, rz = load_ray(rays, y, x, width, x >= 0)
     best = deepest_of(first_depths + b * blocks, blocks, BLOCK) if SEARCH else 0.0
     infinity = float("inf")
-    flat = least_of_patches(rz, inside) < FLATTEST_RAY
+    flat = least_of_patches(rz) < FLATTEST_RAY
     steep = 1 / rz
     plane_x, plane_y = rx * steep, ry * steep
-    low_x = tl.where(flat, -infinity, least_of_patches(plane_x, inside))
-    low_y = tl.where(flat, -infinity, least_of_patches(plane_y, inside))
-    high_x = tl.where(flat, infinity, -least_of_patches(-plane_x, inside))
-    high_y = tl.where(flat, infinity, -least_of_patches(-plane_y, inside))
-    box = patches + 4 * PATCHES * b * tile_count + tile * PATCHES + patch
+    low_x = tl.where(exists, tl.where(flat, -infinity, least_of_patches(plane_x)), infinity)
+    low_y = tl.where(exists, tl.where(flat, -infinity, least_of_patches(plane_y)), infinity)
+    high_x = tl.where(exists, tl.where(flat, infinity, -least_of_patches(-plane_x)), -infinity)
+    high_y = tl.where(exists, tl.where(flat, infinity, -least_of_patches(-plane_y)), -infinity)
+    box = patches + (b * tile_count + tile) * (4 * PATCHES) + patch
     tl.store(box, low_x)
-    tl.store(box + PATCHES * tile_count, low_y)
-    tl.store(box + 2 * PATCHES * tile_count, high_x)
-    tl.store(box + 3 * PATCHES * tile_count, high_y)
+    tl.store(box + PATCHES, low_y)
+    tl.store(box + 2 * PATCHES, high_x)
+    tl.store(box + 3 * PATCHES, high_y)
     low_x, low_y, high_x, high_y = tl.min(low_x), tl.min(low_y), tl.max(high_x), tl.max(high_y)
     out = tiles + b * TILE_VALUES * tile_count + tile
     tl.store(out, low_x)

@@ -11,6 +11,11 @@ def render(inputs, **options):
     return hvs.rasterize(**inputs, backend="triton", **options)
 
 
+def values_of(gaussians, count):
+    """What `prepare` and `extents` have written, one row per value, [B, 24, N]."""
+    return gaussians.transpose(1, 2).flatten(2)[..., :count].cpu()
+
+
 def differentiate(inputs, **options):
     """The latent of random features, and the gradients of everything."""
     leaves = {name: value.detach().requires_grad_() for name, value in inputs.items()}

@@ -9,22 +9,24 @@ import triton.language as tl
 
 from hvs.kernels import reference
 from hvs.kernels.fused import launch
+from hvs.kernels.fused.geometry import PATCHES
 from hvs.kernels.fused.lists import load_extent, meets
-from hvs.kernels.fused.prepare import GAUSSIAN_VALUES
+from hvs.kernels.fused.prepare import image_of
 from hvs.kernels.fused.survey import load_boxes
 
 TOLERANCE = 1e-6
 
 
 @triton.jit
-def meet(met, gaussians, patches, count, total, SIZE: tl.constexpr):
+def meet(met, gaussians, patches, count, SIZE: tl.constexpr):
     """Which Gaussians meet a patch, met [B, patches, N]."""
-    b, patch = tl.program_id(0), tl.program_id(1)
+    b, tile, tiles, patch = tl.program_id(0), tl.program_id(1), tl.num_programs(1), tl.program_id(2)
     n = tl.arange(0, SIZE)
-    low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians + b * GAUSSIAN_VALUES * count, n, count, n < count)
-    x0, y0, x1, y1 = load_boxes(patches + b * 4 * total, patch, total, patch < total)
+    low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(image_of(gaussians, b, count), n, n < count)
+    at = b * tiles + tile
+    x0, y0, x1, y1 = load_boxes(patches + at * 4 * PATCHES, patch, PATCHES, patch < PATCHES)
     found = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
-    tl.store(met + (b * total + patch) * count + n, found.to(tl.int32), n < count)
+    tl.store(met + (at * PATCHES + patch) * count + n, found.to(tl.int32), n < count)
 
 
 def listed(inputs, device):
@@ -76,7 +78,7 @@ def test_patches_meet_what_matters_in_them(scene, device, sizes):
     inputs = scene(20, 140, 20, batch=(2,), dtype=torch.float32, smallest=sizes[0], largest=sizes[1])
     _, found = listed(inputs, device)
     met = torch.zeros(2, 18 * 8, 20, dtype=torch.int32, device=device)
-    meet[2, 18 * 8](met, found.gaussians, found.patches, 20, 18 * 8, SIZE=32)
+    meet[2, 18, 8](met, found.gaussians, found.patches, 20, SIZE=32)
     met = met.view(2, 9, 2, 2, 4, 20).transpose(3, 4).transpose(2, 3).reshape(2, 36, 4, 20).cpu() > 0
     needed = in_blocks(matters(inputs, found.image_values[:, 0].cpu()), 4, 8)
     assert not (needed & ~met[:, :35, :3]).any()

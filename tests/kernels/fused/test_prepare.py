@@ -5,20 +5,21 @@ import torch
 
 from hvs.kernels import culling, reference
 from hvs.kernels.fused import launch, prepare
+from tests.kernels.fused.rendering import values_of
 
 
 def prepared(inputs, device):
     means, rotations, scales, *_, rays = (value.to(device).contiguous() for value in inputs.values())
     (batch, count, _), (height, width) = means.shape, rays.shape[1:3]
     blocks = -(-count // launch.BLOCK)
-    gaussians = rays.new_full((batch, prepare.GAUSSIAN_VALUES.value, count), torch.nan)
+    gaussians = rays.new_full((batch, *launch.gaussian_values(count)), torch.nan)
     variances, depths = (rays.new_full((batch, blocks), torch.nan) for _ in range(2))
     geometry = means, rotations, scales, rays
     strides = [value.stride(0) for value in geometry]
     prepare.prepare[blocks, batch](
         gaussians, variances, depths, *geometry, *strides, count, height, width, 0.01, BLOCK=launch.BLOCK
     )
-    return gaussians.cpu(), variances.cpu(), depths.cpu()
+    return values_of(gaussians, count), variances.cpu(), depths.cpu()
 
 
 def test_values(scene, device):

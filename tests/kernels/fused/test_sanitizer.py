@@ -25,7 +25,7 @@ def test_kernels(scene, monkeypatch, cut_as_launched, pairs, count, height, widt
     with sanitized(monkeypatch) as launches:
         differentiate(inputs)
     small = pairs > 0 or count == 0
-    wanted = KERNELS | ({"list_small"} if small else {"search", "pair_large", "fill_large"})
+    wanted = KERNELS | ({"list_small"} if small else {"search", "pair_large"})
     assert {each.name for each in launches} == wanted - (set() if count else {"gradient"})
     assert all(each.accesses for each in launches)
 

@@ -25,11 +25,11 @@ def test_patches_are_boxes_of_their_rays(scene, device):
     inputs = scene(5, 37, 50, batch=(2,), dtype=torch.float32)
     _, patches = surveyed(inputs, device)
     plane = inputs["rays"][..., :2] / inputs["rays"][..., 2:]
-    found = patches.view(2, 4, 3, 4, 2, 4)  # rows and columns of tiles, columns and rows of patches
+    found = patches.view(2, 3, 4, 4, 2, 4)  # rows and columns of tiles, values, columns and rows of patches
     for row in range(12):
         for column in range(8):
             rays = plane[:, 4 * row : 4 * row + 4, 8 * column : 8 * column + 8].flatten(1, 2)
-            box = found[:, :, row // 4, column // 2, column % 2, row % 4]
+            box = found[:, row // 4, column // 2, :, column % 2, row % 4]
             if rays.shape[1]:
                 torch.testing.assert_close(box, torch.cat((rays.amin(1), rays.amax(1)), 1))
             else:
@@ -43,5 +43,5 @@ def test_a_tile_with_flat_rays_is_the_whole_plane(scene, device):
     tiles, patches = surveyed(inputs, device)
     assert tiles[0, :4, 0].tolist() == [-torch.inf, -torch.inf, torch.inf, torch.inf]
     assert tiles[0, :, 1:].isfinite().all()
-    assert patches[0, :, 0].tolist() == [-torch.inf, -torch.inf, torch.inf, torch.inf]
-    assert patches[0, :, 1:8].isfinite().all()
+    assert patches[0, 0, :, 0].tolist() == [-torch.inf, -torch.inf, torch.inf, torch.inf]
+    assert patches[0, 0, :, 1:].isfinite().all()
