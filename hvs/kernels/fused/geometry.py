@@ -27,6 +27,12 @@ PATCHES = tl.constexpr(TILE * TILE // PATCH)
 
 
 @triton.jit
+def first_set(flags, COUNT: tl.constexpr):
+    """Index of the first of COUNT flags that is not zero; COUNT if all are zero."""
+    return tl.min(tl.where(flags != 0, tl.arange(0, COUNT), COUNT), 0)
+
+
+@triton.jit
 def clamp(x, low, high):
     """As torch.clamp: NaN stays NaN."""
     x = tl.maximum(x, low, propagate_nan=tl.PropagateNan.ALL)

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from .extents import IMAGE_VALUES
-from .geometry import PATCHES, TILE, across, load_ray, multiply, patch_pixels, tile_pixels, weight_of
+from .geometry import PATCHES, TILE, across, first_set, load_ray, multiply, patch_pixels, tile_pixels, weight_of
 from .lists import load_extent, meets
 from .prepare import image_of, load_gaussian
 from .survey import TILE_VALUES, load_boxes, load_patch_boxes
@@ -180,10 +180,11 @@ def gradient(
         rank = before + tl.cumsum(met, 0) - met
         before += tl.sum(met)
         left = tl.where(rank % shares == share, met, 0)
-        while tl.max(left) > 0:
-            chosen = tl.argmax(left, 0)
-            left = tl.where(lane == chosen, 0, left)
+        chosen = first_set(left, LOOKED)
+        while chosen < LOOKED:
             tile = start + chosen
+            left = tl.where(lane == chosen, 0, left)
+            chosen = first_set(left, LOOKED)
             if PAIRED:
                 tile = (tl.load(pair_tiles + first + tile) - b * tile_count).to(tl.int32)
             left_x, left_y, right_x, right_y = load_patch_boxes(patches, tile, part, PIXELS)

@@ -20,7 +20,7 @@ SMALL_PAIRS = 1 << 24
 # Largest number of Gaussians per image in a small scene: one program tests them all, however few programs there are.
 SMALL_COUNT = 1 << 14
 # Programs per image that share the search of large scenes.
-SEARCH_PROGRAMS = 1024
+SEARCH_PROGRAMS = 2048
 # Gaussians that a tile tests at a time in the search for the deepest response.
 SURVEY_SIZES = dict(BLOCK=128, num_warps=1)
 # Enough programs of `gradient` to fill a GPU: with few Gaussians, several programs share the tiles of one.
@@ -154,7 +154,7 @@ def forward(
         if not small:
             cells = empty(4, cell_count)
             search.search[cell_count, shares, batch](
-                depths, places, cells, tiles, *scene, SIDE=SIDE, BLOCK=BLOCK, num_warps=2
+                depths, places, cells, tiles, *scene, SIDE=SIDE, BLOCK=BLOCK, num_warps=1
             )
         extents.extents[blocks, batch](
             *(gaussians, image_values, farthest, depths, places, variances),
@@ -275,7 +275,7 @@ def _large_lists(
     totals, firsts = (tiles.new_empty(batch, count, dtype=torch.int32) for _ in range(2))
     counts = tiles.new_zeros(batch, tile_count, dtype=torch.int32)
     pairs = lists.pair_large
-    grid, options = (count, batch), dict(SIDE=SIDE, num_warps=2)
+    grid, options = (count, batch), dict(SIDE=SIDE, num_warps=1)
     arguments = totals, firsts, counts
     # While it counts there are no pairs and no ends yet, and another tensor stands in for them.
     scene = cells, tiles, gaussians, count, rows, columns

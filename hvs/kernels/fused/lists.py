@@ -8,6 +8,7 @@ counted, numbered and sorted by tile.
 import triton
 import triton.language as tl
 
+from .geometry import first_set
 from .prepare import BOX, NORMAL, TOGETHER, image_of, load_values, value_at
 from .survey import TILE_VALUES, load_boxes
 
@@ -109,9 +110,11 @@ def pair_large(
         x0, y0, x1, y1 = load_boxes(cells, cell, cell_count, cell < cell_count)
         left = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
         left = (left & (cell < cell_count)).to(tl.int32)
-        while tl.max(left) > 0:
-            chosen = start + tl.argmax(left, 0)
+        next_one = first_set(left, SIDE * SIDE)
+        while next_one < SIDE * SIDE:
+            chosen = start + next_one
             left = tl.where(cell == chosen, 0, left)
+            next_one = first_set(left, SIDE * SIDE)
             row = chosen // cell_columns * SIDE + lane // SIDE
             column = chosen % cell_columns * SIDE + lane % SIDE
             exists = (row < rows) & (column < columns)

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .geometry import TILE
+from .geometry import TILE, first_set
 from .prepare import image_of
 from .survey import (
     NOWHERE,
@@ -79,15 +79,18 @@ def search(
     for start in range(share * BLOCK, count, tl.num_programs(1) * BLOCK):
         n = start + tl.arange(0, BLOCK)
         left = may_be_deepest(gaussians, n, count, near, x, y, z, radius, best)
-        while tl.max(left) > 0:
-            gaussian = start + tl.argmax(left, 0)
+        next_one = first_set(left, BLOCK)
+        while next_one < BLOCK:
+            gaussian = start + next_one
             left = tl.where(n == gaussian, 0, left)
+            next_one = first_set(left, BLOCK)
             tiles_left = may_be_deepest(gaussians, gaussian, count, near, cx, cy, cz, tile_radius, best)
             tiles_left = tl.where(exists, tiles_left, 0)
-            while tl.max(tiles_left) > 0:
-                chosen = tl.argmax(tiles_left, 0)
-                tiles_left = tl.where(lane == chosen, 0, tiles_left)
+            chosen = first_set(tiles_left, SIDE * SIDE)
+            while chosen < SIDE * SIDE:
                 here = tl.sum(tl.where(lane == chosen, tile, 0))
+                tiles_left = tl.where(lane == chosen, 0, tiles_left)
+                chosen = first_set(tiles_left, SIDE * SIDE)
                 found, pixel = deepest_pixel(gaussians, gaussian, count, rays, here, height, width)
                 depth, place = deeper(depth, place, found, flat_index(here, pixel, gaussian, width, count))
                 best = tl.maximum(best, depth)

@@ -9,7 +9,18 @@ import triton
 import triton.language as tl
 
 from .. import culling, pyramid
-from .geometry import PATCH, PATCH_WIDTH, PATCHES, TILE, depth_of, load_ray, multiply, patch_pixels, tile_pixels
+from .geometry import (
+    PATCH,
+    PATCH_WIDTH,
+    PATCHES,
+    TILE,
+    depth_of,
+    first_set,
+    load_ray,
+    multiply,
+    patch_pixels,
+    tile_pixels,
+)
 from .prepare import MEAN, NORM, REACH, image_of, load_gaussian, value_at
 
 FLATTEST_RAY = tl.constexpr(pyramid.FLATTEST_RAY)
@@ -190,9 +201,11 @@ def survey(
         for start in range(0, count, BLOCK):
             n = start + tl.arange(0, BLOCK)
             left = may_be_deepest(gaussians, n, count, near, cx, cy, cz, radius, best)
-            while tl.max(left) > 0:
-                gaussian = start + tl.argmax(left, 0)
+            chosen = first_set(left, BLOCK)
+            while chosen < BLOCK:
+                gaussian = start + chosen
                 left = tl.where(n == gaussian, 0, left)
+                chosen = first_set(left, BLOCK)
                 found, pixel = deepest_pixel(gaussians, gaussian, count, rays, tile, height, width)
                 depth, place = deeper(depth, place, found, flat_index(tile, pixel, gaussian, width, count))
                 best = tl.maximum(best, depth)
