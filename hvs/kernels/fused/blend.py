@@ -32,6 +32,8 @@ def blend(
     features_stride,
     background_stride,
     rays_stride,
+    batch,
+    tile_count,
     count,
     channels,
     height,
@@ -50,9 +52,13 @@ def blend(
     Gaussians at a time, and evaluates those that its own pixels meet, GROUP at a time. Where the tile meets none, its
     programs share the channels instead of the pixels, because whole rows of a tile are written faster than patches.
     """
-    tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(2).to(tl.int64)
     parts: tl.constexpr = TILE * TILE // PIXELS
-    part, channel_block = tl.program_id(1) % parts, tl.program_id(1) // parts
+    part, program = tl.program_id(0) % parts, tl.program_id(0) // parts
+    channel_blocks = tl.cdiv(channels, CHANNELS)
+    channel_block, program = program % channel_blocks, program // channel_blocks
+    # The same tile of all images at once: those at the lower border, which are mostly empty, come last. Otherwise all
+    # others would wait for the last image's most crowded tiles.
+    tile, b = program // batch, (program % batch).to(tl.int64)
     here = b * tile_count + tile
     met = tl.load(counts + here)
     behind = tl.load(image_values + b * IMAGE_VALUES)

@@ -22,6 +22,7 @@ from .survey import TILE_VALUES, load_boxes, load_patch_boxes
 
 # Sums for a Gaussian's geometry: the upper triangle of M, row by row, then v.
 MOMENTS = tl.constexpr(9)
+MOMENTS_BLOCK = tl.constexpr(16)
 # Channels that are read at a time by kernels that do not keep all of them.
 CHANNEL_BLOCK = tl.constexpr(16)
 
@@ -129,11 +130,11 @@ def gradient(
 ):
     """One program per Gaussian, CHANNELS of its channels (with ALL, all of them), share of its tiles, and image.
 
-    Writes its share of the sums over pixels, moments [B, shares, N, 9] and d_features [B, shares, N, C]. Without
-    PAIRED, a program tests all tiles, LOOKED at a time, for those that the Gaussian meets. With PAIRED, they are the
-    pair_tiles [P] between the previous Gaussian's entry of ``ends`` [B, N] and its own, and programs take the Gaussians
-    in the given order [B, N] (int64). In each tile, only those groups of PIXELS pixels that the Gaussian meets are
-    visited.
+    Writes its share of the sums over pixels, moments [B, shares, N, 9] and d_features [B, shares, N, C]. A share is
+    every so many tiles one. Without PAIRED, a program tests its tiles, LOOKED at a time, for those that the Gaussian
+    meets. With PAIRED, the Gaussian's tiles are the pair_tiles [P] between the previous Gaussian's entry of ``ends``
+    [B, N] and its own, and programs take the Gaussians in the given order [B, N] (int64). In each tile, only those
+    groups of PIXELS pixels that the Gaussian meets are visited.
     """
     channel_blocks = tl.cdiv(channels, CHANNELS)
     n, channel_block = tl.program_id(0) // channel_blocks, tl.program_id(0) % channel_blocks
@@ -167,9 +168,9 @@ def gradient(
     else:
         first = 0
         looked_at = tl.where(low_x <= high_x, tile_count, 0)
-    before = 0
-    for start in range(0, looked_at, LOOKED):
-        i = start + lane
+    visited = 0
+    for start in range(share, looked_at, LOOKED * shares):
+        i = start + lane * shares
         if PAIRED:
             met = (i < looked_at).to(tl.int32)
         else:
@@ -177,19 +178,17 @@ def gradient(
             met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
             # A tile that met nothing in the forward pass has no projection.
             met = (met & (tl.load(counts + b * tile_count + i, i < tile_count, 0) > 0)).to(tl.int32)
-        rank = before + tl.cumsum(met, 0) - met
-        before += tl.sum(met)
-        left = tl.where(rank % shares == share, met, 0)
-        chosen = first_set(left, LOOKED)
+        chosen = first_set(met, LOOKED)
         while chosen < LOOKED:
-            tile = start + chosen
-            left = tl.where(lane == chosen, 0, left)
-            chosen = first_set(left, LOOKED)
+            tile = start + chosen * shares
+            met = tl.where(lane == chosen, 0, met)
+            chosen = first_set(met, LOOKED)
             if PAIRED:
                 tile = (tl.load(pair_tiles + first + tile) - b * tile_count).to(tl.int32)
             left_x, left_y, right_x, right_y = load_patch_boxes(patches, tile, part, PIXELS)
             shows = meets(low_x, low_y, high_x, high_y, nx, ny, nz, left_x, left_y, right_x, right_y).to(tl.int32)
             bits = tl.sum(shows << part)
+            visited += bits
             for own in range(0, TILE * TILE // PIXELS):
                 if (bits >> own) & 1:
                     y, x, inside = patch_pixels(tile, own * PIXELS + step, height, width)
@@ -232,9 +231,16 @@ def gradient(
                     V1 += v1
                     V2 += v2
     row = (b * shares + share) * count + n
-    tl.store(d_features + row * channels + c, tl.sum(of_f, 1), c < channels)
+    d_features += row * channels
+    at = moments + row * MOMENTS
+    if visited == 0:
+        # Most shares of most Gaussians: sums of nothing take longer than all the rest.
+        i = tl.arange(0, MOMENTS_BLOCK)
+        tl.store(at + i, tl.zeros((MOMENTS_BLOCK,), tl.float32), (i < MOMENTS) & (channel_block == 0))
+        tl.store(d_features + c, tl.zeros((CHANNELS,), tl.float32), c < channels)
+        return
+    tl.store(d_features + c, tl.sum(of_f, 1), c < channels)
     if channel_block == 0:
-        at = moments + row * MOMENTS
         tl.store(at, -tl.sum(M00))
         tl.store(at + 1, -tl.sum(M01))
         tl.store(at + 2, -tl.sum(M02))

@@ -1,6 +1,7 @@
 """Allocates memory and launches the kernels: how a scene is divided into programs."""
 
 import contextlib
+import math
 from dataclasses import dataclass, fields
 
 import torch
@@ -23,8 +24,9 @@ SMALL_COUNT = 1 << 14
 SEARCH_PROGRAMS = 2048
 # Gaussians that a tile tests at a time in the search for the deepest response.
 SURVEY_SIZES = dict(BLOCK=128, num_warps=1)
-# Enough programs of `gradient` to fill a GPU: with few Gaussians, several programs share the tiles of one.
-GRADIENT_PROGRAMS = 4096
+# Enough programs of `gradient` to fill a GPU several times over: programs share the tiles of a Gaussian, because the
+# largest ones meet twenty times as many as the mean. Each of its shares costs a Gaussian time in `chain`.
+GRADIENT_PROGRAMS, MOST_SHARES = 16384, 32
 # Gaussians that a program of `ray_gradient` takes at a time.
 RAY_GRADIENT_SIZES = dict(GROUP=1, num_warps=4)
 # Gaussians per program of `chain`, and channels that it takes at a time.
@@ -167,9 +169,10 @@ def forward(
             found = _large_lists(tiles, gaussians, count, cells, rows, columns)
         sizes = blend_sizes(channels)
         pieces = (TILE.value**2 // sizes["PIXELS"]) * _divide(channels, sizes["CHANNELS"])
-        blend.blend[tile_count, pieces, batch](
+        blend.blend[tile_count * batch * pieces,](
             *(latent, denominator, *found[:3], patches, gaussians, image_values, features, background, rays),
-            *(features.stride(0), background.stride(0), rays.stride(0), count, channels, height, width, alpha, eps),
+            *(features.stride(0), background.stride(0), rays.stride(0)),
+            *(batch, tile_count, count, channels, height, width, alpha, eps),
             **sizes,
             LOOKED=WARP,
             PAIRED=not small,
@@ -200,7 +203,7 @@ def backward(
     paired = not is_small(batch, count, height, width)
     sizes = gradient_sizes(channels)
     channel_blocks = _divide(channels, sizes["CHANNELS"])
-    shares = max(1, min(tile_count, GRADIENT_PROGRAMS // max(1, batch * count * channel_blocks)))
+    shares = _shares(batch * count * channel_blocks, rows, columns)
     moments = means.new_empty(batch, shares, count, gradient.MOMENTS.value, dtype=torch.float32)
     feature_sums = means.new_empty(batch, shares, count, channels, dtype=torch.float32)
     tile_backgrounds = means.new_empty(batch, tile_count, channels, dtype=torch.float32)
@@ -254,6 +257,15 @@ def gradient_sizes(channels: int) -> dict[str, int]:
     of a warp, so that few pixels that do not show the Gaussian are visited."""
     size = min(MOST_CHANNELS, triton.next_power_of_2(channels))
     return dict(CHANNELS=size, PIXELS=WARP, num_warps=max(1, size // WARP_CHANNELS))
+
+
+def _shares(programs: int, rows: int, columns: int) -> int:
+    """Shares into which the tiles of each Gaussian are divided, if that many programs have one share each."""
+    shares = max(1, min(MOST_SHARES, rows * columns, GRADIENT_PROGRAMS // max(1, programs)))
+    # Otherwise a Gaussian that is as narrow as a column of tiles would be in few of the shares.
+    while math.gcd(shares, columns) > 1:
+        shares += 1
+    return shares
 
 
 def _small_lists(tiles: Tensor, gaussians: Tensor, count: int) -> tuple[Tensor, ...]:
