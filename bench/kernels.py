@@ -24,7 +24,7 @@ from .rasterize import Calls, Scene
 from .timing import FLUSHED_BYTES, WARM_UP
 
 # In the order in which they are launched.
-KERNELS = ("prepare", "survey", "search", "extents", "list_small", "pair_large", "blend")
+KERNELS = ("prepare", "survey_small", "survey", "search", "extents", "pair_large", "blend")
 KERNELS += ("background_gradient", "gradient", "ray_gradient", "chain")
 RUNS = 10
 
@@ -55,7 +55,7 @@ def variants(channels: int) -> dict[str, dict[str, Any]]:
     size = 1 << (channels - 1).bit_length()
     found: dict[str, dict[str, Any]] = {}
     for block, warps in ((64, 1), (128, 1), (128, 2), (128, 4)):
-        found[f"survey: blocks of {block}, {warps} warps"] = dict(SURVEY_SIZES=dict(BLOCK=block, num_warps=warps))
+        found[f"survey_small: blocks of {block}, {warps} warps"] = dict(SURVEY_SIZES=dict(BLOCK=block, num_warps=warps))
     for pixels, group, warps in ((32, 2, 1), (32, 4, 1), (64, 1, 1), (64, 2, 1), (64, 4, 1), (64, 2, 2), (128, 1, 4)):
         sizes = dict(CHANNELS=size, PIXELS=pixels, GROUP=group, num_warps=warps)
         found[f"blend: {pixels} pixels, {group} Gaussians, {warps} warps"] = dict(blend_sizes=lambda _, s=sizes: s)

@@ -29,14 +29,26 @@ from triton.compiler import ASTSource
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from hvs.kernels.fused import blend, chain, extents, gradient, launch, lists, prepare, ray_gradient, search, survey
+from hvs.kernels.fused import (
+    blend,
+    chain,
+    extents,
+    gradient,
+    launch,
+    lists,
+    prepare,
+    ray_gradient,
+    search,
+    small,
+    survey,
+)
 
 KERNELS = [
     (prepare, "prepare"),
+    (small, "survey_small"),
     (survey, "survey"),
     (search, "search"),
     (extents, "extents"),
-    (lists, "list_small"),
     (lists, "pair_large"),
     (blend, "blend"),
     (gradient, "background_gradient"),

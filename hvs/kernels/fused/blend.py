@@ -4,22 +4,22 @@ import triton
 import triton.language as tl
 
 from .extents import IMAGE_VALUES
+from .fill import fill
 from .geometry import PATCHES, TILE, load_ray, patch_pixels, respond, tile_pixels
-from .lists import load_extent, meets
-from .prepare import image_of, load_gaussian
+from .lists import meets
 from .survey import load_patch_boxes
+from .values import image_of, load_extent, load_gaussian
 
 # Weights are scaled by this so that sums of weights times features cannot overflow, whatever the features and rays,
 # while weights that count do not underflow. It is a power of two, so scaling causes no rounding.
 WEIGHT_UNIT = tl.constexpr(2.0**-80)
-# Channels of a tile that are filled at a time.
-FILLED_CHANNELS = tl.constexpr(4)
 
 
 @triton.jit
 def blend(
     latent,
     denominator,
+    filled,
     starts,
     counts,
     members,
@@ -49,8 +49,8 @@ def blend(
     """One program per tile, PIXELS of its pixels and CHANNELS of its channels, and image.
 
     Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W]. A program tests LOOKED of the tile's
-    Gaussians at a time, and evaluates those that its own pixels meet, GROUP at a time. Where the tile meets none, its
-    programs share the channels instead of the pixels, because whole rows of a tile are written faster than patches.
+    Gaussians at a time, and evaluates those that its own pixels meet, GROUP at a time. Where the tile meets none, the
+    first ``filled`` channels are already there, and its programs share the others.
     """
     parts: tl.constexpr = TILE * TILE // PIXELS
     part, program = tl.program_id(0) % parts, tl.program_id(0) // parts
@@ -67,17 +67,15 @@ def blend(
     denominator += b * size
     background += b * background_stride
     if met == 0:
-        y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
-        pixel = y * width + x
+        # Where the background alone stays below the floor, it is dimmed, and so are the channels that are filled.
+        first = tl.where(behind < eps, 0, filled)
         share = tl.where(behind < eps, behind / eps, 1.0)
-        for first in range(part * FILLED_CHANNELS, CHANNELS, parts * FILLED_CHANNELS):
-            c = channel_block * CHANNELS + first + tl.arange(0, FILLED_CHANNELS)
-            shown = tl.load(background + c, c < channels, 0.0).to(tl.float32) * share
-            shown = tl.broadcast_to(shown[:, None], (FILLED_CHANNELS, TILE * TILE))
-            at = latent + c[:, None].to(tl.int64) * size + pixel[None, :]
-            tl.store(at, shown, (c < channels)[:, None] & inside[None, :])
-        if (part == 0) & (channel_block == 0):
-            tl.store(denominator + pixel, tl.zeros((TILE * TILE,), tl.float32) + behind, inside)
+        piece = channel_block * parts + part
+        fill(latent, background, share, tile, first, channels, height, width, piece, channel_blocks * parts)
+        if piece == 0:
+            y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
+            at = denominator + y * width + x
+            tl.store(at, tl.zeros((TILE * TILE,), tl.float32) + behind, inside)
         return
     c = channel_block * CHANNELS + tl.arange(0, CHANNELS)
     y, x, inside = patch_pixels(tile, part * PIXELS + tl.arange(0, PIXELS), height, width)

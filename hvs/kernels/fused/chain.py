@@ -24,7 +24,7 @@ from .geometry import (
     multiply,
 )
 from .gradient import MOMENTS
-from .prepare import image_of, load_gaussian
+from .values import image_of, load_gaussian
 
 SMALLEST_VOLUME = tl.constexpr(limits.SMALLEST_VOLUME)
 # Tiles that are summed at a time, by the same tree in every run.

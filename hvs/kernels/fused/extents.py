@@ -9,8 +9,8 @@ import triton.language as tl
 
 from .. import limits
 from .geometry import LARGEST, PI, clamp, length_of
-from .prepare import BOX, MEAN, NORMAL, image_of, is_stored, load_gaussian, load_values, store_values, value_at
-from .survey import NOWHERE, SLACK, deeper
+from .search import NOWHERE, SLACK, deeper
+from .values import MEAN, image_of, is_stored, load_gaussian, load_values, store_extent
 
 SMALLEST_VARIANCE = tl.constexpr(limits.SMALLEST_VARIANCE)
 SMALLEST_VOLUME = tl.constexpr(limits.SMALLEST_VOLUME)
@@ -59,54 +59,8 @@ def box_side(depth, offset, threshold, row_x, row_y, row_z, z_x, z_y, z_z, front
 
 
 @triton.jit
-def extents(
-    gaussians,
-    image_values,
-    farthest,
-    depths,
-    places,
-    variances,
-    count,
-    programs,
-    alpha,
-    beta,
-    eps,
-    near,
-    tolerance,
-    BLOCK: tl.constexpr,
-):
-    """One program per block of Gaussians and image.
-
-    Writes the extents into gaussians, and image_values [B, 2] and the flat index of the deepest response,
-    farthest [B] (int64).
-    """
-    block, blocks, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
-    depth, place = deepest_found(depths + b * programs, places + b * programs, programs)
-    variance = float("inf")
-    for start in range(0, blocks, FOUND_BLOCK):
-        i = start + tl.arange(0, FOUND_BLOCK)
-        variance = tl.minimum(variance, tl.min(tl.load(variances + b * blocks + i, i < blocks, float("inf"))))
-    kappa = tl.full((), SMALLEST_VARIANCE, tl.float32)
-    for _step in range(KAPPA_STEPS):
-        kappa = tl.where((variance > kappa * KAPPA_RATIO) & (count > 0), kappa * 10, kappa)
-    # If no Gaussian is visible, the background is at depth zero.
-    z = tl.where(place == NOWHERE, 0.0, clamp(depth, -LARGEST, LARGEST))
-    scaled = beta * z
-    falloff = 1 / (1 + scaled * scaled * scaled * scaled)
-    weight = 0.5 * tl.sqrt(alpha * kappa * PI) * falloff
-    if block == 0:
-        slope = -4 * beta * weight * falloff * scaled * scaled * scaled
-        tl.store(image_values + b * IMAGE_VALUES, weight)
-        tl.store(image_values + b * IMAGE_VALUES + 1, tl.where(tl.abs(z) < LARGEST, slope, 0.0))
-        tl.store(farthest + b, tl.where(place == NOWHERE, -1, place))
-    least = tolerance * tl.maximum(weight, eps)
-
-    n = block * BLOCK + tl.arange(0, BLOCK)
-    mask = n < count
-    gaussians = image_of(gaussians, b, count)
-    b00, b01, b02, b10, b11, b12, b20, b21, b22, _, _, _ = load_gaussian(gaussians, n, mask)
-    mx, my, mz = load_values(gaussians, n, MEAN, mask)
-    visible = (mz >= near) & mask
+def extent_of(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz, visible, alpha, least):
+    """Bounding box of (x/z, y/z), low and high, and normal (see `values`) of where weights may exceed ``least``."""
     # The columns of B⁻¹ are the cross products of B's rows, divided by the determinant.
     c00, c10, c20 = b11 * b22 - b12 * b21, b12 * b20 - b10 * b22, b10 * b21 - b11 * b20
     c01, c11, c21 = b21 * b02 - b22 * b01, b22 * b00 - b20 * b02, b20 * b01 - b21 * b00
@@ -161,8 +115,60 @@ def extents(
     low_y = tl.where(reached, tl.where(bounded, low_y, -infinity), infinity)
     high_x = tl.where(reached, tl.where(bounded, high_x, infinity), -infinity)
     high_y = tl.where(reached, tl.where(bounded, high_y, infinity), -infinity)
-    stored = is_stored(n, count)
-    store_values(gaussians, n, BOX, low_x, low_y, high_x, stored)
-    tl.store(value_at(gaussians, n, BOX + 3), high_y, stored)
     nx, ny, nz = tl.where(bounded, nx, 0.0), tl.where(bounded, ny, 0.0), tl.where(bounded, nz, 0.0)
-    store_values(gaussians, n, NORMAL, nx, ny, nz, stored)
+    return low_x, low_y, high_x, high_y, nx, ny, nz
+
+
+@triton.jit
+def extents(
+    gaussians,
+    image_values,
+    farthest,
+    depths,
+    places,
+    variances,
+    count,
+    programs,
+    alpha,
+    beta,
+    eps,
+    near,
+    tolerance,
+    BLOCK: tl.constexpr,
+):
+    """One program per block of Gaussians and image.
+
+    Writes the extents into gaussians, and image_values [B, 2] and the flat index of the deepest response,
+    farthest [B] (int64).
+    """
+    block, blocks, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
+    depth, place = deepest_found(depths + b * programs, places + b * programs, programs)
+    variance = float("inf")
+    for start in range(0, blocks, FOUND_BLOCK):
+        i = start + tl.arange(0, FOUND_BLOCK)
+        variance = tl.minimum(variance, tl.min(tl.load(variances + b * blocks + i, i < blocks, float("inf"))))
+    kappa = tl.full((), SMALLEST_VARIANCE, tl.float32)
+    for _step in range(KAPPA_STEPS):
+        kappa = tl.where((variance > kappa * KAPPA_RATIO) & (count > 0), kappa * 10, kappa)
+    # If no Gaussian is visible, the background is at depth zero.
+    z = tl.where(place == NOWHERE, 0.0, clamp(depth, -LARGEST, LARGEST))
+    scaled = beta * z
+    falloff = 1 / (1 + scaled * scaled * scaled * scaled)
+    weight = 0.5 * tl.sqrt(alpha * kappa * PI) * falloff
+    if block == 0:
+        slope = -4 * beta * weight * falloff * scaled * scaled * scaled
+        tl.store(image_values + b * IMAGE_VALUES, weight)
+        tl.store(image_values + b * IMAGE_VALUES + 1, tl.where(tl.abs(z) < LARGEST, slope, 0.0))
+        tl.store(farthest + b, tl.where(place == NOWHERE, -1, place))
+    least = tolerance * tl.maximum(weight, eps)
+
+    n = block * BLOCK + tl.arange(0, BLOCK)
+    mask = n < count
+    gaussians = image_of(gaussians, b, count)
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, _, _, _ = load_gaussian(gaussians, n, mask)
+    mx, my, mz = load_values(gaussians, n, MEAN, mask)
+    visible = (mz >= near) & mask
+    low_x, low_y, high_x, high_y, nx, ny, nz = extent_of(
+        b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz, visible, alpha, least
+    )
+    store_extent(gaussians, n, low_x, low_y, high_x, high_y, nx, ny, nz, is_stored(n, count))

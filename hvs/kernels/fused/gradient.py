@@ -16,9 +16,9 @@ import triton.language as tl
 
 from .extents import IMAGE_VALUES
 from .geometry import PATCHES, TILE, across, first_set, load_ray, multiply, patch_pixels, tile_pixels, weight_of
-from .lists import load_extent, meets
-from .prepare import image_of, load_gaussian
+from .lists import meets
 from .survey import TILE_VALUES, load_boxes, load_patch_boxes
+from .values import image_of, load_extent, load_gaussian
 
 # Sums for a Gaussian's geometry: the upper triangle of M, row by row, then v.
 MOMENTS = tl.constexpr(9)

@@ -8,7 +8,7 @@ import torch
 import triton
 from torch import Tensor
 
-from . import blend, chain, extents, gradient, lists, prepare, ray_gradient, search, survey
+from . import blend, chain, extents, gradient, lists, prepare, ray_gradient, search, small, survey, values
 from .geometry import PATCHES, TILE
 
 # Gaussians that a program takes at a time.
@@ -20,9 +20,9 @@ SIDE = 8
 SMALL_PAIRS = 1 << 24
 # Largest number of Gaussians per image in a small scene: one program tests them all, however few programs there are.
 SMALL_COUNT = 1 << 14
-# Programs per image that share the search of large scenes.
-SEARCH_PROGRAMS = 2048
-# Gaussians that a tile tests at a time in the search for the deepest response.
+# Programs per image that share the search of large scenes, and Gaussians that each tests at a time.
+SEARCH_PROGRAMS, SEARCH_SIZES = 2048, dict(SIDE=SIDE, BLOCK=BLOCK, num_warps=1)
+# Gaussians that a tile of a small scene tests at a time.
 SURVEY_SIZES = dict(BLOCK=128, num_warps=1)
 # Enough programs of `gradient` to fill a GPU several times over: programs share the tiles of a Gaussian, because the
 # largest ones meet twenty times as many as the mean. Each of its shares costs a Gaussian time in `chain`.
@@ -36,7 +36,7 @@ MOST_CHANNELS = 256
 # Largest size of a grid's second and third axes.
 MOST_IMAGES = 65535
 # The values of an image's Gaussians, and of its rays, are indexed with 32 bits.
-MOST_GAUSSIANS = (2**31 - 1) // prepare.GAUSSIAN_VALUES.value - prepare.TOGETHER.value
+MOST_GAUSSIANS = (2**31 - 1) // values.GAUSSIAN_VALUES.value - values.TOGETHER.value
 MOST_PIXELS = (2**31 - 1) // 3
 # Threads per warp, and channels for which a warp has registers.
 WARP = 64 if torch.version.hip is not None else 32
@@ -60,7 +60,7 @@ class Forward:
         firsts: the first tile that each Gaussian meets, [B, N] int32; empty in small scenes.
         tiles: [B, 7, T], see `survey`.
         patches: bounding boxes of the tiles' patches, [B, T, 4, 8], see `survey`.
-        gaussians: [B, N / 32, 24, 32], see `prepare`.
+        gaussians: [B, N / 32, 24, 32], see `values`.
         image_values: [B, 2], see `extents`.
         farthest: flat index pixel·N + Gaussian of the deepest response, [B] int64; -1 if no Gaussian is visible.
     """
@@ -91,8 +91,8 @@ def tile_grid(height: int, width: int) -> tuple[int, int]:
 
 def gaussian_values(count: int) -> tuple[int, int, int]:
     """Shape of what `prepare` writes for the Gaussians of an image."""
-    together = prepare.TOGETHER.value
-    return _divide(count, together), prepare.GAUSSIAN_VALUES.value, together
+    together = values.TOGETHER.value
+    return _divide(count, together), values.GAUSSIAN_VALUES.value, together
 
 
 def is_small(batch: int, count: int, height: int, width: int) -> bool:
@@ -136,46 +136,62 @@ def forward(
     variances, first_depths = empty(blocks), empty(blocks)
     tiles = empty(survey.TILE_VALUES.value, tile_count)
     patches = empty(tile_count, 4, PATCHES.value)
-    small = is_small(batch, count, height, width)
+    is_paired = not is_small(batch, count, height, width)
     cell_count = _divide(rows, SIDE) * _divide(columns, SIDE)
     shares = max(1, min(blocks, SEARCH_PROGRAMS // cell_count))
-    searches = tile_count if small else cell_count * shares
+    searches = cell_count * shares if is_paired else tile_count
     depths, places = empty(searches), empty(searches, dtype=torch.int64)
     image_values = empty(extents.IMAGE_VALUES.value)
     farthest = empty(dtype=torch.int64)
     latent = empty(channels, height, width, dtype=features.dtype)
     denominator = empty(height, width)
-    scene = first_depths, gaussians, rays, rays.stride(0), count, height, width, near, blocks
+    # Channels of empty tiles that are filled before `blend`.
+    filled = 0 if is_paired else channels // 2
     with _on(means):
         prepare.prepare[blocks, batch](
             *(gaussians, variances, first_depths, *geometry, rays, *(v.stride(0) for v in (*geometry, rays))),
-            *(count, height, width, near),
+            *(count, height, width, alpha, eps, near, tolerance),
             BLOCK=BLOCK,
         )
-        survey.survey[tile_count, batch](tiles, patches, depths, places, *scene, **SURVEY_SIZES, SEARCH=small)
-        if not small:
+        if is_paired:
             cells = empty(4, cell_count)
+            survey.survey[tile_count, batch](tiles, patches, rays, rays.stride(0), height, width, num_warps=1)
             search.search[cell_count, shares, batch](
-                depths, places, cells, tiles, *scene, SIDE=SIDE, BLOCK=BLOCK, num_warps=1
+                *(depths, places, cells, tiles, first_depths, gaussians, rays, rays.stride(0)),
+                *(count, height, width, near, blocks),
+                **SEARCH_SIZES,
+            )
+        else:
+            counts = empty(tile_count, dtype=torch.int32)
+            members = means.new_empty(batch * tile_count * count, dtype=torch.int32)
+            small.survey_small[tile_count, batch](
+                *(tiles, patches, counts, members, latent, filled, depths, places, first_depths, gaussians),
+                *(background, rays, background.stride(0), rays.stride(0)),
+                *(blocks, count, channels, height, width, near),
+                **SURVEY_SIZES,
             )
         extents.extents[blocks, batch](
             *(gaussians, image_values, farthest, depths, places, variances),
             *(count, searches, alpha, beta, eps, near, tolerance),
             BLOCK=BLOCK,
         )
-        if small:
-            found = _small_lists(tiles, gaussians, count)
+        if is_paired:
+            found = _pairs(tiles, gaussians, count, cells, rows, columns)
         else:
-            found = _large_lists(tiles, gaussians, count, cells, rows, columns)
+            # Tensors that an operator returns must not share memory.
+            starts, pair_tiles, ends, firsts = (
+                means.new_empty(0, dtype=dtype) for dtype in (torch.int64, torch.int32, torch.int64, torch.int32)
+            )
+            found = starts, counts, members, pair_tiles, ends, firsts
         sizes = blend_sizes(channels)
         pieces = (TILE.value**2 // sizes["PIXELS"]) * _divide(channels, sizes["CHANNELS"])
         blend.blend[tile_count * batch * pieces,](
-            *(latent, denominator, *found[:3], patches, gaussians, image_values, features, background, rays),
+            *(latent, denominator, filled, *found[:3], patches, gaussians, image_values, features, background, rays),
             *(features.stride(0), background.stride(0), rays.stride(0)),
             *(batch, tile_count, count, channels, height, width, alpha, eps),
             **sizes,
             LOOKED=WARP,
-            PAIRED=not small,
+            PAIRED=is_paired,
         )
     return Forward(latent, denominator, *found, tiles, patches, gaussians, image_values, farthest)
 
@@ -268,21 +284,7 @@ def _shares(programs: int, rows: int, columns: int) -> int:
     return shares
 
 
-def _small_lists(tiles: Tensor, gaussians: Tensor, count: int) -> tuple[Tensor, ...]:
-    batch, _, tile_count = tiles.shape
-    counts = tiles.new_empty(batch, tile_count, dtype=torch.int32)
-    members = tiles.new_empty(batch * tile_count * count, dtype=torch.int32)
-    lists.list_small[tile_count, batch](counts, members, tiles, gaussians, count, BLOCK=BLOCK, num_warps=1)
-    # Tensors that an operator returns must not share memory.
-    starts, pair_tiles, ends, firsts = (
-        tiles.new_empty(0, dtype=dtype) for dtype in (torch.int64, torch.int32, torch.int64, torch.int32)
-    )
-    return starts, counts, members, pair_tiles, ends, firsts
-
-
-def _large_lists(
-    tiles: Tensor, gaussians: Tensor, count: int, cells: Tensor, rows: int, columns: int
-) -> tuple[Tensor, ...]:
+def _pairs(tiles: Tensor, gaussians: Tensor, count: int, cells: Tensor, rows: int, columns: int) -> tuple[Tensor, ...]:
     batch, tile_count = gaussians.shape[0], rows * columns
     totals, firsts = (tiles.new_empty(batch, count, dtype=torch.int32) for _ in range(2))
     counts = tiles.new_zeros(batch, tile_count, dtype=torch.int32)

@@ -9,20 +9,8 @@ import triton
 import triton.language as tl
 
 from .geometry import first_set
-from .prepare import BOX, NORMAL, TOGETHER, image_of, load_values, value_at
 from .survey import TILE_VALUES, load_boxes
-
-
-@triton.jit
-def load_extent(gaussians, n, mask):
-    """Bounding box, low and high, and normal of Gaussians ``n`` of one image; empty where the mask is not set."""
-    at = value_at(gaussians, n, BOX)
-    low_x = tl.load(at, mask, float("inf"))
-    low_y = tl.load(at + TOGETHER, mask, float("inf"))
-    high_x = tl.load(at + 2 * TOGETHER, mask, -float("inf"))
-    high_y = tl.load(at + 3 * TOGETHER, mask, -float("inf"))
-    nx, ny, nz = load_values(gaussians, n, NORMAL, mask)
-    return low_x, low_y, high_x, high_y, nx, ny, nz
+from .values import image_of, load_extent
 
 
 @triton.jit
@@ -37,23 +25,8 @@ def meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1):
 
 
 @triton.jit
-def list_small(
-    counts,
-    members,
-    tiles,
-    gaussians,
-    count,
-    BLOCK: tl.constexpr,
-):
-    """One program per tile and image.
-
-    Writes the Gaussians of each tile, members [B, T, N] (int32), those that it meets in front, and the number of these,
-    counts [B, T] (int32).
-    """
-    tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
-    x0, y0, x1, y1 = load_boxes(tiles + b * TILE_VALUES * tile_count, tile, tile_count, tile < tile_count)
-    gaussians = image_of(gaussians, b, count)
-    members += (b * tile_count + tile) * count
+def list_tile(members, gaussians, count, x0, y0, x1, y1, BLOCK: tl.constexpr):
+    """Write the Gaussians of a tile, members [N] (int32), those that it meets in front; returns the number of these."""
     found = 0
     for start in range(0, count, BLOCK):
         n = start + tl.arange(0, BLOCK)
@@ -64,7 +37,7 @@ def list_small(
         before = found + tl.cumsum(met, 0) - met
         tl.store(members + tl.where(met > 0, before, count - 1 - (n - before)), n, n < count)
         found += tl.sum(met)
-    tl.store(counts + b * tile_count + tile, found)
+    return found
 
 
 @triton.jit

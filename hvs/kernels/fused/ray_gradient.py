@@ -8,7 +8,7 @@ import triton.language as tl
 
 from .geometry import TILE, across, clamped, load_ray, respond, tile_pixels
 from .gradient import CHANNEL_BLOCK, load_gradient
-from .prepare import image_of, load_gaussian
+from .values import image_of, load_gaussian
 
 
 @triton.jit

@@ -1,21 +1,115 @@
-"""The deepest response in large scenes, testing cells of tiles first; the bounds are those of `survey`."""
+"""The deepest response in each image, by branch and bound.
+
+Over a cell of rays, ``|z| ≤ (|p| + |m| δ|B|) / (|u| - δ|B|)²`` and ``|z| ≤ |m| / (|u| - δ|B|)``, with p and u at the
+cell's middle ray and δ the radius around it that contains all rays of the cell. Of tens of thousands of pairs of a tile
+and a Gaussian, a few dozen are left to be evaluated pixel by pixel. In large scenes, cells of tiles are tested first.
+"""
 
 import triton
 import triton.language as tl
 
-from .geometry import TILE, first_set
-from .prepare import image_of
-from .survey import (
-    NOWHERE,
-    TILE_VALUES,
-    deeper,
-    deepest_of,
-    deepest_pixel,
-    flat_index,
-    load_boxes,
-    may_be_deepest,
-    radius_of,
-)
+from .. import culling
+from .geometry import TILE, depth_of, first_set, load_ray, multiply, tile_pixels
+from .survey import TILE_VALUES, load_boxes
+from .values import MEAN, NORM, REACH, image_of, load_gaussian, value_at
+
+SLACK = tl.constexpr(culling.SLACK)
+NOWHERE = tl.constexpr(0x7FFFFFFFFFFFFFFF)
+
+
+@triton.jit
+def radius_of(low_x, low_y, high_x, high_y, cx, cy, cz):
+    """Upper bound of the distance between the middle ray and any ray in a bounding box of (x/z, y/z).
+
+    Normalising points of the plane z = 1 to unit rays moves no two of them further apart, and no two unit rays are
+    further apart than 2.
+    """
+    dx = tl.maximum(high_x - cx / cz, cx / cz - low_x)
+    dy = tl.maximum(high_y - cy / cz, cy / cz - low_y)
+    radius = tl.sqrt(dx * dx + dy * dy)
+    return tl.where(radius < 2.0, radius, 2.0)
+
+
+@triton.jit
+def deepest_of(values, count, BLOCK: tl.constexpr):
+    """The largest of ``count`` numbers and zero."""
+    best = 0.0
+    for start in range(0, count, BLOCK):
+        i = start + tl.arange(0, BLOCK)
+        best = tl.maximum(best, tl.max(tl.load(values + i, i < count, 0.0)))
+    return best
+
+
+@triton.jit
+def may_be_deepest(gaussians, n, count, near, cx, cy, cz, radius, best):
+    """1 where a response of Gaussians ``n`` to a ray within the radius may be as deep as the best one, else 0.
+
+    For a block of Gaussians and one middle ray, or for one Gaussian and a block of middle rays. The module's bounds are
+    multiplied by their denominators, because divisions take longer.
+    """
+    there = n < count
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, there)
+    u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, cx, cy, cz)
+    change = radius * tl.load(value_at(gaussians, n, NORM), there, 0.0)
+    reach = tl.load(value_at(gaussians, n, REACH), there, 0.0)
+    least = tl.maximum(tl.sqrt(u0 * u0 + u1 * u1 + u2 * u2) - change, 0.0)
+    p = tl.abs(u0 * m0 + u1 * m1 + u2 * m2)
+    best *= least * (1 - SLACK)
+    cannot = (p + reach * change < best * least) | (reach < best)
+    visible = tl.load(value_at(gaussians, n, MEAN + 2), there, -float("inf")) >= near
+    return tl.where(cannot, 0, visible.to(tl.int32))
+
+
+@triton.jit
+def deepest_pixel(gaussians, n, count, rays, tile, height, width):
+    """The largest depth of one Gaussian over the rays of a tile, and the first pixel that attains it."""
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, n < count)
+    y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
+    rx, ry, rz = load_ray(rays, y, x, width, inside)
+    u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
+    z, q = depth_of(u0, u1, u2, m0, m1, m2)
+    z = tl.where(inside & (z == z), z, -float("inf"))
+    deepest = tl.max(z)
+    pixel = tl.arange(0, TILE * TILE)
+    return deepest, tl.min(tl.where(inside & (z == deepest), pixel, TILE * TILE))
+
+
+@triton.jit
+def deeper(depth, place, found, at):
+    """The deeper of two responses, and its place; among equals, the lower place."""
+    better = (found > depth) | ((found == depth) & (at < place))
+    return tl.where(better, found, depth), tl.where(better, at, place)
+
+
+@triton.jit
+def flat_index(tile, pixel, n, width, count):
+    """pixel·N + Gaussian, for a pixel of a tile; the pixels of a tile are numbered row by row."""
+    columns = tl.cdiv(width, TILE)
+    y = tile // columns * TILE + pixel // TILE
+    x = tile % columns * TILE + pixel % TILE
+    return (y.to(tl.int64) * width + x) * count + n
+
+
+@triton.jit
+def search_tile(gaussians, rays, best, tile, count, height, width, near, x, y, z, radius, BLOCK: tl.constexpr):
+    """The deepest response in a tile whose rays are within a radius of its middle ray (x, y, z), and its place.
+
+    Responses that cannot be as deep as ``best`` are passed over; if all are, the depth is -inf and the place NOWHERE.
+    """
+    depth = -float("inf")
+    place = tl.full((), NOWHERE, tl.int64)
+    for start in range(0, count, BLOCK):
+        n = start + tl.arange(0, BLOCK)
+        left = may_be_deepest(gaussians, n, count, near, x, y, z, radius, best)
+        chosen = first_set(left, BLOCK)
+        while chosen < BLOCK:
+            gaussian = start + chosen
+            left = tl.where(n == gaussian, 0, left)
+            chosen = first_set(left, BLOCK)
+            found, pixel = deepest_pixel(gaussians, gaussian, count, rays, tile, height, width)
+            depth, place = deeper(depth, place, found, flat_index(tile, pixel, gaussian, width, count))
+            best = tl.maximum(best, depth)
+    return depth, place
 
 
 @triton.jit

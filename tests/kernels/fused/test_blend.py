@@ -36,6 +36,19 @@ def test_an_empty_tile_is_the_background(scene, device):
     assert (found.denominator[0][~empty] >= found.image_values[0, 0]).all()
 
 
+def test_below_the_floor_the_background_is_dimmed(scene, device):
+    """In all channels, though some are filled before the weight is known."""
+    inputs = {name: value.to(device) for name, value in scene(3, 40, 40, 7, dtype=torch.float32).items()}
+    inputs["means"] = torch.tensor([[[-0.7, -0.7, 2.0]]], device=device).expand(1, 3, 3).contiguous()
+    inputs["scales"] = torch.full((1, 3, 3), 0.01, device=device)
+    found = launch.forward(*inputs.values(), **OPTIONS | dict(eps=1e-2))
+    empty = (found.counts.view(3, 3) == 0).repeat_interleave(16, 0).repeat_interleave(16, 1)[:40, :40]
+    weight = found.image_values[0, 0]
+    assert empty.any() and 0 < weight < 1e-3
+    wanted = (inputs["background"][0] * weight / 1e-2)[:, None].expand(-1, int(empty.sum()))
+    torch.testing.assert_close(found.latent[0][:, empty], wanted)
+
+
 def test_features_as_large_as_they_can_be(scene, device):
     """Sums of them would overflow, means do not."""
     inputs = {

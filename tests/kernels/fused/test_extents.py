@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hvs.kernels import reference
-from hvs.kernels.fused import launch, prepare
+from hvs.kernels.fused import launch, values
 from hvs.kernels.rasterize import _background_weight
 from tests.kernels.fused.rendering import values_of
 
@@ -40,9 +40,9 @@ def test_the_slope_is_the_derivative_by_the_largest_depth(scene, device):
 
 def test_a_larger_tolerance_has_smaller_boxes(scene, device):
     inputs = scene(20, 33, 40, dtype=torch.float32)
-    first = prepare.BOX.value
-    values = [values_of(found(inputs, device, tolerance=t).gaussians, 20) for t in (1e-6, 1e-3)]
-    boxes = [v[0, first : first + 4] for v in values]
+    first = values.BOX.value
+    both = [values_of(found(inputs, device, tolerance=t).gaussians, 20) for t in (1e-6, 1e-3)]
+    boxes = [v[0, first : first + 4] for v in both]
     there = (boxes[1].isfinite() & boxes[0].isfinite()).all(0)
     assert there.sum() > 5
     assert (boxes[0][:2, there] < boxes[1][:2, there]).all() and (boxes[0][2:, there] > boxes[1][2:, there]).all()

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -20,6 +22,18 @@ def test_training_and_inference_scenes_are_small():
     assert not launch.is_small(1, 100_000, 1024, 1024)
     # A few tiles, each of which would test all of them.
     assert not launch.is_small(1, 100_000, 64, 64)
+
+
+def test_shares_of_the_gradient(cut_as_launched):
+    """Enough of them, and none has all tiles of a column or a row."""
+    for batch, rows, columns in ((32, 16, 16), (8, 32, 32), (1, 16, 16), (1, 64, 48), (1, 7, 5)):
+        shares = launch._shares(batch * 108, rows, columns)
+        assert math.gcd(shares, columns) == 1
+        assert min(4, launch.MOST_SHARES) <= shares <= launch.MOST_SHARES + 4
+        column = torch.arange(rows) * columns % shares
+        assert column.bincount(minlength=shares).max() <= math.ceil(rows / shares)
+    assert launch._shares(100_000, 64, 64) == 1
+    assert launch._shares(1, 1, 1) == 1
 
 
 def test_a_broadcast_batch_is_not_copied():

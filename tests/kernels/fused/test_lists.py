@@ -10,9 +10,9 @@ import triton.language as tl
 from hvs.kernels import reference
 from hvs.kernels.fused import launch
 from hvs.kernels.fused.geometry import PATCHES
-from hvs.kernels.fused.lists import load_extent, meets
-from hvs.kernels.fused.prepare import image_of
+from hvs.kernels.fused.lists import meets
 from hvs.kernels.fused.survey import load_boxes
+from hvs.kernels.fused.values import image_of, load_extent
 
 TOLERANCE = 1e-6
 
@@ -85,17 +85,22 @@ def test_patches_meet_what_matters_in_them(scene, device, sizes):
     assert met.sum() < 2 * needed.sum()
 
 
-def test_both_kinds_of_scenes_have_the_same_lists(scene, device, monkeypatch):
+def test_lists_of_small_scenes_are_little_longer(scene, device, monkeypatch):
+    """They are made before the background's weight is known."""
     inputs = scene(20, 140, 20, batch=(2,), dtype=torch.float32)
     small, _ = listed(inputs, device)
     monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
-    large, found = listed(inputs, device)
-    assert torch.equal(small, large)
-    # The tiles of each Gaussian, one Gaussian after the other.
-    pairs = small.transpose(1, 2).nonzero()
-    tiles = small.shape[1]
+    large, _ = listed(inputs, device)
+    assert (small | large).equal(small) and large.sum() <= small.sum() < 1.3 * large.sum()
+
+
+def test_pairs_of_large_scenes(scene, device, monkeypatch):
+    """The tiles of each Gaussian, one Gaussian after the other."""
+    monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
+    members, found = listed(scene(20, 140, 20, batch=(2,), dtype=torch.float32), device)
+    pairs, tiles = members.transpose(1, 2).nonzero(), members.shape[1]
     assert torch.equal(found.pair_tiles.cpu().long(), pairs[:, 0] * tiles + pairs[:, 2])
-    assert torch.equal(found.ends.flatten().cpu(), small.sum(1).flatten().cumsum(0))
+    assert torch.equal(found.ends.flatten().cpu(), members.sum(1).flatten().cumsum(0))
 
 
 def test_the_first_tile_of_each_gaussian_of_a_large_scene(scene, device, monkeypatch):

@@ -7,6 +7,8 @@ from hvs.kernels import culling, reference
 from hvs.kernels.fused import launch, prepare
 from tests.kernels.fused.rendering import values_of
 
+ALPHA, EPS, TOLERANCE = 0.025, 1e-8, 1e-6
+
 
 def prepared(inputs, device):
     means, rotations, scales, *_, rays = (value.to(device).contiguous() for value in inputs.values())
@@ -16,9 +18,8 @@ def prepared(inputs, device):
     variances, depths = (rays.new_full((batch, blocks), torch.nan) for _ in range(2))
     geometry = means, rotations, scales, rays
     strides = [value.stride(0) for value in geometry]
-    prepare.prepare[blocks, batch](
-        gaussians, variances, depths, *geometry, *strides, count, height, width, 0.01, BLOCK=launch.BLOCK
-    )
+    numbers = count, height, width, ALPHA, EPS, 0.01, TOLERANCE
+    prepare.prepare[blocks, batch](gaussians, variances, depths, *geometry, *strides, *numbers, BLOCK=launch.BLOCK)
     return values_of(gaussians, count), variances.cpu(), depths.cpu()
 
 
@@ -33,7 +34,17 @@ def test_values(scene, device):
     torch.testing.assert_close(values[:, 12:15].double().mT, whitened, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(values[:, 15].double(), whitened.norm(dim=-1), rtol=1e-4, atol=1e-4)
     assert (values[:, 16].double() >= 0.9999 * torch.linalg.matrix_norm(whiten, 2)).all()
-    assert values[:, 17:].isnan().all()  # the extents come later
+
+
+def test_extents_for_the_smallest_weight_of_the_background(scene, device):
+    inputs = scene(150, 20, 30, batch=(2,), dtype=torch.float32)
+    values, _, _ = prepared(inputs, device)
+    means, rotations, scales, *_ = (value.double() for value in inputs.values())
+    whiten, least = culling.whitening(rotations, scales), torch.full((2,), TOLERANCE * EPS, dtype=torch.float64)
+    wanted = culling.gaussian_extent(means, whiten, means[..., 2] >= 0.01, least, ALPHA)
+    extents = torch.cat((wanted.low, wanted.high, wanted.normal), -1)
+    assert extents.isfinite().all(-1).sum() > 200
+    torch.testing.assert_close(values[:, 17:].double().mT, extents, rtol=1e-3, atol=1e-4)
 
 
 def test_smallest_variance_and_a_depth_that_is_reached(scene, device):

@@ -1,0 +1,26 @@
+"""Fills tiles that show nothing but the background."""
+
+import triton
+import triton.language as tl
+
+from .geometry import TILE, tile_pixels
+
+# Channels that are written at a time.
+TOGETHER = tl.constexpr(2)
+
+
+@triton.jit
+def fill(latent, background, share, tile, first, last, height, width, piece, pieces):
+    """Write the background's features, times ``share``, into channels first..last of one tile of one image.
+
+    Programs divide the channels among them: this is one piece of several. Whole rows of a tile are written, which takes
+    less time than patches.
+    """
+    y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
+    pixel, size = y * width + x, height * width
+    for start in range(first + piece * TOGETHER, last, pieces * TOGETHER):
+        c = start + tl.arange(0, TOGETHER)
+        shown = tl.load(background + c, c < last, 0.0).to(tl.float32) * share
+        at = latent + c[:, None].to(tl.int64) * size + pixel[None, :]
+        shown = tl.broadcast_to(shown[:, None], (TOGETHER, TILE * TILE))
+        tl.store(at, shown, (c < last)[:, None] & inside[None, :])

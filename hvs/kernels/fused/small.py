@@ -1,0 +1,64 @@
+"""All that a tile of a small scene needs before the background's weight is known.
+
+The weight takes the deepest response in the whole image. Until then, the lists are made with the extents for the
+smallest weight that the background may have; `blend` tests their members once more. Half of the channels of empty tiles
+are filled here and half in `blend`: writing takes the memory, and finding what to write the multiprocessors.
+"""
+
+import triton
+import triton.language as tl
+
+from .fill import fill
+from .lists import list_tile
+from .search import deepest_of, radius_of, search_tile
+from .survey import survey_tile
+from .values import image_of
+
+
+@triton.jit
+def survey_small(
+    tiles,
+    patches,
+    counts,
+    members,
+    latent,
+    filled,
+    depths,
+    places,
+    first_depths,
+    gaussians,
+    background,
+    rays,
+    background_stride,
+    rays_stride,
+    blocks,
+    count,
+    channels,
+    height,
+    width,
+    near,
+    BLOCK: tl.constexpr,
+):
+    """One program per tile and image.
+
+    Writes what `survey` writes; the number of Gaussians that each tile meets, counts [B, T] (int32), and which these
+    are, members [B, T, N] (int32), in front of the others; the first ``filled`` channels of latent [B, C, H, W] where
+    the tile meets none; and the deepest response in each tile, depths [B, T], with its flat index pixel·N + Gaussian,
+    the lowest among equals, places [B, T] (int64). Where the bounds show that no response is as deep as the deepest of
+    first_depths [B, blocks], these are -inf and NOWHERE.
+    """
+    tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
+    here = b * tile_count + tile
+    gaussians = image_of(gaussians, b, count)
+    rays += b * rays_stride
+    low_x, low_y, high_x, high_y, x, y, z = survey_tile(tiles, patches, rays, tile, tile_count, b, height, width)
+    found = list_tile(members + here * count, gaussians, count, low_x, low_y, high_x, high_y, BLOCK)
+    tl.store(counts + here, found)
+    if found == 0:
+        latent += b * channels * height * width
+        fill(latent, background + b * background_stride, 1.0, tile, 0, filled, height, width, 0, 1)
+    best = deepest_of(first_depths + b * blocks, blocks, BLOCK)
+    radius = radius_of(low_x, low_y, high_x, high_y, x, y, z)
+    depth, place = search_tile(gaussians, rays, best, tile, count, height, width, near, x, y, z, radius, BLOCK)
+    tl.store(depths + here, depth)
+    tl.store(places + here, place)

@@ -1,0 +1,24 @@
+"""A tile's background, by any number of programs."""
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+
+from hvs.kernels.fused.fill import fill
+
+
+@triton.jit
+def fill_piece(latent, background, tile, first, last, height, width, pieces: tl.constexpr):
+    fill(latent, background, 0.5, tile, first, last, height, width, tl.program_id(0), pieces)
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 4])
+@pytest.mark.parametrize(("first", "last"), [(0, 7), (3, 7), (2, 3), (4, 4)])
+def test_every_channel_once(device, pieces, first, last):
+    background = torch.arange(1.0, 8, device=device)
+    latent = torch.full((7, 20, 37), torch.nan, device=device)
+    fill_piece[(pieces,)](latent, background, 4, first, last, 20, 37, pieces=pieces)
+    wanted = torch.full((7, 20, 37), torch.nan, device=device)
+    wanted[first:last, 16:, 16:32] = background[first:last, None, None] / 2
+    assert torch.equal(latent.nan_to_num(), wanted.nan_to_num())
