@@ -62,7 +62,7 @@ def variants(channels: int) -> dict[str, dict[str, Any]]:
     for pixels, warps in ((32, 1), (64, 1), (64, 2), (128, 4), (256, 4)):
         sizes = dict(CHANNELS=size, PIXELS=pixels, num_warps=warps)
         found[f"gradient: {pixels} pixels, {warps} warps"] = dict(gradient_sizes=lambda _, s=sizes: s)
-    for programs in (2048, 4096, 8192, 16384):
+    for programs in (4096, 8192, 16384, 32768):
         found[f"gradient: {programs} programs"] = dict(GRADIENT_PROGRAMS=programs)
     return found
 

@@ -130,11 +130,11 @@ def gradient(
 ):
     """One program per Gaussian, CHANNELS of its channels (with ALL, all of them), share of its tiles, and image.
 
-    Writes its share of the sums over pixels, moments [B, shares, N, 9] and d_features [B, shares, N, C]. A share is
-    every so many tiles one. Without PAIRED, a program tests its tiles, LOOKED at a time, for those that the Gaussian
-    meets. With PAIRED, the Gaussian's tiles are the pair_tiles [P] between the previous Gaussian's entry of ``ends``
-    [B, N] and its own, and programs take the Gaussians in the given order [B, N] (int64). In each tile, only those
-    groups of PIXELS pixels that the Gaussian meets are visited.
+    Writes its share of the sums over pixels, moments [B, shares, N, 9] and d_features [B, shares, N, C]. Share i has
+    tiles i, i + shares, and so on. Without PAIRED, a program tests its tiles, LOOKED at a time, for those that the
+    Gaussian meets. With PAIRED, the tiles are the Gaussian's pair_tiles [P], between the previous one's entry of
+    ``ends`` [B, N] and its own, and programs take the Gaussians in the given order [B, N] (int64). In each tile, only
+    those groups of PIXELS pixels that the Gaussian meets are visited.
     """
     channel_blocks = tl.cdiv(channels, CHANNELS)
     n, channel_block = tl.program_id(0) // channel_blocks, tl.program_id(0) % channel_blocks
