@@ -99,6 +99,8 @@ class Threads:
 
     Attributes:
         index: threads that execute the current block, in ascending order, int64.
+        is_all: whether these are all threads.
+        is_whole: whether these are all threads of some warps; none if nobody has asked.
         guard: which of them take part in the current instruction; all do if it is none.
     """
 
@@ -127,6 +129,7 @@ class Threads:
                 continue
             self.index = np.flatnonzero(self.next == block)
             self.is_all = len(self.index) == len(self.next)
+            self.is_whole: bool | None = None
             self.gathered: dict[str, np.ndarray] = {}
             self.changed: dict[str, np.ndarray] = {}
             self._follow(block)
@@ -224,14 +227,18 @@ class Threads:
             value = np.where(self.guard, value, self._register(name))
         self.changed[name] = value
 
-    def whole(self, operand: Operand, kind: str) -> np.ndarray:
-        """As `read`, one value per thread, warp by warp, [W, 32]."""
-        warps = self.index.reshape(-1, WARP) if len(self.index) % WARP == 0 else None
-        if warps is None or np.any(warps[:, 0] % WARP) or np.any(warps[:, -1] - warps[:, 0] != WARP - 1):
+    def check_whole(self) -> None:
+        """All threads of the warps take part, as an exchange of values demands."""
+        if self.is_whole is None:
+            warps = self.index.reshape(-1, WARP) if len(self.index) % WARP == 0 else np.ones((1, WARP))
+            self.is_whole = bool(np.all((warps[:, 0] % WARP == 0) & (warps[:, -1] - warps[:, 0] == WARP - 1)))
+        if not self.is_whole or (self.guard is not None and not self.guard.all()):
             raise MachineError("exchanges values in a warp without all of its threads")
-        if self.guard is not None and not self.guard.all():
-            raise MachineError("exchanges values in a warp without all of its threads")
-        return np.broadcast_to(self.read(operand, kind), self.index.shape).reshape(-1, WARP)
+
+    def by_warp(self, operand: Operand, kind: str) -> np.ndarray:
+        """As `read`, for whole warps: one value per thread [W, 32], or one value."""
+        value = self.read(operand, kind)
+        return value if value.ndim == 0 else value.reshape(-1, WARP)
 
 
 def _type_of(register: str) -> type:

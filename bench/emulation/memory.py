@@ -115,10 +115,11 @@ class Shared:
         for i, value in enumerate(values):
             changes |= held[start + i] != value
             held[start + i] = value
+        if any(np.any(held[start + i] != value) for i, value in enumerate(values)):
+            raise MachineError("several threads write different values to the same shared memory")
         if self.threads > WARP:
             # Several warps may write the same, or what is there.
-            differs = [held[start + i] != value for i, value in enumerate(values)]
-            self._enter(threads, places, size, self.writer, [self.writer, self.reader], changes, np.any(differs, 0))
+            self._enter(threads, places, size, self.writer, [self.writer, self.reader], changes)
 
     def _places(self, threads: np.ndarray, offsets: np.ndarray, size: int) -> np.ndarray:
         """Where in ``bytes`` accesses begin."""
@@ -128,22 +129,17 @@ class Shared:
             raise MachineError("accesses shared memory outside of its own")
         return threads // self.threads * self.stride + offsets
 
-    def _enter(self, threads, places, size, mine, others, changes=True, differs=False) -> None:
+    def _enter(self, threads, places, size, mine, others, changes=True) -> None:
         """Enter accesses into ``mine``, unless those in ``others`` by another warp are not in order with them.
 
         Args:
-            changes: whether each would matter to an earlier access.
-            differs: whether each is at odds with another one at the same time.
+            changes: whether each makes a difference to earlier ones.
         """
         places = (places[:, None] + np.arange(size)).ravel()
-        warps, changes, differs = (
-            np.repeat(np.broadcast_to(v, len(threads)), size) for v in (threads // WARP, changes, differs)
-        )
-        wrong = differs
+        warps, changes = (np.repeat(np.broadcast_to(v, len(threads)), size) for v in (threads // WARP, changes))
         for before in others:
-            wrong = wrong | (changes & (before[places] != NONE) & (before[places] != warps))
-        if wrong.any():
-            raise MachineError("accesses shared memory that another warp has accessed since the last barrier")
+            if np.any(changes & (before[places] != NONE) & (before[places] != warps)):
+                raise MachineError("accesses shared memory that another warp has accessed since the last barrier")
         several = (mine[places] != NONE) & (mine[places] != warps)
         mine[places] = np.where(several, SEVERAL, warps)
         # Of warps that access a byte at once, only one could be entered.

@@ -129,34 +129,41 @@ def _add_to_memory(threads, at: tuple[Operand, ...]) -> None:
     threads.write(to, found)
 
 
-def _all_threads(threads, mask: Operand) -> None:
+def _check_members(threads, mask: Operand) -> None:
     """All threads of the warps take part, and the mask says so."""
-    if np.any(threads.whole(mask, "u32") != 0xFFFFFFFF):
+    threads.check_whole()
+    if np.any(threads.read(mask, "u32") != 0xFFFFFFFF):
         raise MachineError("exchanges values in a part of a warp, which is not emulated")
 
 
 def _shuffle(threads, mode: str, at: tuple[Operand, ...]) -> None:
     to, source, by, bounds, mask = at
-    _all_threads(threads, mask)
-    values, by, bounds = (threads.whole(v, "b32") for v in (source, by, bounds))
+    _check_members(threads, mask)
+    values, by, bounds = (threads.by_warp(v, "b32") for v in (source, by, bounds))
     by, clamp, segment = ((v.astype(np.int64) & 31) for v in (by, bounds, bounds >> np.uint32(8)))
     lane = np.arange(WARP)
     low, high = lane & segment, (lane & segment) | (clamp & ~segment)
     wanted = {"bfly": lane ^ by, "up": lane - by, "down": lane + by, "idx": low | (by & ~segment)}[mode]
     # Who asks for a thread beyond the bounds gets its own value.
-    inside = wanted >= high if mode == "up" else wanted <= high
-    threads.write(to, np.take_along_axis(values, np.where(inside, wanted, lane), 1).reshape(-1))
+    wanted = np.where(wanted >= high if mode == "up" else wanted <= high, wanted, lane)
+    if values.ndim == 0:
+        found = values.copy()
+    elif wanted.ndim == 1:
+        found = values[:, wanted].flatten()
+    else:
+        found = np.take_along_axis(values, wanted, 1).flatten()
+    threads.write(to, found)
 
 
 def _reduce(threads, kind: str, reduce: Callable, at: tuple[Operand, ...]) -> None:
     to, source, mask = at
-    _all_threads(threads, mask)
-    result = reduce(threads.whole(source, kind), axis=1, dtype=TYPES[kind])
-    threads.write(to, np.repeat(result, WARP))
+    _check_members(threads, mask)
+    values = np.broadcast_to(threads.read(source, kind), threads.index.shape).reshape(-1, WARP)
+    threads.write(to, np.repeat(reduce(values, axis=1, dtype=TYPES[kind]), WARP))
 
 
 def _warp_barrier(threads, at: tuple[Operand, ...]) -> None:
-    _all_threads(threads, at[0])
+    _check_members(threads, at[0])
 
 
 def _rows(threads, operand: str, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -164,7 +171,7 @@ def _rows(threads, operand: str, count: int) -> tuple[np.ndarray, np.ndarray]:
 
     The other threads' addresses are not looked at.
     """
-    threads.whole("0", "u32")
+    threads.check_whole()
     named = threads.index % WARP < 8 * count
     return threads.index[named], np.broadcast_to(_addresses(threads, operand, "u32"), named.shape)[named]
 
@@ -181,7 +188,8 @@ def _load_matrix(threads, count: int, transposed: bool, at: tuple[Operand, ...])
 
 
 def _store_matrix(threads, count: int, transposed: bool, at: tuple[Operand, ...]) -> None:
-    pairs = np.stack([threads.whole(name, "b32") for name in _names(at[1], count)], 1).reshape(-1, count, 8, 4)
+    values = [np.broadcast_to(threads.read(name, "b32"), threads.index.shape) for name in _names(at[1], count)]
+    pairs = np.stack([v.reshape(-1, 8, 4) for v in values], 1)
     matrices = np.stack((pairs & np.uint32(0xFFFF), pairs >> np.uint32(16)), -1).astype(np.uint16)
     matrices = matrices.reshape(-1, count, 8, 8)
     if transposed:
