@@ -45,7 +45,7 @@ def test_counts_agree_with_each_other(found):
 def test_every_pixel_is_written(found):
     _, rows = found
     # Once by either of two kernels: numbers of 16 channels.
-    written = sum(row["written"] for row in rows if row["kernel"] in ("list_small", "blend"))
+    written = sum(row["written"] for row in rows if row["kernel"] in ("survey_small", "blend"))
     assert written >= 16 * 64 * 64 * 4
 
 
