@@ -32,6 +32,7 @@ RUN_BY = {
     "python -m bench.accuracy": "tests/bench/test_accuracy.py",
     "python -m bench.kept": "tests/bench/test_kept.py",
     "python -m bench.kernels": "tests/bench/test_kernels.py",
+    "python -m bench.counts": "tests/bench/test_counts.py",
     "python -m bench": "tests/bench/test_main.py",
     "python bench/resources.py": "tests/bench/test_resources.py",
     "python examples/": "tests/test_examples.py",
