@@ -56,6 +56,8 @@ def variants(channels: int) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for block, warps in ((64, 1), (128, 1), (128, 2), (128, 4)):
         found[f"survey_small: blocks of {block}, {warps} warps"] = dict(SURVEY_SIZES=dict(BLOCK=block, num_warps=warps))
+    for share in (0.0, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0):
+        found[f"{share:.2f} of empty tiles filled by survey_small"] = dict(FILLED_SHARE=share)
     for pixels, group, warps in ((32, 2, 1), (32, 4, 1), (64, 1, 1), (64, 2, 1), (64, 4, 1), (64, 2, 2), (128, 1, 4)):
         sizes = dict(CHANNELS=size, PIXELS=pixels, GROUP=group, num_warps=warps)
         found[f"blend: {pixels} pixels, {group} Gaussians, {warps} warps"] = dict(blend_sizes=lambda _, s=sizes: s)

@@ -20,6 +20,8 @@ SIDE = 8
 SMALL_PAIRS = 1 << 24
 # Largest number of Gaussians per image in a small scene: one program tests them all, however few programs there are.
 SMALL_COUNT = 1 << 14
+# Share of the channels of empty tiles that are filled while their tiles are surveyed; the others are while tiles blend.
+FILLED_SHARE = 2 / 3
 # Programs per image that share the search of large scenes, and Gaussians that each tests at a time.
 SEARCH_PROGRAMS, SEARCH_SIZES = 2048, dict(SIDE=SIDE, BLOCK=BLOCK, num_warps=1)
 # Gaussians that a tile of a small scene tests at a time.
@@ -145,8 +147,7 @@ def forward(
     farthest = empty(dtype=torch.int64)
     latent = empty(channels, height, width, dtype=features.dtype)
     denominator = empty(height, width)
-    # Channels of empty tiles that are filled before `blend`.
-    filled = 0 if is_paired else channels // 2
+    filled = 0 if is_paired else int(FILLED_SHARE * channels)
     with _on(means):
         prepare.prepare[blocks, batch](
             *(gaussians, variances, first_depths, *geometry, rays, *(v.stride(0) for v in (*geometry, rays))),

@@ -1,8 +1,8 @@
 """All that a tile of a small scene needs before the background's weight is known.
 
 The weight takes the deepest response in the whole image. Until then, the lists are made with the extents for the
-smallest weight that the background may have; `blend` tests their members once more. Half of the channels of empty tiles
-are filled here and half in `blend`: writing takes the memory, and finding what to write the multiprocessors.
+smallest weight that the background may have; `blend` tests their members once more. Some channels of empty tiles are
+filled here and the others in `blend`: writing takes the memory, and finding what to write the multiprocessors.
 """
 
 import triton
