@@ -52,6 +52,8 @@ def kernel_times(scene: Scene) -> dict[str, float]:
 
 def variants(channels: int) -> dict[str, dict[str, Any]]:
     """Other program sizes by name, and what each replaces in `launch`."""
+    from hvs.kernels.fused import launch
+
     size = 1 << (channels - 1).bit_length()
     found: dict[str, dict[str, Any]] = {}
     for block, warps in ((64, 1), (128, 1), (128, 2), (128, 4)):
@@ -61,9 +63,15 @@ def variants(channels: int) -> dict[str, dict[str, Any]]:
     for pixels, group, warps in ((32, 2, 1), (32, 4, 1), (64, 1, 1), (64, 2, 1), (64, 4, 1), (64, 2, 2), (128, 1, 4)):
         sizes = dict(CHANNELS=size, PIXELS=pixels, GROUP=group, num_warps=warps)
         found[f"blend: {pixels} pixels, {group} Gaussians, {warps} warps"] = dict(blend_sizes=lambda _, s=sizes: s)
+    for registers in () if torch.version.hip else (96, 112, 128, 255):
+        sizes = launch.SURVEY_SIZES | dict(maxnreg=registers)
+        found[f"survey_small: at most {registers} registers"] = dict(SURVEY_SIZES=sizes)
     for pixels, warps in ((32, 1), (64, 1), (64, 2), (128, 4), (256, 4)):
-        sizes = dict(CHANNELS=size, PIXELS=pixels, num_warps=warps)
+        sizes = launch.gradient_sizes(channels) | dict(PIXELS=pixels, num_warps=warps)
         found[f"gradient: {pixels} pixels, {warps} warps"] = dict(gradient_sizes=lambda _, s=sizes: s)
+    for registers in () if torch.version.hip else (128, 144, 168, 192, 255):
+        sizes = launch.gradient_sizes(channels) | dict(maxnreg=registers)
+        found[f"gradient: at most {registers} registers"] = dict(gradient_sizes=lambda _, s=sizes: s)
     for programs in (4096, 8192, 16384, 32768):
         found[f"gradient: {programs} programs"] = dict(GRADIENT_PROGRAMS=programs)
     return found

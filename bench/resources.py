@@ -58,6 +58,10 @@ KERNELS = [
 ]
 
 
+# Options of a launch that are the compiler's and not the kernel's.
+COMPILING = ("num_warps", "maxnreg")
+
+
 @dataclass(frozen=True)
 class GPU:
     """What limits the programs that one multiprocessor (NVIDIA) or compute unit (AMD) runs at a time.
@@ -131,13 +135,13 @@ def record(channels: int, dtype: torch.dtype, large: bool, with_rays: bool, on_a
     return launches
 
 
-def source_of(kernel: Any, arguments: tuple, options: dict[str, Any]) -> tuple[ASTSource, int]:
-    """What to compile for a launch, and with how many warps.
+def source_of(kernel: Any, arguments: tuple, options: dict[str, Any]) -> tuple[ASTSource, dict[str, int]]:
+    """What to compile for a launch, and the compiler's options: the number of warps, and limits.
 
     As in a real launch, a number that is 1 becomes a constant, and multiples of 16 are marked as such.
     """
     options = dict(options)
-    warps = options.pop("num_warps", 4)
+    compiling = dict(num_warps=4) | {name: options.pop(name) for name in COMPILING if name in options}
     signature, constants, aligned = {}, dict(options), {}
     for i, (name, value) in enumerate(zip(kernel.arg_names, arguments, strict=False)):
         signature[name] = _type_of(value)
@@ -146,7 +150,7 @@ def source_of(kernel: Any, arguments: tuple, options: dict[str, Any]) -> tuple[A
         elif isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0):
             aligned[(i,)] = [["tt.divisibility", 16]]
     signature |= dict.fromkeys(options, "constexpr")
-    return ASTSource(kernel, signature, constexprs=constants, attrs=aligned), warps
+    return ASTSource(kernel, signature, constexprs=constants, attrs=aligned), compiling
 
 
 def _type_of(value: Any) -> str:
@@ -159,8 +163,8 @@ def _type_of(value: Any) -> str:
 def measure(variant: str, kernel: Any, arguments: tuple, options: dict[str, Any], target: str) -> dict[str, Any]:
     """Compile one launch and read its resources from the binary."""
     gpu = GPUS[target]
-    source, warps = source_of(kernel, arguments, options)
-    compiled = triton.compile(source, target=gpu.target, options=dict(num_warps=warps))
+    source, compiling = source_of(kernel, arguments, options)
+    compiled = triton.compile(source, target=gpu.target, options=compiling)
     read = _read_nvidia if gpu.target.backend == "cuda" else _read_amd
     registers, spills = read(compiled)
     shared = compiled.metadata.shared
@@ -168,11 +172,11 @@ def measure(variant: str, kernel: Any, arguments: tuple, options: dict[str, Any]
         kernel=kernel.fn.__name__,
         variant=variant,
         target=target,
-        warps=warps,
+        warps=compiling["num_warps"],
         registers=registers,
         spill_bytes=spills,
         shared_bytes=shared,
-        occupancy=round(gpu.occupancy(registers, shared, warps), 3),
+        occupancy=round(gpu.occupancy(registers, shared, compiling["num_warps"]), 3),
     )
 
 

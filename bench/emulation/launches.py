@@ -52,7 +52,7 @@ class Emulated:
         def execute(*arguments: Any, **options: Any) -> None:
             if any(isinstance(v, Tensor) and v.device.type != "cpu" for v in arguments):
                 raise ValueError("a tensor is not on the CPU, where launches are emulated")
-            source, warps = source_of(self.kernel, arguments, options)
+            source, compiling = source_of(self.kernel, arguments, options)
             values, spans = [], []
             for i, (kind, argument) in enumerate(zip(source.signature.values(), arguments, strict=False)):
                 if isinstance(argument, Tensor):
@@ -62,7 +62,7 @@ class Emulated:
                         source.attrs.pop((i,))
                 elif kind != "constexpr":
                     values.append(NUMBERS[kind](argument))
-            compiled, shared = _compiled(_Source(source), warps, self.target)
+            compiled, shared = _compiled(_Source(source), tuple(compiling.items()), self.target)
             whole = (*grid, 1, 1)[:3]
             try:
                 counts = run(compiled, whole, values, spans, shared)
@@ -87,8 +87,8 @@ class _Source:
 
 
 @cache
-def _compiled(source: _Source, warps: int, target: str) -> tuple[Kernel, int]:
-    compiled = triton.compile(source.source, target=GPUS[target].target, options=dict(num_warps=warps))
+def _compiled(source: _Source, compiling: tuple[tuple[str, int], ...], target: str) -> tuple[Kernel, int]:
+    compiled = triton.compile(source.source, target=GPUS[target].target, options=dict(compiling))
     return parse(compiled.asm["ptx"]), compiled.metadata.shared
 
 

@@ -270,10 +270,14 @@ def blend_sizes(channels: int) -> dict[str, int]:
 
 
 def gradient_sizes(channels: int) -> dict[str, int]:
-    """Sizes of a program of `gradient`: channels (all if possible), and pixels that it takes at a time, one per thread
-    of a warp, so that few pixels that do not show the Gaussian are visited."""
+    """Sizes of a program of `gradient`: channels (all if possible), pixels that it takes at a time, one per thread of a
+    warp, so that few pixels that do not show the Gaussian are visited, and registers of a thread."""
     size = min(MOST_CHANNELS, triton.next_power_of_2(channels))
-    return dict(CHANNELS=size, PIXELS=WARP, num_warps=max(1, size // WARP_CHANNELS))
+    sizes = dict(CHANNELS=size, PIXELS=WARP, num_warps=max(1, size // WARP_CHANNELS))
+    if WARP == 32:
+        # The compiler takes more if it may, and then fewer warps run at a time. AMD's takes no limit.
+        sizes["maxnreg"] = 144 if size <= WARP_CHANNELS // 2 else 192
+    return sizes
 
 
 def _shares(programs: int, rows: int, columns: int) -> int:

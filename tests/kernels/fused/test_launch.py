@@ -9,7 +9,8 @@ from hvs.kernels.fused import launch
 @pytest.mark.parametrize("channels", [1, 3, 16, 17, 64, 256, 1000, 5000])
 def test_sizes(channels, cut_as_launched):
     for sizes in (launch.blend_sizes(channels), launch.gradient_sizes(channels)):
-        assert all(size > 0 and size & (size - 1) == 0 for size in sizes.values())
+        cut = {name: size for name, size in sizes.items() if name != "maxnreg"}
+        assert all(size > 0 and size & (size - 1) == 0 for size in cut.values())
         assert 256 % sizes["PIXELS"] == 0
         # Weights are evaluated once per pixel and Gaussian up to this many channels.
         assert sizes["CHANNELS"] >= min(channels, 256)
