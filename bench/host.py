@@ -48,14 +48,14 @@ class SilentDriver:
         return 0
 
     def launcher_cls(self, source: Any, metadata: Any) -> Callable[..., None]:
-        return _count_nothing if metadata.name == "pair_large" else lambda *_: None
+        return _count_ones if metadata.name == "pair_large" else lambda *_: None
 
 
-def _count_nothing(*arguments: Any) -> None:
-    """Zero the counts: the host reads the number of pairs of a large scene, and allocates memory for them."""
+def _count_ones(*arguments: Any) -> None:
+    """One of each: the host reads the number of pairs of a large scene, and allocates memory for them."""
     for argument in arguments:
         if isinstance(argument, torch.Tensor) and argument.dtype == torch.int32:
-            argument.zero_()
+            argument.fill_(1)
 
 
 @contextlib.contextmanager

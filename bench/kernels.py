@@ -69,7 +69,7 @@ def variants(channels: int) -> dict[str, dict[str, Any]]:
     for pixels, warps in ((32, 1), (64, 1), (64, 2), (128, 4), (256, 4)):
         sizes = launch.gradient_sizes(channels) | dict(PIXELS=pixels, num_warps=warps)
         found[f"gradient: {pixels} pixels, {warps} warps"] = dict(gradient_sizes=lambda _, s=sizes: s)
-    for registers in () if torch.version.hip else (128, 144, 168, 192, 255):
+    for registers in () if torch.version.hip else (128, 152, 168, 200, 255):
         sizes = launch.gradient_sizes(channels) | dict(maxnreg=registers)
         found[f"gradient: at most {registers} registers"] = dict(gradient_sizes=lambda _, s=sizes: s)
     for programs in (4096, 8192, 16384, 32768):

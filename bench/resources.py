@@ -106,7 +106,8 @@ class Recorder:
         def record(*arguments: Any, **options: Any) -> None:
             for argument in arguments:
                 if isinstance(argument, torch.Tensor):
-                    argument.zero_()
+                    # Integers may be numbers of what a later kernel is launched for.
+                    argument.fill_(1 if argument.dtype == torch.int32 else 0)
             self.launches.append((self.kernel, arguments, options))
 
         return record

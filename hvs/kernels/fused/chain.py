@@ -82,6 +82,7 @@ def chain(
     feature_sums,
     tile_backgrounds,
     tile_weights,
+    piece_ends,
     gaussians,
     image_values,
     farthest,
@@ -102,8 +103,13 @@ def chain(
     BLOCK: tl.constexpr,
     CHANNELS: tl.constexpr,
     WITH_RAYS: tl.constexpr,
+    PAIRED: tl.constexpr,
 ):
-    """One program per block of Gaussians and image, and one more per image for the background."""
+    """One program per block of Gaussians and image, and one more per image for the background.
+
+    The sums of a Gaussian have as many rows in moments [Q, 9] and feature_sums [Q, C] as it has ``shares``, or with
+    PAIRED those between the previous Gaussian's entry of piece_ends [B, N] (int64) and its own.
+    """
     block, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     if block == tl.num_programs(0) - 1:
         for first_channel in range(0, channels, CHANNELS):
@@ -120,18 +126,27 @@ def chain(
     mask = n < count
     zero = tl.zeros((BLOCK,), tl.float32)
     M00, M01, M02, M11, M12, M22, v0, v1, v2 = zero, zero, zero, zero, zero, zero, zero, zero, zero
+    # The rows of each Gaussian's shares, and the largest number of them.
+    here = b * count + n
+    if PAIRED:
+        first_row = tl.load(piece_ends + here - 1, mask & (here > 0), 0)
+        own = tl.load(piece_ends + here, mask, 0) - first_row
+        most = tl.max(tl.where(mask, own, 0)).to(tl.int32)
+    else:
+        first_row, own, most = here * shares, shares, shares
     # Loads of several shares are issued before the first is waited for.
-    for share in tl.range(0, shares, loop_unroll_factor=UNROLLED):
-        at = moments + ((b * shares + share) * count + n) * MOMENTS
-        M00 += tl.load(at, mask, 0.0)
-        M01 += tl.load(at + 1, mask, 0.0)
-        M02 += tl.load(at + 2, mask, 0.0)
-        M11 += tl.load(at + 3, mask, 0.0)
-        M12 += tl.load(at + 4, mask, 0.0)
-        M22 += tl.load(at + 5, mask, 0.0)
-        v0 += tl.load(at + 6, mask, 0.0)
-        v1 += tl.load(at + 7, mask, 0.0)
-        v2 += tl.load(at + 8, mask, 0.0)
+    for share in tl.range(0, most, loop_unroll_factor=UNROLLED):
+        at = moments + (first_row + share) * MOMENTS
+        has = mask & (share < own)
+        M00 += tl.load(at, has, 0.0)
+        M01 += tl.load(at + 1, has, 0.0)
+        M02 += tl.load(at + 2, has, 0.0)
+        M11 += tl.load(at + 3, has, 0.0)
+        M12 += tl.load(at + 4, has, 0.0)
+        M22 += tl.load(at + 5, has, 0.0)
+        v0 += tl.load(at + 6, has, 0.0)
+        v1 += tl.load(at + 7, has, 0.0)
+        v2 += tl.load(at + 8, has, 0.0)
     gaussians = image_of(gaussians, b, count)
     b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, mask)
 
@@ -168,7 +183,6 @@ def chain(
             tl.store(at + 1, tl.load(at + 1) + dy)
             tl.store(at + 2, tl.load(at + 2) + dz)
 
-    here = b * count + n
     means += b * means_stride + 3 * n
     mean = tl.load(means, mask, 0.0).to(tl.float32)
     store_where(d_means + 3 * here, b00 * v0 + b10 * v1 + b20 * v2, mask, tl.abs(mean) <= LARGEST)
@@ -197,9 +211,9 @@ def chain(
 
     for first_channel in range(0, channels, CHANNELS):
         c = first_channel + tl.arange(0, CHANNELS)
-        there = mask[:, None] & (c < channels)[None, :]
         total = tl.zeros((BLOCK, CHANNELS), tl.float32)
-        for share in tl.range(0, shares, loop_unroll_factor=UNROLLED):
-            row = (b * shares + share) * count + n
-            total += tl.load(feature_sums + row[:, None] * channels + c[None, :], there, 0.0)
+        for share in tl.range(0, most, loop_unroll_factor=UNROLLED):
+            has = (mask & (share < own))[:, None] & (c < channels)[None, :]
+            total += tl.load(feature_sums + (first_row + share)[:, None] * channels + c[None, :], has, 0.0)
+        there = mask[:, None] & (c < channels)[None, :]
         tl.store(d_features + here[:, None] * channels + c[None, :], total, there)

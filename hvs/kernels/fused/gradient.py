@@ -16,7 +16,7 @@ import triton.language as tl
 
 from .extents import IMAGE_VALUES
 from .geometry import PATCHES, TILE, across, first_set, load_ray, multiply, patch_pixels, tile_pixels, weight_of
-from .lists import meets
+from .lists import PIECE, meets, start_of
 from .survey import TILE_VALUES, load_boxes, load_patch_boxes
 from .values import image_of, load_extent, load_gaussian
 
@@ -110,6 +110,8 @@ def gradient(
     patches,
     pair_tiles,
     ends,
+    piece_owners,
+    piece_ends,
     order,
     gaussians,
     features,
@@ -128,19 +130,25 @@ def gradient(
     ALL: tl.constexpr,
     PAIRED: tl.constexpr,
 ):
-    """One program per Gaussian, CHANNELS of its channels (with ALL, all of them), share of its tiles, and image.
+    """One program per share of a Gaussian's tiles, and CHANNELS of its channels (with ALL, all of them).
 
-    Writes its share of the sums over pixels, moments [B, shares, N, 9] and d_features [B, shares, N, C]. Share i has
-    tiles i, i + shares, and so on. Without PAIRED, a program tests its tiles, LOOKED at a time, for those that the
-    Gaussian meets. With PAIRED, the tiles are the Gaussian's pair_tiles [P], between the previous one's entry of
-    ``ends`` [B, N] and its own, and programs take the Gaussians in the given order [B, N] (int64). In each tile, only
-    those groups of PIXELS pixels that the Gaussian meets are visited.
+    Writes its share of the sums over pixels: moments [Q, 9] and d_features [Q, C], the shares of a Gaussian one after
+    the other. Without PAIRED, all Gaussians have the same number of shares, the grid's second and third axes are shares
+    and images, and share i has tiles i, i + shares, and so on; a program tests them, LOOKED at a time, for those that
+    the Gaussian meets. With PAIRED, a share is a piece of the Gaussian's pairs, as `lists.pair_large` writes them, and
+    programs take the pieces in the given order [Q] (int64). In each tile, only those groups of PIXELS pixels that the
+    Gaussian meets are visited.
     """
     channel_blocks = tl.cdiv(channels, CHANNELS)
-    n, channel_block = tl.program_id(0) // channel_blocks, tl.program_id(0) % channel_blocks
-    share, shares, b = tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)
+    first_axis, channel_block = tl.program_id(0) // channel_blocks, tl.program_id(0) % channel_blocks
     if PAIRED:
-        n = tl.load(order + b * count + n).to(tl.int32)
+        row = tl.load(order + first_axis)
+        owner = tl.load(piece_owners + row).to(tl.int64)
+        n, b = (owner % count).to(tl.int32), owner // count
+        share, shares = 0, 1
+    else:
+        n, share, shares, b = first_axis, tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)
+        row = (b * count + n) * shares + share
     tile_count = tl.cdiv(height, TILE) * tl.cdiv(width, TILE)
     size = height * width
     gaussians = image_of(gaussians, b, count)
@@ -162,9 +170,8 @@ def gradient(
     lane, part = tl.arange(0, LOOKED), tl.arange(0, TILE * TILE // PIXELS)
     step = tl.arange(0, PIXELS)
     if PAIRED:
-        last = tl.load(ends + b * count + n)
-        first = tl.load(ends + b * count + n - 1, b * count + n > 0, 0)
-        looked_at = (last - first).to(tl.int32)
+        first = start_of(ends, owner) + (row - start_of(piece_ends, owner)) * PIECE
+        looked_at = tl.minimum(tl.load(ends + owner) - first, PIECE).to(tl.int32)
     else:
         first = 0
         looked_at = tl.where(low_x <= high_x, tile_count, 0)
@@ -230,7 +237,6 @@ def gradient(
                     V0 += v0
                     V1 += v1
                     V2 += v2
-    row = (b * shares + share) * count + n
     d_features += row * channels
     at = moments + row * MOMENTS
     if visited == 0:

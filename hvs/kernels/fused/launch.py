@@ -59,7 +59,9 @@ class Forward:
             meets in front; in large scenes the pairs alone, [P].
         pair_tiles: b·T + tile of the pairs in the order of their Gaussians, [P] int32; empty in small scenes.
         ends: end of each Gaussian's pairs in ``pair_tiles``, [B, N] int64; empty in small scenes.
-        firsts: the first tile that each Gaussian meets, [B, N] int32; empty in small scenes.
+        piece_tiles: the first of each PIECE of a Gaussian's pairs, b·T + tile, [Q] int32; empty in small scenes.
+        piece_owners: b·N + Gaussian of each piece, [Q] int32; empty in small scenes.
+        piece_ends: end of each Gaussian's pieces, [B, N] int64; empty in small scenes.
         tiles: [B, 7, T], see `survey`.
         patches: bounding boxes of the tiles' patches, [B, T, 4, 8], see `survey`.
         gaussians: [B, N / 32, 24, 32], see `values`.
@@ -74,7 +76,9 @@ class Forward:
     members: Tensor
     pair_tiles: Tensor
     ends: Tensor
-    firsts: Tensor
+    piece_tiles: Tensor
+    piece_owners: Tensor
+    piece_ends: Tensor
     tiles: Tensor
     patches: Tensor
     gaussians: Tensor
@@ -180,10 +184,9 @@ def forward(
             found = _pairs(tiles, gaussians, count, cells, rows, columns)
         else:
             # Tensors that an operator returns must not share memory.
-            starts, pair_tiles, ends, firsts = (
-                means.new_empty(0, dtype=dtype) for dtype in (torch.int64, torch.int32, torch.int64, torch.int32)
-            )
-            found = starts, counts, members, pair_tiles, ends, firsts
+            starts, ends, piece_ends = (means.new_empty(0, dtype=torch.int64) for _ in range(3))
+            pair_tiles, piece_tiles, piece_owners = (means.new_empty(0, dtype=torch.int32) for _ in range(3))
+            found = starts, counts, members, pair_tiles, ends, piece_tiles, piece_owners, piece_ends
         sizes = blend_sizes(channels)
         pieces = (TILE.value**2 // sizes["PIXELS"]) * _divide(channels, sizes["CHANNELS"])
         blend.blend[tile_count * batch * pieces,](
@@ -220,9 +223,10 @@ def backward(
     paired = not is_small(batch, count, height, width)
     sizes = gradient_sizes(channels)
     channel_blocks = _divide(channels, sizes["CHANNELS"])
-    shares = _shares(batch * count * channel_blocks, rows, columns)
-    moments = means.new_empty(batch, shares, count, gradient.MOMENTS.value, dtype=torch.float32)
-    feature_sums = means.new_empty(batch, shares, count, channels, dtype=torch.float32)
+    shares = 1 if paired else _shares(batch * count * channel_blocks, rows, columns)
+    sums = len(saved.piece_owners) if paired else batch * count * shares
+    moments = means.new_empty(sums, gradient.MOMENTS.value, dtype=torch.float32)
+    feature_sums = means.new_empty(sums, channels, dtype=torch.float32)
     tile_backgrounds = means.new_empty(batch, tile_count, channels, dtype=torch.float32)
     tile_weights = means.new_empty(batch, tile_count, dtype=torch.float32)
     projection = torch.empty_like(saved.denominator)
@@ -236,12 +240,14 @@ def backward(
             *(tile_backgrounds, tile_weights, projection, d_latent, saved.latent, saved.denominator, saved.counts),
             *(saved.image_values, background, background.stride(0), *size, eps),
         )
-        if count:
+        if sums:
             # Programs that run at the same time should read the same pixels.
-            order = saved.firsts.argsort(1) if paired else saved.firsts
-            gradient.gradient[count * channel_blocks, shares, batch](
+            order = saved.piece_tiles.argsort() if paired else saved.piece_tiles
+            grid = (sums * channel_blocks,) if paired else (count * channel_blocks, shares, batch)
+            gradient.gradient[grid](
                 *(moments, feature_sums, d_latent, projection, saved.denominator),
-                *(saved.counts, saved.tiles, saved.patches, saved.pair_tiles, saved.ends, order, *scene),
+                *(saved.counts, saved.tiles, saved.patches, saved.pair_tiles, saved.ends),
+                *(saved.piece_owners, saved.piece_ends, order, *scene),
                 **sizes,
                 LOOKED=1 if paired else WARP,
                 ALL=channel_blocks == 1,
@@ -254,11 +260,12 @@ def backward(
                 PAIRED=paired,
             )
         chain.chain[_divide(count, CHAIN_SIZES["BLOCK"]) + 1, batch](
-            *(*gradients, d_rays, moments, feature_sums, tile_backgrounds, tile_weights),
+            *(*gradients, d_rays, moments, feature_sums, tile_backgrounds, tile_weights, saved.piece_ends),
             *(saved.gaussians, saved.image_values, saved.farthest, *geometry, rays),
             *(*(v.stride(0) for v in (*geometry, rays)), shares, tile_count, count, *size),
             **CHAIN_SIZES,
             WITH_RAYS=with_rays,
+            PAIRED=paired,
         )
     return *gradients, d_rays.to(rays.dtype)
 
@@ -276,7 +283,7 @@ def gradient_sizes(channels: int) -> dict[str, int]:
     sizes = dict(CHANNELS=size, PIXELS=WARP, num_warps=max(1, size // WARP_CHANNELS))
     if WARP == 32:
         # The compiler takes more if it may, and then fewer warps run at a time. AMD's takes no limit.
-        sizes["maxnreg"] = 144 if size <= WARP_CHANNELS // 2 else 192
+        sizes["maxnreg"] = 152 if size <= WARP_CHANNELS // 2 else 200
     return sizes
 
 
@@ -291,21 +298,23 @@ def _shares(programs: int, rows: int, columns: int) -> int:
 
 def _pairs(tiles: Tensor, gaussians: Tensor, count: int, cells: Tensor, rows: int, columns: int) -> tuple[Tensor, ...]:
     batch, tile_count = gaussians.shape[0], rows * columns
-    totals, firsts = (tiles.new_empty(batch, count, dtype=torch.int32) for _ in range(2))
+    totals = tiles.new_empty(batch, count, dtype=torch.int32)
     counts = tiles.new_zeros(batch, tile_count, dtype=torch.int32)
     pairs = lists.pair_large
     grid, options = (count, batch), dict(SIDE=SIDE, num_warps=1)
-    arguments = totals, firsts, counts
-    # While it counts there are no pairs and no ends yet, and another tensor stands in for them.
     scene = cells, tiles, gaussians, count, rows, columns
-    pairs[grid](totals, totals, *arguments, totals, *scene, FILL=False, **options)
-    ends, stops = (v.flatten().cumsum(0, dtype=torch.int64).view_as(v) for v in (totals, counts))
+    # While it counts there is nothing else yet, and other tensors stand in for it.
+    pairs[grid](*[totals] * 5, counts, totals, totals, *scene, FILL=False, **options)
+    pieces = (totals + (lists.PIECE.value - 1)) // lists.PIECE.value
+    ends, stops, piece_ends = (v.flatten().cumsum(0, dtype=torch.int64).view_as(v) for v in (totals, counts, pieces))
     starts = stops - counts
-    found = int(ends[-1, -1])
+    found, divided = torch.stack((ends[-1, -1], piece_ends[-1, -1])).tolist()
     pair_tiles, owners = (tiles.new_empty(found, dtype=torch.int32) for _ in range(2))
-    pairs[grid](pair_tiles, owners, *arguments, ends, *scene, FILL=True, **options)
+    piece_tiles, piece_owners = (tiles.new_empty(divided, dtype=torch.int32) for _ in range(2))
+    written = pair_tiles, owners, piece_tiles, piece_owners
+    pairs[grid](*written, totals, counts, ends, piece_ends, *scene, FILL=True, **options)
     members = owners[pair_tiles.sort(stable=True).indices]
-    return starts, counts, members, pair_tiles, ends, firsts
+    return starts, counts, members, pair_tiles, ends, piece_tiles, piece_owners, piece_ends
 
 
 def _divide(count: int, size: int) -> int:

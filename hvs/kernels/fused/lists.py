@@ -12,6 +12,9 @@ from .geometry import first_set
 from .survey import TILE_VALUES, load_boxes
 from .values import image_of, load_extent
 
+# Pairs of a Gaussian in large scenes over which one program sums its gradient: the largest Gaussians have thousands.
+PIECE = tl.constexpr(8)
+
 
 @triton.jit
 def meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1):
@@ -22,6 +25,12 @@ def meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1):
     beside = 0.5 * tl.fma(nx, x0 + x1, ny * (y0 + y1)) + nz
     reach = 0.5 * tl.fma(tl.abs(nx), x1 - x0, tl.abs(ny) * (y1 - y0))
     return overlap & ~(tl.abs(beside) > reach + 1)
+
+
+@triton.jit
+def start_of(ends, i):
+    """Where the i-th of consecutive ranges begins, of which the ends are given."""
+    return tl.load(ends + i - 1, i > 0, 0)
 
 
 @triton.jit
@@ -44,10 +53,12 @@ def list_tile(members, gaussians, count, x0, y0, x1, y1, BLOCK: tl.constexpr):
 def pair_large(
     pair_tiles,
     owners,
+    piece_tiles,
+    piece_owners,
     totals,
-    firsts,
     counts,
     ends,
+    piece_ends,
     cells,
     tiles,
     gaussians,
@@ -60,14 +71,16 @@ def pair_large(
     """One program per Gaussian and image; launched first to count its tiles, then with FILL to write them.
 
     Reads the bounding boxes of cells of SIDE×SIDE tiles, cells [B, 4, K]. Without FILL, writes the number of tiles that
-    each Gaussian meets, totals [B, N], and the first of them, firsts [B, N], and adds the number of Gaussians that each
-    tile meets to counts [B, T]. With FILL, reads the cumulative sums of totals, ends [B, N] (int64), and writes the
-    pairs in the order of the Gaussians: b·T + tile, pair_tiles [P], and Gaussian, owners [P]. All integers but ends are
-    int32.
+    each Gaussian meets, totals [B, N], and adds the number of Gaussians that each tile meets to counts [B, T]. With
+    FILL, reads the cumulative sums of totals, ends [B, N], and of the numbers of pieces, piece_ends [B, N], and writes
+    the pairs in the order of the Gaussians: b·T + tile, pair_tiles [P], and Gaussian, owners [P]; and of each PIECE of
+    a Gaussian's pairs the first pair_tile, piece_tiles [Q], and b·N + Gaussian, piece_owners [Q]. All integers but the
+    ends (int64) are int32.
     """
     n, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     cell_columns = tl.cdiv(columns, SIDE)
     cell_count = tl.cdiv(rows, SIDE) * cell_columns
+    own = b * count + n
     gaussians = image_of(gaussians, b, count)
     tiles += b * TILE_VALUES * rows * columns
     cells += b * 4 * cell_count
@@ -75,8 +88,8 @@ def pair_large(
     # A Gaussian with an empty box, such as any that is not visible, meets no tile.
     last = tl.where(low_x <= high_x, cell_count, 0)
     found = 0
-    lowest = rows * columns
-    first = tl.load(ends + b * count + n) - tl.load(totals + b * count + n) if FILL else 0
+    if FILL:
+        first, first_piece = start_of(ends, own), start_of(piece_ends, own)
     lane = tl.arange(0, SIDE * SIDE)
     for start in range(0, last, SIDE * SIDE):
         cell = start + lane
@@ -96,14 +109,17 @@ def pair_large(
             met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
             met = (met & exists).to(tl.int32)
             if FILL:
-                place = first + found + tl.cumsum(met, 0) - met
-                tl.store(pair_tiles + place, (b * rows * columns + tile).to(tl.int32), met > 0)
-                tl.store(owners + place, tl.full((SIDE * SIDE,), 0, tl.int32) + n, met > 0)
+                place = found + tl.cumsum(met, 0) - met
+                pair_tile = (b * rows * columns + tile).to(tl.int32)
+                tl.store(pair_tiles + first + place, pair_tile, met > 0)
+                tl.store(owners + first + place, tl.full((SIDE * SIDE,), 0, tl.int32) + n, met > 0)
+                begins = (met > 0) & (place % PIECE == 0)
+                piece = first_piece + place // PIECE
+                tl.store(piece_tiles + piece, pair_tile, begins)
+                tl.store(piece_owners + piece, tl.full((SIDE * SIDE,), 0, tl.int32) + own.to(tl.int32), begins)
             else:
                 # Integers add up to the same sum in any order, so the result is deterministic.
                 tl.atomic_add(counts + b * rows * columns + tile, met, met > 0, sem="relaxed")
-                lowest = tl.minimum(lowest, tl.min(tl.where(met > 0, tile, rows * columns)))
             found += tl.sum(met)
     if not FILL:
-        tl.store(totals + b * count + n, found)
-        tl.store(firsts + b * count + n, lowest)
+        tl.store(totals + own, found)

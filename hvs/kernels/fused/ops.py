@@ -51,7 +51,7 @@ def _rasterize(
     eps: float,
     near: float,
     tolerance: float,
-) -> tuple[(Tensor,) * 13]:
+) -> tuple[(Tensor,) * 15]:
     """The latent and what its gradient needs, as in `launch.Forward`.
 
     Args:
@@ -72,9 +72,10 @@ def _rasterize_fake(means, rotations, scales, features, background, rays, alpha,
         return features.new_empty(shape, dtype=dtype)
 
     if launch.is_small(batch, count, height, width):
-        starts, members, pairs, each = (0,), batch * tiles * count, 0, (0,)
+        starts, members, pairs, pieces, each = (0,), batch * tiles * count, 0, 0, (0,)
     else:
         members = pairs = torch.library.get_ctx().new_dynamic_size()
+        pieces = torch.library.get_ctx().new_dynamic_size()
         starts, each = (batch, tiles), (batch, count)
     return (
         new(batch, channels, height, width, dtype=features.dtype),
@@ -84,7 +85,9 @@ def _rasterize_fake(means, rotations, scales, features, background, rays, alpha,
         new(members, dtype=torch.int32),
         new(pairs, dtype=torch.int32),
         new(*each, dtype=torch.int64),
-        new(*each, dtype=torch.int32),
+        new(pieces, dtype=torch.int32),
+        new(pieces, dtype=torch.int32),
+        new(*each, dtype=torch.int64),
         new(batch, launch.survey.TILE_VALUES.value, tiles),
         new(batch, tiles, 4, launch.PATCHES.value),
         new(batch, *launch.gaussian_values(count)),

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from hvs.kernels import reference
-from hvs.kernels.fused import launch
+from hvs.kernels.fused import launch, lists
 from hvs.kernels.fused.geometry import PATCHES
 from hvs.kernels.fused.lists import meets
 from hvs.kernels.fused.survey import load_boxes
@@ -103,16 +103,19 @@ def test_pairs_of_large_scenes(scene, device, monkeypatch):
     assert torch.equal(found.ends.flatten().cpu(), members.sum(1).flatten().cumsum(0))
 
 
-def test_the_first_tile_of_each_gaussian_of_a_large_scene(scene, device, monkeypatch):
-    """Gaussians whose gradients are taken at the same time are near each other by it."""
+def test_pieces_of_the_pairs(scene, device, monkeypatch):
+    """Whose gradients programs sum, those near each other at the same time."""
     monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
     inputs = scene(20, 140, 20, batch=(2,), dtype=torch.float32)
     inputs["means"][:, 3, 2] = inputs["means"][:, -1, 2] = -1.0  # of which no tile shows anything
     members, found = listed(inputs, device)
-    tiles = members.shape[1]
-    wanted = torch.where(members, torch.arange(tiles)[:, None], tiles).amin(1)
-    assert (wanted == tiles).sum() >= 4 and len(wanted.unique()) > 4
-    assert torch.equal(found.firsts.cpu().long(), wanted)
+    totals = members.sum(1).flatten()
+    assert (totals == 0).sum() >= 4 and totals.max() > lists.PIECE.value
+    pieces = -(-totals // lists.PIECE.value)
+    assert torch.equal(found.piece_ends.flatten().cpu(), pieces.cumsum(0))
+    assert torch.equal(found.piece_owners.cpu().long(), torch.arange(len(totals)).repeat_interleave(pieces))
+    firsts = [pairs[:: lists.PIECE.value] for pairs in found.pair_tiles.cpu().split(totals.tolist())]
+    assert torch.equal(found.piece_tiles.cpu(), torch.cat(firsts))
 
 
 def test_around_the_camera_and_behind_it(scene, device):
