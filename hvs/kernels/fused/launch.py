@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from dataclasses import dataclass, fields
 
 import torch
 import triton
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from . import blend, chain, extents, gradient, lists, prepare, ray_gradient, search, small, survey, values
 from .geometry import PATCHES, TILE
+from .results import Forward
 
 # Gaussians that a program takes at a time.
 BLOCK = 128
@@ -27,7 +27,7 @@ SEARCH_PROGRAMS, SEARCH_SIZES = 2048, dict(SIDE=SIDE, BLOCK=BLOCK, num_warps=1)
 # Gaussians that a tile of a small scene tests at a time.
 SURVEY_SIZES = dict(BLOCK=128, num_warps=1)
 # Enough programs of `gradient` to fill a GPU several times over: programs share the tiles of a Gaussian, because the
-# largest ones meet twenty times as many as the mean. Each of its shares costs a Gaussian time in `chain`.
+# largest ones meet fifteen times as many as the mean. Each of its shares costs a Gaussian time in `chain`.
 GRADIENT_PROGRAMS, MOST_SHARES = 16384, 32
 # Gaussians that a program of `ray_gradient` takes at a time.
 RAY_GRADIENT_SIZES = dict(GROUP=1, num_warps=4)
@@ -43,50 +43,6 @@ MOST_PIXELS = (2**31 - 1) // 3
 # Threads per warp, and channels for which a warp has registers.
 WARP = 64 if torch.version.hip is not None else 32
 WARP_CHANNELS = 32
-
-
-@dataclass(frozen=True)
-class Forward:
-    """The results of a forward pass, and what its backward pass needs.
-
-    Attributes:
-        latent: [B, C, H, W].
-        denominator: sums of weights, [B, H, W].
-        starts: start of each tile's list in ``members``, [B, T] int64; empty in small scenes, where every list has room
-            for N.
-        counts: number of Gaussians that each tile meets, [B, T] int32.
-        members: the tiles' lists of Gaussians, int32. In small scenes [B·T·N], all N for every tile, those that it
-            meets in front; in large scenes the pairs alone, [P].
-        pair_tiles: b·T + tile of the pairs in the order of their Gaussians, [P] int32; empty in small scenes.
-        ends: end of each Gaussian's pairs in ``pair_tiles``, [B, N] int64; empty in small scenes.
-        piece_tiles: the first of each PIECE of a Gaussian's pairs, b·T + tile, [Q] int32; empty in small scenes.
-        piece_owners: b·N + Gaussian of each piece, [Q] int32; empty in small scenes.
-        piece_ends: end of each Gaussian's pieces, [B, N] int64; empty in small scenes.
-        tiles: [B, 7, T], see `survey`.
-        patches: bounding boxes of the tiles' patches, [B, T, 4, 8], see `survey`.
-        gaussians: [B, N / 32, 24, 32], see `values`.
-        image_values: [B, 2], see `extents`.
-        farthest: flat index pixel·N + Gaussian of the deepest response, [B] int64; -1 if no Gaussian is visible.
-    """
-
-    latent: Tensor
-    denominator: Tensor
-    starts: Tensor
-    counts: Tensor
-    members: Tensor
-    pair_tiles: Tensor
-    ends: Tensor
-    piece_tiles: Tensor
-    piece_owners: Tensor
-    piece_ends: Tensor
-    tiles: Tensor
-    patches: Tensor
-    gaussians: Tensor
-    image_values: Tensor
-    farthest: Tensor
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        return tuple(getattr(self, field.name) for field in fields(self))
 
 
 def tile_grid(height: int, width: int) -> tuple[int, int]:
@@ -142,23 +98,23 @@ def forward(
     variances, first_depths = empty(blocks), empty(blocks)
     tiles = empty(survey.TILE_VALUES.value, tile_count)
     patches = empty(tile_count, 4, PATCHES.value)
-    is_paired = not is_small(batch, count, height, width)
+    paired = not is_small(batch, count, height, width)
     cell_count = _divide(rows, SIDE) * _divide(columns, SIDE)
     shares = max(1, min(blocks, SEARCH_PROGRAMS // cell_count))
-    searches = cell_count * shares if is_paired else tile_count
+    searches = cell_count * shares if paired else tile_count
     depths, places = empty(searches), empty(searches, dtype=torch.int64)
     image_values = empty(extents.IMAGE_VALUES.value)
     farthest = empty(dtype=torch.int64)
     latent = empty(channels, height, width, dtype=features.dtype)
     denominator = empty(height, width)
-    filled = 0 if is_paired else int(FILLED_SHARE * channels)
+    filled = 0 if paired else int(FILLED_SHARE * channels)
     with _on(means):
         prepare.prepare[blocks, batch](
             *(gaussians, variances, first_depths, *geometry, rays, *(v.stride(0) for v in (*geometry, rays))),
             *(count, height, width, alpha, eps, near, tolerance),
             BLOCK=BLOCK,
         )
-        if is_paired:
+        if paired:
             cells = empty(4, cell_count)
             survey.survey[tile_count, batch](tiles, patches, rays, rays.stride(0), height, width, num_warps=1)
             search.search[cell_count, shares, batch](
@@ -180,7 +136,7 @@ def forward(
             *(count, searches, alpha, beta, eps, near, tolerance),
             BLOCK=BLOCK,
         )
-        if is_paired:
+        if paired:
             found = _pairs(tiles, gaussians, count, cells, rows, columns)
         else:
             # Tensors that an operator returns must not share memory.
@@ -195,7 +151,7 @@ def forward(
             *(batch, tile_count, count, channels, height, width, alpha, eps),
             **sizes,
             LOOKED=WARP,
-            PAIRED=is_paired,
+            PAIRED=paired,
         )
     return Forward(latent, denominator, *found, tiles, patches, gaussians, image_values, farthest)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..transforms import refuse_batches
 from . import launch
+from .results import Forward
 
 _library = torch.library.Library("hvs", "FRAGMENT")
 
@@ -52,7 +53,7 @@ def _rasterize(
     near: float,
     tolerance: float,
 ) -> tuple[(Tensor,) * 15]:
-    """The latent and what its gradient needs, as in `launch.Forward`.
+    """The latent and what its gradient needs, as in `results.Forward`.
 
     Args:
         means [B, N, 3], rotations [B, N, 3, 3], scales [B, N, 3], features [B, N, C], background [B, C],
@@ -139,7 +140,7 @@ def _rasterize_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of means, rotations, scales, features, background and rays; the last is empty unless ``with_rays``."""
     inputs = means, rotations, scales, features, background, rays
-    return launch.backward(d_latent, launch.Forward(*saved), *inputs, alpha, eps, with_rays)
+    return launch.backward(d_latent, Forward(*saved), *inputs, alpha, eps, with_rays)
 
 
 def _rasterize_backward_fake(

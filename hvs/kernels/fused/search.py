@@ -91,6 +91,13 @@ def flat_index(tile, pixel, n, width, count):
 
 
 @triton.jit
+def look_into(depth, place, gaussians, n, count, rays, tile, height, width):
+    """The deeper of a response and all those of one Gaussian in a tile, and its place."""
+    found, pixel = deepest_pixel(gaussians, n, count, rays, tile, height, width)
+    return deeper(depth, place, found, flat_index(tile, pixel, n, width, count))
+
+
+@triton.jit
 def search_tile(gaussians, rays, best, tile, count, height, width, near, x, y, z, radius, BLOCK: tl.constexpr):
     """The deepest response in a tile whose rays are within a radius of its middle ray (x, y, z), and its place.
 
@@ -106,8 +113,7 @@ def search_tile(gaussians, rays, best, tile, count, height, width, near, x, y, z
             gaussian = start + chosen
             left = tl.where(n == gaussian, 0, left)
             chosen = first_set(left, BLOCK)
-            found, pixel = deepest_pixel(gaussians, gaussian, count, rays, tile, height, width)
-            depth, place = deeper(depth, place, found, flat_index(tile, pixel, gaussian, width, count))
+            depth, place = look_into(depth, place, gaussians, gaussian, count, rays, tile, height, width)
             best = tl.maximum(best, depth)
     return depth, place
 
@@ -185,8 +191,7 @@ def search(
                 here = tl.sum(tl.where(lane == chosen, tile, 0))
                 tiles_left = tl.where(lane == chosen, 0, tiles_left)
                 chosen = first_set(tiles_left, SIDE * SIDE)
-                found, pixel = deepest_pixel(gaussians, gaussian, count, rays, here, height, width)
-                depth, place = deeper(depth, place, found, flat_index(here, pixel, gaussian, width, count))
+                depth, place = look_into(depth, place, gaussians, gaussian, count, rays, here, height, width)
                 best = tl.maximum(best, depth)
     out = (b * tl.num_programs(0) + cell) * tl.num_programs(1) + share
     tl.store(depths + out, depth)

@@ -1,0 +1,49 @@
+"""What a forward pass leaves for the backward pass."""
+
+from dataclasses import dataclass, fields
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Forward:
+    """The results of a forward pass, and what its backward pass needs.
+
+    Attributes:
+        latent: [B, C, H, W].
+        denominator: sums of weights, [B, H, W].
+        starts: start of each tile's list in ``members``, [B, T] int64; empty in small scenes, where every list has room
+            for N.
+        counts: number of Gaussians that each tile meets, [B, T] int32.
+        members: the tiles' lists of Gaussians, int32. In small scenes [B·T·N], all N for every tile, those that it
+            meets in front; in large scenes the pairs alone, [P].
+        pair_tiles: b·T + tile of the pairs in the order of their Gaussians, [P] int32; empty in small scenes.
+        ends: end of each Gaussian's pairs in ``pair_tiles``, [B, N] int64; empty in small scenes.
+        piece_tiles: the first of each PIECE of a Gaussian's pairs, b·T + tile, [Q] int32; empty in small scenes.
+        piece_owners: b·N + Gaussian of each piece, [Q] int32; empty in small scenes.
+        piece_ends: end of each Gaussian's pieces, [B, N] int64; empty in small scenes.
+        tiles: [B, 7, T], see `survey`.
+        patches: bounding boxes of the tiles' patches, [B, T, 4, 8], see `survey`.
+        gaussians: [B, N / 32, 24, 32], see `values`.
+        image_values: [B, 2], see `extents`.
+        farthest: flat index pixel·N + Gaussian of the deepest response, [B] int64; -1 if no Gaussian is visible.
+    """
+
+    latent: Tensor
+    denominator: Tensor
+    starts: Tensor
+    counts: Tensor
+    members: Tensor
+    pair_tiles: Tensor
+    ends: Tensor
+    piece_tiles: Tensor
+    piece_owners: Tensor
+    piece_ends: Tensor
+    tiles: Tensor
+    patches: Tensor
+    gaussians: Tensor
+    image_values: Tensor
+    farthest: Tensor
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return tuple(getattr(self, field.name) for field in fields(self))
