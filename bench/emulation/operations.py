@@ -129,6 +129,20 @@ def _add_to_memory(threads, at: tuple[Operand, ...]) -> None:
     threads.write(to, found)
 
 
+def _replace_in_memory(threads, at: tuple[Operand, ...], kind: str, choose: Callable) -> None:
+    """Threads choose between a number in memory and their own, one after the other; each gets the one that it found."""
+    to, where, source = at
+    chosen, addresses = _taking_part(threads), _addresses(threads, where, "u64")
+    values = np.broadcast_to(threads.read(source, kind), threads.index.shape)[chosen]
+    threads.counts.store_sectors += sectors(threads.index[chosen], addresses)
+    found, positions = np.zeros(threads.index.shape, TYPES[kind]), np.arange(len(threads.index))[chosen]
+    for part, held, start in threads.memory.access(addresses, 4, TYPES[kind], threads.memory.written):
+        for position, place, value in zip(positions[part], start, values[part], strict=True):
+            found[position] = held[place]
+            held[place] = choose(held[place], value)
+    threads.write(to, found)
+
+
 def _check_members(threads, mask: Operand) -> None:
     """All threads of the warps take part, and the mask says so."""
     threads.check_whole()
@@ -201,6 +215,8 @@ def _store_matrix(threads, count: int, transposed: bool, at: tuple[Operand, ...]
 OPERATIONS: dict[tuple[str, int], Callable] = {
     ("bar.warp.sync", 1): _warp_barrier,
     ("atom.global.gpu.relaxed.add.u32", 3): _add_to_memory,
+    ("atom.global.gpu.relaxed.max.s32", 3): partial(_replace_in_memory, kind="s32", choose=max),
+    ("atom.global.gpu.relaxed.min.u32", 3): partial(_replace_in_memory, kind="u32", choose=min),
     ("mov.pred", 2): partial(_move, kind="pred"),
 }
 

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .extents import IMAGE_VALUES
+from .background_weight import IMAGE_VALUES, SLOPE, WEIGHT, load_weight, place_of_deepest
 from .fill import fill
 from .geometry import PATCHES, TILE, load_ray, patch_pixels, respond, tile_pixels
 from .lists import meets
@@ -19,13 +19,16 @@ WEIGHT_UNIT = tl.constexpr(2.0**-80)
 def blend(
     latent,
     denominator,
+    image_values,
+    farthest,
     filled,
     starts,
     counts,
     members,
     patches,
     gaussians,
-    image_values,
+    depths,
+    places,
     features,
     background,
     rays,
@@ -38,7 +41,9 @@ def blend(
     channels,
     height,
     width,
+    searches,
     alpha,
+    beta,
     eps,
     PIXELS: tl.constexpr,
     GROUP: tl.constexpr,
@@ -61,7 +66,13 @@ def blend(
     tile, b = program // batch, (program % batch).to(tl.int64)
     here = b * tile_count + tile
     met = tl.load(counts + here)
-    behind = tl.load(image_values + b * IMAGE_VALUES)
+    image_values += b * IMAGE_VALUES
+    behind, slope = load_weight(image_values, beta)
+    piece = channel_block * parts + part
+    if (tile == 0) & (piece == 0):
+        tl.store(image_values + WEIGHT, behind)
+        tl.store(image_values + SLOPE, slope)
+        tl.store(farthest + b, place_of_deepest(depths + b * searches, places + b * searches, searches))
     size = height * width
     latent += b * channels * size
     denominator += b * size
@@ -70,7 +81,6 @@ def blend(
         # Where the background alone stays below the floor, it is dimmed, and so are the channels that are filled.
         first = tl.where(behind < eps, 0, filled)
         share = tl.where(behind < eps, behind / eps, 1.0)
-        piece = channel_block * parts + part
         fill(latent, background, share, tile, first, channels, height, width, piece, channel_blocks * parts)
         if piece == 0:
             y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)

@@ -1,4 +1,4 @@
-"""Where each Gaussian matters, and the weight of the background.
+"""Where each Gaussian matters.
 
 A weight is at most ``½ √(πα) |B⁻¹| / (1 + z⁴) exp(-D/α)``. Where it may exceed the smallest weight that counts, D is at
 most some T, and the rays with D ≤ T are those that hit the ellipsoid ``|B (x - μ)|² ≤ T``.
@@ -8,34 +8,12 @@ import triton
 import triton.language as tl
 
 from .. import limits
-from .geometry import LARGEST, PI, clamp, length_of
-from .search import NOWHERE, SLACK, deeper
+from .background_weight import IMAGE_VALUES, load_weight
+from .geometry import PI, length_of
+from .search import SLACK
 from .values import MEAN, image_of, is_stored, load_gaussian, load_values, store_extent
 
-SMALLEST_VARIANCE = tl.constexpr(limits.SMALLEST_VARIANCE)
 SMALLEST_VOLUME = tl.constexpr(limits.SMALLEST_VOLUME)
-# A variance that exceeds a power of ten by no more than this factor counts as that power.
-KAPPA_RATIO = tl.constexpr(10**limits.KAPPA_SLACK)
-# Number of powers of ten from the smallest variance to the largest.
-KAPPA_STEPS = tl.constexpr(24)
-# Values of an image: the background's weight, and its derivative with respect to the largest depth.
-IMAGE_VALUES = tl.constexpr(2)
-FOUND_BLOCK = tl.constexpr(1024)
-
-
-@triton.jit
-def deepest_found(depths, places, programs):
-    """The deepest response that the programs of one image have found, and its place, the lowest among equals."""
-    depth = -float("inf")
-    place = tl.full((), NOWHERE, tl.int64)
-    for start in range(0, programs, FOUND_BLOCK):
-        i = start + tl.arange(0, FOUND_BLOCK)
-        found = tl.load(depths + i, i < programs, -float("inf"))
-        at = tl.load(places + i, i < programs, NOWHERE)
-        here = tl.max(found)
-        first = tl.min(tl.where(found == here, at, NOWHERE))
-        depth, place = deeper(depth, place, here, first)
-    return depth, place
 
 
 @triton.jit
@@ -120,48 +98,14 @@ def extent_of(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz, visible, 
 
 
 @triton.jit
-def extents(
-    gaussians,
-    image_values,
-    farthest,
-    depths,
-    places,
-    variances,
-    count,
-    programs,
-    alpha,
-    beta,
-    eps,
-    near,
-    tolerance,
-    BLOCK: tl.constexpr,
-):
-    """One program per block of Gaussians and image.
+def extents(gaussians, image_values, count, alpha, beta, eps, near, tolerance, BLOCK: tl.constexpr):
+    """One program per block of Gaussians and image, of large scenes.
 
-    Writes the extents into gaussians, and image_values [B, 2] and the flat index of the deepest response,
-    farthest [B] (int64).
+    Writes into gaussians the extents with the background's weight, in place of larger ones.
     """
-    block, blocks, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
-    depth, place = deepest_found(depths + b * programs, places + b * programs, programs)
-    variance = float("inf")
-    for start in range(0, blocks, FOUND_BLOCK):
-        i = start + tl.arange(0, FOUND_BLOCK)
-        variance = tl.minimum(variance, tl.min(tl.load(variances + b * blocks + i, i < blocks, float("inf"))))
-    kappa = tl.full((), SMALLEST_VARIANCE, tl.float32)
-    for _step in range(KAPPA_STEPS):
-        kappa = tl.where((variance > kappa * KAPPA_RATIO) & (count > 0), kappa * 10, kappa)
-    # If no Gaussian is visible, the background is at depth zero.
-    z = tl.where(place == NOWHERE, 0.0, clamp(depth, -LARGEST, LARGEST))
-    scaled = beta * z
-    falloff = 1 / (1 + scaled * scaled * scaled * scaled)
-    weight = 0.5 * tl.sqrt(alpha * kappa * PI) * falloff
-    if block == 0:
-        slope = -4 * beta * weight * falloff * scaled * scaled * scaled
-        tl.store(image_values + b * IMAGE_VALUES, weight)
-        tl.store(image_values + b * IMAGE_VALUES + 1, tl.where(tl.abs(z) < LARGEST, slope, 0.0))
-        tl.store(farthest + b, tl.where(place == NOWHERE, -1, place))
+    block, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    weight, _ = load_weight(image_values + b * IMAGE_VALUES, beta)
     least = tolerance * tl.maximum(weight, eps)
-
     n = block * BLOCK + tl.arange(0, BLOCK)
     mask = n < count
     gaussians = image_of(gaussians, b, count)

@@ -14,7 +14,7 @@ keeps the sums over its share of the tiles in registers: no atomics, and the sam
 import triton
 import triton.language as tl
 
-from .extents import IMAGE_VALUES
+from .background_weight import IMAGE_VALUES, WEIGHT
 from .geometry import PATCHES, TILE, across, first_set, load_ray, multiply, patch_pixels, tile_pixels, weight_of
 from .lists import PIECE, meets, start_of
 from .survey import TILE_VALUES, load_boxes, load_patch_boxes
@@ -54,7 +54,7 @@ def background_gradient(
     size = height * width
     y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
     pixel = y * width + x
-    weight = tl.load(image_values + b * IMAGE_VALUES)
+    weight = tl.load(image_values + b * IMAGE_VALUES + WEIGHT)
     background += b * background_stride
     d_background += here * channels
     by_weight = 0.0

@@ -7,7 +7,20 @@ import torch
 import triton
 from torch import Tensor
 
-from . import blend, chain, extents, gradient, lists, prepare, ray_gradient, search, small, survey, values
+from . import (
+    background_weight,
+    blend,
+    chain,
+    extents,
+    gradient,
+    lists,
+    prepare,
+    ray_gradient,
+    search,
+    small,
+    survey,
+    values,
+)
 from .geometry import PATCHES, TILE
 from .results import Forward
 
@@ -103,42 +116,38 @@ def forward(
     shares = max(1, min(blocks, SEARCH_PROGRAMS // cell_count))
     searches = cell_count * shares if paired else tile_count
     depths, places = empty(searches), empty(searches, dtype=torch.int64)
-    image_values = empty(extents.IMAGE_VALUES.value)
+    image_values = empty(background_weight.IMAGE_VALUES.value)
     farthest = empty(dtype=torch.int64)
     latent = empty(channels, height, width, dtype=features.dtype)
     denominator = empty(height, width)
     filled = 0 if paired else int(FILLED_SHARE * channels)
     with _on(means):
         prepare.prepare[blocks, batch](
-            *(gaussians, variances, first_depths, *geometry, rays, *(v.stride(0) for v in (*geometry, rays))),
-            *(count, height, width, alpha, eps, near, tolerance),
+            *(gaussians, image_values, variances, first_depths, *geometry, rays),
+            *(*(v.stride(0) for v in (*geometry, rays)), count, height, width, alpha, eps, near, tolerance),
             BLOCK=BLOCK,
         )
         if paired:
             cells = empty(4, cell_count)
             survey.survey[tile_count, batch](tiles, patches, rays, rays.stride(0), height, width, num_warps=1)
             search.search[cell_count, shares, batch](
-                *(depths, places, cells, tiles, first_depths, gaussians, rays, rays.stride(0)),
-                *(count, height, width, near, blocks),
+                *(depths, places, cells, image_values, tiles, first_depths, variances, gaussians, rays, rays.stride(0)),
+                *(count, height, width, alpha, near, blocks),
                 **SEARCH_SIZES,
             )
+            extents.extents[blocks, batch](
+                *(gaussians, image_values, count, alpha, beta, eps, near, tolerance), BLOCK=BLOCK
+            )
+            found = _pairs(tiles, gaussians, count, cells, rows, columns)
         else:
             counts = empty(tile_count, dtype=torch.int32)
             members = means.new_empty(batch * tile_count * count, dtype=torch.int32)
             small.survey_small[tile_count, batch](
-                *(tiles, patches, counts, members, latent, filled, depths, places, first_depths, gaussians),
-                *(background, rays, background.stride(0), rays.stride(0)),
-                *(blocks, count, channels, height, width, near),
+                *(tiles, patches, counts, members, latent, filled, depths, places, image_values),
+                *(first_depths, variances, gaussians, background, rays, background.stride(0), rays.stride(0)),
+                *(blocks, count, channels, height, width, alpha, near),
                 **SURVEY_SIZES,
             )
-        extents.extents[blocks, batch](
-            *(gaussians, image_values, farthest, depths, places, variances),
-            *(count, searches, alpha, beta, eps, near, tolerance),
-            BLOCK=BLOCK,
-        )
-        if paired:
-            found = _pairs(tiles, gaussians, count, cells, rows, columns)
-        else:
             # Tensors that an operator returns must not share memory.
             starts, ends, piece_ends = (means.new_empty(0, dtype=torch.int64) for _ in range(3))
             pair_tiles, piece_tiles, piece_owners = (means.new_empty(0, dtype=torch.int32) for _ in range(3))
@@ -146,9 +155,9 @@ def forward(
         sizes = blend_sizes(channels)
         pieces = (TILE.value**2 // sizes["PIXELS"]) * _divide(channels, sizes["CHANNELS"])
         blend.blend[tile_count * batch * pieces,](
-            *(latent, denominator, filled, *found[:3], patches, gaussians, image_values, features, background, rays),
-            *(features.stride(0), background.stride(0), rays.stride(0)),
-            *(batch, tile_count, count, channels, height, width, alpha, eps),
+            *(latent, denominator, image_values, farthest, filled, *found[:3], patches, gaussians, depths, places),
+            *(features, background, rays, features.stride(0), background.stride(0), rays.stride(0)),
+            *(batch, tile_count, count, channels, height, width, searches, alpha, beta, eps),
             **sizes,
             LOOKED=WARP,
             PAIRED=paired,

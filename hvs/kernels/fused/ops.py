@@ -92,7 +92,7 @@ def _rasterize_fake(means, rotations, scales, features, background, rays, alpha,
         new(batch, launch.survey.TILE_VALUES.value, tiles),
         new(batch, tiles, 4, launch.PATCHES.value),
         new(batch, *launch.gaussian_values(count)),
-        new(batch, launch.extents.IMAGE_VALUES.value),
+        new(batch, launch.background_weight.IMAGE_VALUES.value),
         new(batch, dtype=torch.int64),
     )
 

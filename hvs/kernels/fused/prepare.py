@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 
+from .background_weight import IMAGE_VALUES, begin_image
 from .extents import extent_of
 from .geometry import depth_of, load_mean, load_ray, load_scale, load_whitening, multiply, whiten_rays
 from .values import MEAN, NORM, REACH, WHITENED, image_of, is_stored, store_extent, store_values, value_at
@@ -15,6 +16,7 @@ PROBES = tl.constexpr(4)
 @triton.jit
 def prepare(
     gaussians,
+    image_values,
     variances,
     depths,
     means,
@@ -37,10 +39,12 @@ def prepare(
     """One program per block of Gaussians and image.
 
     Writes gaussians [B, N / 32, 24, 32] (see `values`), and for each block the smallest variance, variances
-    [B, blocks], and the deepest response to a few rays, depths [B, blocks]. The extents are those for the smallest
-    weight that the background may have, which is not known yet.
+    [B, blocks], and the deepest response to a few rays, depths [B, blocks]; in image_values [B, 4], that nothing has
+    been found. The extents are those for the smallest weight that the background may have, which is not known yet.
     """
     block, blocks, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
+    if block == 0:
+        begin_image(image_values + b * IMAGE_VALUES)
     n = block * BLOCK + tl.arange(0, BLOCK)
     mask = n < count
     probe = tl.arange(0, PROBES * PROBES)

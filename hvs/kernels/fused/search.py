@@ -9,12 +9,12 @@ import triton
 import triton.language as tl
 
 from .. import culling
+from .background_weight import IMAGE_VALUES, NOWHERE, deeper, enter_response, store_nearest
 from .geometry import TILE, depth_of, first_set, load_ray, multiply, tile_pixels
 from .survey import TILE_VALUES, load_boxes
 from .values import MEAN, NORM, REACH, image_of, load_gaussian, value_at
 
 SLACK = tl.constexpr(culling.SLACK)
-NOWHERE = tl.constexpr(0x7FFFFFFFFFFFFFFF)
 
 
 @triton.jit
@@ -75,13 +75,6 @@ def deepest_pixel(gaussians, n, count, rays, tile, height, width):
 
 
 @triton.jit
-def deeper(depth, place, found, at):
-    """The deeper of two responses, and its place; among equals, the lower place."""
-    better = (found > depth) | ((found == depth) & (at < place))
-    return tl.where(better, found, depth), tl.where(better, at, place)
-
-
-@triton.jit
 def flat_index(tile, pixel, n, width, count):
     """pixel·N + Gaussian, for a pixel of a tile; the pixels of a tile are numbered row by row."""
     columns = tl.cdiv(width, TILE)
@@ -123,14 +116,17 @@ def search(
     depths,
     places,
     cells,
+    image_values,
     tiles,
     first_depths,
+    variances,
     gaussians,
     rays,
     rays_stride,
     count,
     height,
     width,
+    alpha,
     near,
     blocks,
     SIDE: tl.constexpr,
@@ -138,9 +134,10 @@ def search(
 ):
     """One program per cell of SIDE×SIDE tiles, share of the Gaussians, and image.
 
-    Writes the bounding boxes of the cells' rays, cells [B, 4, K], as `survey` does for tiles; and the deepest response
-    that each program finds, depths [B, programs], with its flat index pixel·N + Gaussian, the lowest among equals,
-    places [B, programs] (int64); -inf and NOWHERE where the bounds show that none is the deepest.
+    Writes the bounding boxes of the cells' rays, cells [B, 4, K], as `survey` does for tiles; the deepest response that
+    each program finds, depths [B, programs], with its flat index pixel·N + Gaussian, the lowest among equals, places
+    [B, programs] (int64), -inf and NOWHERE where the bounds show that none is the deepest; and into image_values
+    [B, 4] the deepest of all and the background's weight at depth zero.
     """
     cell, share, b = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     gaussians = image_of(gaussians, b, count)
@@ -196,3 +193,7 @@ def search(
     out = (b * tl.num_programs(0) + cell) * tl.num_programs(1) + share
     tl.store(depths + out, depth)
     tl.store(places + out, place)
+    image_values += b * IMAGE_VALUES
+    enter_response(image_values, depth, place)
+    if (cell == 0) & (share == 0):
+        store_nearest(image_values, variances + b * blocks, blocks, count, alpha)

@@ -1,13 +1,14 @@
 """All that a tile of a small scene needs before the background's weight is known.
 
-The weight takes the deepest response in the whole image. Until then, the lists are made with the extents for the
-smallest weight that the background may have; `blend` tests their members once more. Some channels of empty tiles are
-filled here and the others in `blend`: writing takes the memory, and finding what to write the multiprocessors.
+The weight takes the deepest response in the whole image. Small scenes do not wait for it: their lists are those for the
+smallest weight that the background may have, which are hardly longer. Some channels of empty tiles are filled here and
+the others in `blend`: writing takes the memory, and finding what to write the multiprocessors.
 """
 
 import triton
 import triton.language as tl
 
+from .background_weight import IMAGE_VALUES, enter_response, store_nearest
 from .fill import fill
 from .lists import list_tile
 from .search import deepest_of, radius_of, search_tile
@@ -25,7 +26,9 @@ def survey_small(
     filled,
     depths,
     places,
+    image_values,
     first_depths,
+    variances,
     gaussians,
     background,
     rays,
@@ -36,6 +39,7 @@ def survey_small(
     channels,
     height,
     width,
+    alpha,
     near,
     BLOCK: tl.constexpr,
 ):
@@ -43,9 +47,10 @@ def survey_small(
 
     Writes what `survey` writes; the number of Gaussians that each tile meets, counts [B, T] (int32), and which these
     are, members [B, T, N] (int32), in front of the others; the first ``filled`` channels of latent [B, C, H, W] where
-    the tile meets none; and the deepest response in each tile, depths [B, T], with its flat index pixel·N + Gaussian,
-    the lowest among equals, places [B, T] (int64). Where the bounds show that no response is as deep as the deepest of
-    first_depths [B, blocks], these are -inf and NOWHERE.
+    the tile meets none; the deepest response in each tile, depths [B, T], with its flat index pixel·N + Gaussian, the
+    lowest among equals, places [B, T] (int64), -inf and NOWHERE where the bounds show that no response is as deep as
+    the deepest of first_depths [B, blocks]; and into image_values [B, 4] the deepest of all and the background's weight
+    at depth zero.
     """
     tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
     here = b * tile_count + tile
@@ -62,3 +67,7 @@ def survey_small(
     depth, place = search_tile(gaussians, rays, best, tile, count, height, width, near, x, y, z, radius, BLOCK)
     tl.store(depths + here, depth)
     tl.store(places + here, place)
+    image_values += b * IMAGE_VALUES
+    enter_response(image_values, depth, place)
+    if tile == 0:
+        store_nearest(image_values, variances + b * blocks, blocks, count, alpha)

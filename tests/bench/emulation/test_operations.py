@@ -136,6 +136,36 @@ def test_a_sum_in_memory():
 
 
 @pytest.mark.parametrize(
+    ("opcode", "start", "sequence"),
+    [
+        ("max.s32", -5, [-5, -3, 7, 7, 7, 9]),
+        ("min.u32", 2**32 - 5, [2**32 - 5, 2**32 - 5, 7, 1, 1, 1]),
+    ],
+)
+def test_the_largest_and_the_smallest_in_memory(opcode, start, sequence):
+    """Every thread finds what those before it have left, and the last one's is there."""
+    own = np.array([-3, 7, 1, 4, 9, 2], np.int32).view(np.uint32)
+    out, extreme, numbers = (
+        np.zeros(32, np.uint32),
+        np.array([start & 0xFFFFFFFF, 77], np.uint32),
+        aligned(32, np.uint32),
+    )
+    numbers[:6] = own
+    body = f"""
+    ld.param.b64 %rd1, [snippet_param_1];
+    ld.param.b64 %rd2, [snippet_param_2];
+    mad.wide.u32 %rd3, %r0, 4, %rd2;
+    ld.global.b32 %r2, [%rd3];
+    setp.lt.u32 %p1, %r0, 6;
+    @%p1 atom.global.gpu.relaxed.{opcode} %r1, [ %rd1 + 0 ], %r2;
+    @%p1 st.global.b32 [%rd0], %r1;
+    """
+    execute(body, out, extreme, numbers)
+    assert out[:6].tolist() == [v & 0xFFFFFFFF for v in sequence]
+    assert extreme.tolist() == [9 if opcode == "max.s32" else 1, 77]
+
+
+@pytest.mark.parametrize(
     ("text", "source"),
     [
         ("bfly.b32 %r1, %r0, 5, 31", lambda i: i ^ 5),

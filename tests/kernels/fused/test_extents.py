@@ -1,48 +1,42 @@
-"""The background's weight, and the boxes that cull."""
-
-import math
+"""The boxes that cull, once the background's weight is known."""
 
 import pytest
 import torch
 
-from hvs.kernels import reference
+from hvs.kernels import culling
 from hvs.kernels.fused import launch, values
-from hvs.kernels.rasterize import _background_weight
 from tests.kernels.fused.rendering import values_of
 
 
-def found(inputs, device, **options):
+def extents(inputs, device, tolerance=1e-6):
+    """Extents [B, 7, N], and weights of the background [B]."""
     inputs = {name: value.to(device) for name, value in inputs.items()}
-    values = dict(alpha=0.025, beta=2.0, eps=1e-8, near=1e-2, tolerance=1e-6) | options
-    return launch.forward(*inputs.values(), **values)
+    found = launch.forward(*inputs.values(), alpha=0.025, beta=2.0, eps=1e-8, near=1e-2, tolerance=tolerance)
+    return values_of(found.gaussians, inputs["means"].shape[1])[:, values.BOX.value :], found.image_values[:, 0].cpu()
 
 
-@pytest.mark.parametrize("scale", [1e-4, 5e-4, 1e-3, 0.0316, 0.0317, 0.1, 0.3, 1.0, 3.0, 1e4])
-def test_weight_and_kappa(scene, device, scale):
-    inputs = scene(5, 20, 20, dtype=torch.float32)
-    inputs["scales"] = torch.full((1, 5, 3), scale)
-    means, rotations, scales, *_, rays = (value.double() for value in inputs.values())
-    wanted = _background_weight(means, rotations, scales, rays, means[..., 2] >= 1e-2, 0.025, 2.0, reference)
-    assert found(inputs, device).image_values[0, 0].item() == pytest.approx(wanted.item(), rel=1e-5)
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_large_scenes_know_the_weight(scene, device, monkeypatch, large):
+    if large:
+        monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
+    inputs = scene(150, 20, 30, batch=(2,), dtype=torch.float32, smallest=0.05, largest=0.08)
+    found, weights = extents(inputs, device)
+    means, rotations, scales, *_ = (value.double() for value in inputs.values())
+    least = 1e-6 * (weights.double().clamp(min=1e-8) if large else torch.full((2,), 1e-8, dtype=torch.float64))
+    assert (weights > 1e-8).all()
+    whiten = culling.whitening(rotations, scales)
+    wanted = culling.gaussian_extent(means, whiten, means[..., 2] >= 0.01, least, 0.025)
+    wanted = torch.cat((wanted.low, wanted.high, wanted.normal), -1)
+    assert wanted.isfinite().all(-1).sum() > 200
+    torch.testing.assert_close(found.double().mT, wanted, rtol=1e-3, atol=1e-4)
 
 
-def test_the_slope_is_the_derivative_by_the_largest_depth(scene, device):
-    """Spheres on one ray: the depth is the mean's, and so is the derivative."""
-    inputs = scene(1, 1, 1, dtype=torch.float32)
-    inputs |= dict(scales=torch.full((1, 1, 3), 0.1), rays=torch.tensor([0.0, 0.0, 1.0]).view(1, 1, 1, 3))
-    weights = []
-    for depth in (1.999, 2.0, 2.001):
-        inputs["means"] = torch.tensor([[[0.0, 0.0, depth]]])
-        weights.append(found(inputs, device).image_values[0])
-    assert weights[1][1].item() == pytest.approx((weights[2][0] - weights[0][0]).item() / 0.002, rel=1e-2)
-    assert weights[1][0].item() == pytest.approx(0.5 * math.sqrt(math.pi * 0.025 * 0.01) / (1 + 4**4), rel=1e-5)
-
-
-def test_a_larger_tolerance_has_smaller_boxes(scene, device):
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_a_larger_tolerance_has_smaller_boxes(scene, device, monkeypatch, large):
+    if large:
+        monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
     inputs = scene(20, 33, 40, dtype=torch.float32)
-    first = values.BOX.value
-    both = [values_of(found(inputs, device, tolerance=t).gaussians, 20) for t in (1e-6, 1e-3)]
-    boxes = [v[0, first : first + 4] for v in both]
+    boxes = [extents(inputs, device, tolerance)[0][0, :4] for tolerance in (1e-6, 1e-3)]
     there = (boxes[1].isfinite() & boxes[0].isfinite()).all(0)
     assert there.sum() > 5
     assert (boxes[0][:2, there] < boxes[1][:2, there]).all() and (boxes[0][2:, there] > boxes[1][2:, there]).all()

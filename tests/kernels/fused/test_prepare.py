@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hvs.kernels import culling, reference
-from hvs.kernels.fused import launch, prepare
+from hvs.kernels.fused import background_weight, launch, prepare
 from tests.kernels.fused.rendering import values_of
 
 ALPHA, EPS, TOLERANCE = 0.025, 1e-8, 1e-6
@@ -16,10 +16,13 @@ def prepared(inputs, device):
     blocks = -(-count // launch.BLOCK)
     gaussians = rays.new_full((batch, *launch.gaussian_values(count)), torch.nan)
     variances, depths = (rays.new_full((batch, blocks), torch.nan) for _ in range(2))
+    image_values = rays.new_full((batch, background_weight.IMAGE_VALUES.value), torch.nan)
     geometry = means, rotations, scales, rays
     strides = [value.stride(0) for value in geometry]
     numbers = count, height, width, ALPHA, EPS, 0.01, TOLERANCE
-    prepare.prepare[blocks, batch](gaussians, variances, depths, *geometry, *strides, *numbers, BLOCK=launch.BLOCK)
+    written = gaussians, image_values, variances, depths
+    prepare.prepare[blocks, batch](*written, *geometry, *strides, *numbers, BLOCK=launch.BLOCK)
+    assert (image_values[:, background_weight.DEPTH.value] == -torch.inf).all()
     return values_of(gaussians, count), variances.cpu(), depths.cpu()
 
 

@@ -12,7 +12,7 @@ from tests.kernels.fused.sanitizer import sanitized
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="compute-sanitizer looks at what a GPU runs")
 
-KERNELS = {"prepare", "extents", "blend", "background_gradient", "gradient", "ray_gradient", "chain"}
+KERNELS = {"prepare", "blend", "background_gradient", "gradient", "ray_gradient", "chain"}
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_kernels(scene, monkeypatch, cut_as_launched, pairs, count, height, widt
     with sanitized(monkeypatch) as launches:
         differentiate(inputs)
     small = pairs > 0 or count == 0
-    wanted = KERNELS | ({"survey_small"} if small else {"survey", "search", "pair_large"})
+    wanted = KERNELS | ({"survey_small"} if small else {"survey", "search", "extents", "pair_large"})
     # A single Gaussian does not show in the single pixel; small scenes launch without knowing.
     unseen = count == 0 or (count == 1 and not small)
     assert {each.name for each in launches} == wanted - ({"gradient"} if unseen else set())
