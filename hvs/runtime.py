@@ -166,7 +166,8 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what :func:`write_atomically` left half written in a folder when its process was killed."""
     for path in folder.glob(".[0-9]*.*"):
         if path.name.split(".")[1].isdecimal():
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            # All processes of a training may do so at once.
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:

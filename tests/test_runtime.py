@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,20 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
     assert len(list(tmp_path.iterdir())) == 5
     remove_leftovers(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+def test_half_written_files_may_vanish_while_they_are_removed(tmp_path, monkeypatch):
+    """Other processes remove them, too."""
+    (tmp_path / ".77.model.pt").mkdir()
+    remove = shutil.rmtree
+
+    def remove_twice(path, **options):
+        remove(path)
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", remove_twice)
+    remove_leftovers(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_folders_in_the_place_of_files_are_refused(tmp_path):
