@@ -191,13 +191,7 @@ def agree(**values: Any) -> None:
 
 
 def share(items: Tensor) -> Tensor:
-    """This process's share of a whole batch, along the first axis.
-
-    Raises:
-        UserError: it cannot be shared evenly.
-    """
-    if len(items) % world():
-        raise UserError(f"batch_size: got {len(items)}, wanted a multiple of the {world()} processes")
+    """This process's share of a whole batch, along the first axis, whose size is a multiple of their number."""
     return items.chunk(world())[rank()]
 
 

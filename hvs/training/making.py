@@ -21,30 +21,33 @@ def require_before(settings: TrainSettings) -> None:
     """Check before the training what would otherwise end it only after its first stage.
 
     Raises:
-        UserError: there is nothing to train, a lifter or a file of weights is missing, or the batch size does not suit
+        UserError: there is nothing to train, a lifter or a file of weights is missing, or a batch size does not suit
             the number of processes.
     """
     synthesis = settings.synthesis
     if not settings.to_train:
         raise UserError("stages: got only the lifter, which already comes from --synthesis.lifter-weights")
+    resumed = settings.resume == "auto" and Checkpoints.found(settings.run)
+    # Once in the synthesis, a run has trained its lifter, and read its weights but for the classifier's.
+    begun = resumed and Checkpoints.found(settings.run, "synthesis-*")
+    for stage in settings.to_train:
+        if stage == "lifter" and begun:
+            continue
+        try:
+            share_of(getattr(settings, stage).batch_size, distribute.world())
+        except ValueError as error:
+            raise UserError(f"{stage}.{error}") from error
     if "synthesis" not in settings.stages:
         return
-    resumed = settings.resume == "auto" and Checkpoints.found(settings.run)
     if "lifter" not in settings.stages and not (synthesis.lifter_weights or settings.start_from or resumed):
         raise UserError(
             "stages: got only the synthesis, but its lifter has not been trained; train it as well, or give "
             "--synthesis.lifter-weights or --start-from"
         )
-    # Once in the synthesis, a run has read its weights, but for the classifier's.
-    read = resumed and Checkpoints.found(settings.run, "synthesis-*")
-    others = () if read else (synthesis.lifter_weights, synthesis.encoder_weights)
+    others = () if begun else (synthesis.lifter_weights, synthesis.encoder_weights)
     for path in (synthesis.perceptual_weights, *others):
         if path and not path.is_file():
             raise UserError(f"{path}: no such file")
-    try:
-        share_of(synthesis.batch_size, distribute.world())
-    except ValueError as error:
-        raise UserError(f"synthesis.{error}") from error
 
 
 def tell_unheeded(arguments: list[str], given: ModelSettings, found: ModelSettings) -> None:

@@ -31,6 +31,23 @@ def test_weights_are_asked_for_before_a_run_begins(settings, tmp_path):
             state.unlink()
 
 
+def test_batches_that_cannot_be_shared_are_refused_before_a_run_begins(settings, monkeypatch):
+    """That of the lifter only while there is a lifter to train."""
+    monkeypatch.setattr("hvs.distribute.world", lambda: 2)
+    require_before(settings)
+    for stage in ("lifter", "synthesis"):
+        odd = replace(settings, **{stage: replace(getattr(settings, stage), batch_size=15)})
+        for chosen in (odd, replace(odd, stages=("lifter",))):
+            refused = stage in chosen.stages
+            wanted = f"^{stage}.batch_size: got 15, wanted a multiple of the 2 processes"
+            with pytest.raises(UserError, match=wanted) if refused else nullcontext():
+                require_before(chosen)
+    state = settings.run / "checkpoints/synthesis-0000002.pt"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    require_before(replace(settings, lifter=replace(settings.lifter, batch_size=15), resume="auto"))
+
+
 def test_typed_settings_that_are_not_heeded_are_told(recwarn):
     given, found = PRESETS["sample"].model, PRESETS["tiny"].model
     arguments = ["train.py", "sample", "--model.alpha", "0.1", "--start-from", "x"]
