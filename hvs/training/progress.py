@@ -101,7 +101,11 @@ class Progress:
         Returns:
             The number of the stage's steps that are done.
         """
-        return restore(self._state, parts, self.device, distribute.rank()) if self.stage == stage else 0
+        if self.stage != stage:
+            return 0
+        # Of no more use: in the memory of each process it would take several times what the model does.
+        state, self._state = self._state, {}
+        return restore(state, parts, self.device, distribute.rank())
 
     def save(self, stage: str, done: int, steps: int, parts: dict[str, Any]) -> None:
         """Save the state after ``done`` of the stage's ``steps``; ends the process if a signal asked for it.

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,14 @@ def test_a_resumed_run_ends_with_the_same_bits(settings, killed, stops, changes)
         killed(interrupted, *stop)
         train.Trainer(interrupted).run()
         assert same(whole, final(interrupted))
+
+
+def test_a_state_is_not_kept_in_memory_once_it_is_restored(settings):
+    train.Trainer(replace(settings, stages=("lifter",))).run()
+    progress = train.Trainer(replace(settings, stages=("lifter",), resume="auto")).progress
+    kept = weakref.ref(progress._state["parts"]["model"]["lifter.head.weight"])
+    assert progress.restore("synthesis", {}) == 0 and kept() is not None
+    assert progress.restore("lifter", {}) == 4 and kept() is None
 
 
 def test_a_resumed_run_logs_every_step_once(settings, killed):
