@@ -82,6 +82,9 @@ class Trainer:
         synthesis = "synthesis" in settings.stages
         self.perceptual = make_perceptual(settings.synthesis, self.device) if synthesis else None
         self.lpips = make_lpips(model.settings, self.device) if settings.has_pictures else None
+        # Every machine has a download cache of its own.
+        found = {"vgg16_weights": self.perceptual, "alexnet_weights": self.lpips}
+        distribute.agree(**{name: "found" if part else "missing" for name, part in found.items()})
         # Opened before anything is trained or renamed, too; what is in the files is read later.
         self.capture = Capture(settings, model)
         self.poses = self.capture.poses() if "lifter" in settings.to_train else None

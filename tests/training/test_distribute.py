@@ -112,6 +112,24 @@ def test_an_error_of_all_is_told_once(folder, tmp_path):
     assert done.stderr.count("Traceback") == 1
 
 
+def test_weights_that_only_one_machine_has_are_told(folder, tmp_path):
+    """As the networks that compare pictures differ then, which nothing else would notice."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import torch\n"
+        "import train\n"
+        "from hvs import distribute\n"
+        "from hvs.runtime import run_command\n"
+        "train.make_perceptual = lambda *_: None if distribute.rank() else torch.nn.Identity()\n"
+        "run_command(train.main)\n"
+    )
+    fixed = ("--run", tmp_path / "run", "--device", "cpu", "--data.root", folder / "capture")
+    done = launch("--", program, "tiny", *fixed)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert lines == ["error: vgg16_weights: is missing in process 1, but found in process 0"]
+    assert "lifter:" not in done.stderr
+
+
 def test_an_error_of_one_process_ends_the_other(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
