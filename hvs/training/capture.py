@@ -38,6 +38,13 @@ class Capture:
         self.root = settings.data.root or _make_sample(settings.data)
         self.faults = Faults(self.root, settings.data.max_faults)
 
+    @property
+    def at_once(self) -> int:
+        """How many pairs this process takes at once, at most, in training and in scoring."""
+        settings = self.settings.synthesis
+        own = max(1, settings.batch_size // distribute.world())
+        return min(own, settings.most_at_once or own)
+
     def poses(self) -> PoseDataset:
         """All poses to train on."""
         dataset = PoseDataset(self.root, "train")

@@ -114,7 +114,7 @@ def _evaluate_group(
         chosen = capture.examples(capture.pairs("test", subjects), settings.data.evaluation_pairs)
         own = [chosen.indices[i] for i in distribute.part(len(chosen))]
         bar = tqdm(own, f"evaluate {subjects} subjects", unit="pair", disable=not distribute.is_first())
-        batches = _usable(bar, chosen.dataset, settings.synthesis.batch_size, capture)
+        batches = _usable(bar, chosen.dataset, capture)
         scores = score(model, batches, lpips, pictures=settings.has_pictures)
     except (DataError, UserError) as error:
         fault = error
@@ -129,10 +129,10 @@ def _evaluate_group(
     return chosen, found
 
 
-def _usable(items: Iterable[int], dataset: PairDataset, size: int, capture: Capture) -> Iterator[dict[str, Any]]:
+def _usable(items: Iterable[int], dataset: PairDataset, capture: Capture) -> Iterator[dict[str, Any]]:
     """Batches of these pairs, each once; those that cannot be used are left out, and broken files noted."""
     items = iter(items)
-    while part := list(islice(items, size)):
+    while part := list(islice(items, capture.at_once)):
         pairs, faults = zip(*map(dataset.read, part), strict=True)
         capture.faults.note(filter(None, faults), dataset)
         if pairs := [pair for pair in pairs if pair]:

@@ -92,4 +92,4 @@ def make_validation(settings: TrainSettings, capture: Capture, lpips: nn.Module 
         warnings.warn(f"no {BEST}, as there is nothing to select the best model by: {error}", stacklevel=2)
     # All of them report what one has to skip.
     distribute.agree(validation_pairs=chosen and len(chosen))
-    return Validation(settings.run / BEST, capture, chosen, settings.synthesis.batch_size, lpips)
+    return Validation(settings.run / BEST, capture, chosen, capture.at_once, lpips)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import hvs
+from hvs import distribute
 from hvs.data.stores import write_store
 from hvs.runtime import UserError
 from hvs.training.capture import Capture
@@ -48,6 +49,12 @@ def test_pairs_are_of_two_views_at_the_models_sizes(open_capture):
     for pair, other in zip(first, again, strict=True):
         assert pair["image_a"].shape == (3, 32, 32) and pair["image_b"].shape == (3, 64, 64)
         assert pair["name"] == other["name"] and not torch.equal(pair["camera_a"].R, pair["camera_b"].R)
+
+
+def test_no_more_pairs_are_taken_at_once_than_in_training(open_capture, monkeypatch):
+    for world, most, wanted in ((1, None, 8), (1, 3, 3), (4, None, 2), (4, 3, 2), (4, 1, 1), (16, None, 1)):
+        monkeypatch.setattr(distribute, "world", lambda world=world: world)
+        assert open_capture(synthesis=dict(batch_size=8, most_at_once=most)).at_once == wanted
 
 
 def test_batches_are_what_is_drawn_and_broken_files_are_noted(open_capture, capture, capsys):

@@ -107,6 +107,21 @@ def test_scores_that_are_no_numbers_are_null(run, monkeypatch):
     assert scores["psnr"] is None and scores["held_out_subjects"] == {"psnr": None, "ssim": 0.5}
 
 
+def test_no_more_pairs_are_scored_at_once_than_a_gpu_can_take(run, monkeypatch):
+    sizes = []
+
+    def score(model, batches, lpips, pictures):
+        sizes.extend(len(batch["name"]) for batch in batches)
+        return {"psnr": torch.ones(1)}
+
+    monkeypatch.setattr(finishing, "score", score)
+    synthesis = replace(run.settings.synthesis, batch_size=8, most_at_once=3)
+    run.settings = replace(run.settings, synthesis=synthesis, data=replace(run.settings.data, evaluation_pairs=8))
+    run.capture = Capture(run.settings, run.model)
+    finish(**vars(run))
+    assert sizes == [3, 3, 2] * 2
+
+
 def test_a_signal_is_heeded_before_the_evaluation(run):
     run.progress.asked = True
     with pytest.raises(StoppedError, match="after the training, before its evaluation"):

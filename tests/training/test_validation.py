@@ -79,6 +79,16 @@ def test_a_capture_without_any_tells_nothing_with_a_warning(settings, capture):
         assert make_validation(settings, Capture(settings, model))(1, model) == {}
 
 
+def test_no_more_pairs_are_scored_at_once_than_a_gpu_can_take(settings, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(module, "evaluate", lambda model, batches, _: sizes.extend(len(b["name"]) for b in batches))
+    synthesis = replace(settings.synthesis, batch_size=8, most_at_once=3)
+    settings = replace(settings, synthesis=synthesis, data=replace(settings.data, validation_pairs=8))
+    model = hvs.HumanViewSynthesis(settings.model)
+    make_validation(settings, Capture(settings, model))(1, model)
+    assert sizes == [3, 3, 2]
+
+
 def test_frames_that_are_broken_are_told_once(settings, capture, capsys):
     write_store(capture.databases() / "Images/00.lmdb", ((frame, b"no picture") for frame in capture.frames))
     settings.run.mkdir()
