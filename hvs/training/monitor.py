@@ -219,10 +219,8 @@ class Watch:
                 self._writer.add_scalar(f"run/{name}", value, entry["step"])
 
     def _draw(self, done: int, model: HumanViewSynthesis, pairs: dict[str, Any]) -> None:
-        # Another batch size in another mode would be compiled again.
-        with torch.compiler.set_stance("force_eager"):
-            mosaic = draw_pairs(model, pairs, WIDEST)
-            factors = modulations(model, pairs)
+        mosaic = draw_pairs(model, pairs, WIDEST)
+        factors = modulations(model, pairs)
         folder = self.folder / PICTURES
         folder.mkdir(exist_ok=True)
         write_atomically(folder / f"{done:07d}.png", lambda path: mosaic.save(path, "PNG"))

@@ -15,6 +15,7 @@ from hvs.runtime import UserError
 from hvs.training import monitor as module
 from hvs.training.history import History
 from hvs.training.monitor import MOST_PICTURES, Means, Watch, clear_logs, count_bytes, modulations
+from hvs.training.objectives import SynthesisObjective
 from hvs.training.stepper import MOST_SKIPPED, Stepper
 
 CPU = torch.device("cpu")
@@ -242,11 +243,13 @@ def test_nothing_is_compiled_for_a_picture(tmp_path, model, pairs):
 
     torch._dynamo.reset()
     counters.clear()
-    model.encoder.compile(backend="eager")
+    # As the training does it.
+    objective = SynthesisObjective(model, weigh_parts=False)
+    objective.compile(backend="eager")
     with Watch(tmp_path, "synthesis", range(10), 1, 8, CPU) as watch:
         watch.show(0, model, pairs)
         assert not counters["stats"]["unique_graphs"]
-    model.encode(pairs["image_a"])
+    objective(pairs)
     assert counters["stats"]["unique_graphs"]
 
 
