@@ -191,7 +191,7 @@ class TrainSettings:
     """"cpu", "cuda", "cuda:1", ...; "auto" takes the GPU if there is one.
     Under torchrun each process has its own (docs/training.md)."""
     precision: Precision = "auto"
-    """Precision of the networks; geometry and rasteriser always compute in float32.
+    """Precision of the networks; geometry, rasteriser and the decoder's last layer always compute in float32.
     "auto" is bf16 where the GPU has it, and fp32 elsewhere; "fp16" scales its gradients."""
     compile: bool = False
     """Compile the synthesis, with its rasteriser and losses, with torch.compile."""

@@ -6,6 +6,7 @@ Equalised learning rate: weights are drawn from N(0, 1) and multiplied by 1/√f
 """
 
 import math
+from contextlib import nullcontext
 
 import torch
 import torch.distributed as dist
@@ -52,7 +53,7 @@ def modulated_conv2d(
         style: [B, I].
         bias: [O].
         stride: 1 or 2; a transposed convolution of stride 2 doubles the size exactly.
-        demodulate: divide by the norm of the modulated filter.
+        demodulate: divide by the norm of the modulated filter; without it, x may have fewer digits than the weight.
         rescale: [I], an extra scale of the input channels that the norm leaves out.
         gain: factor on the result, bias included.
 
@@ -60,7 +61,7 @@ def modulated_conv2d(
         [B, O, H', W'] with H' = H / stride (rounded up), or H · stride if transposed.
     """
     scale = style if rescale is None else style * rescale
-    x = x * scale[..., None, None].to(x.dtype)
+    x = x * scale[..., None, None].to(x.dtype if demodulate else weight.dtype)
     padding = weight.shape[-1] // 2
     if transposed:
         x = F.conv_transpose2d(x, weight, stride=stride, padding=padding, output_padding=stride - 1)
@@ -171,7 +172,8 @@ class ModulatedConv(nn.Module):
         kernel: odd size of the filters.
         stride: 1; or 2, which blurs before a convolution and after a transposed one.
         transposed: scale the image up by the stride instead of down.
-        activation: False leaves out the demodulation and the leaky ReLU, as the last layer does.
+        activation: False leaves out the demodulation and the leaky ReLU, as the last layer does, which keeps the
+            precision of its weights even in autocast.
 
     Attributes:
         recompute: keep only the input for the backward pass, which computes the rest again.
@@ -213,19 +215,24 @@ class ModulatedConv(nn.Module):
         return self._convolve(x, style, rescale)
 
     def _convolve(self, x: Tensor, style: Tensor, rescale: Tensor) -> Tensor:
-        # The weight's scale goes into the style and the activation's gain into the demodulation: the result is the
-        # same, with fewer passes over images and weights.
-        x = modulated_conv2d(
-            x,
-            self.weight,
-            self.style(style) * self.scale,
-            self.bias,
-            stride=self.stride,
-            transposed=self.transposed,
-            demodulate=self.activation,
-            rescale=rescale,
-            gain=GAIN if self.activation else 1.0,
-        )
+        if not self.activation:
+            # In the last layer: bfloat16 has no more than 256 steps between black and white, and over the whole
+            # background this rounding would decide the sign of the pixel loss's gradient.
+            style = style.to(self.weight.dtype)
+        with nullcontext() if self.activation else without_autocast(x.device):
+            # The weight's scale goes into the style and the activation's gain into the demodulation: the result is the
+            # same, with fewer passes over images and weights.
+            x = modulated_conv2d(
+                x,
+                self.weight,
+                self.style(style) * self.scale,
+                self.bias,
+                stride=self.stride,
+                transposed=self.transposed,
+                demodulate=self.activation,
+                rescale=rescale,
+                gain=GAIN if self.activation else 1.0,
+            )
         if self.blur and self.transposed:
             x = self.blur(x)
         # In place: nothing needs the old values, and the backward pass then keeps one image less.

@@ -170,6 +170,22 @@ def test_layer_follows_its_formula(options, size):
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_the_last_layer_is_not_rounded_by_autocast(half, recompute):
+    """Nor is its gradient, for a target that differs by less than half precision can tell."""
+    torch.manual_seed(0)
+    layer = ModulatedConv(8, 3, 4, kernel=1, activation=False)
+    layer.recompute = recompute
+    x, style = torch.randn(2, 8, 6, 6).to(half), torch.randn(2, 4).to(half)
+    wanted = layer(x.float(), style.float())
+    with torch.autocast("cpu", half):
+        found = layer(x, style)
+    torch.testing.assert_close(found, wanted)
+    F.l1_loss(found, wanted.detach() - 1e-5, reduction="sum").backward()
+    assert torch.equal(layer.bias.grad, torch.full((3,), 2 * 6 * 6.0))
+
+
 def test_equalised_layers_scale_at_use():
     torch.manual_seed(0)
     linear = EqualisedLinear(400, 300, bias=1.0)

@@ -118,7 +118,7 @@ def test_geometry_and_lift_ignore_autocast(model):
         _, image = model.render(points(), appearance, camera())
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
-    assert half.dtype == torch.float32 and image.dtype == torch.bfloat16
+    assert half.dtype == torch.float32 and image.dtype == torch.float32
 
 
 def test_a_double_model_renders_in_double(model):
