@@ -5,6 +5,7 @@ python infer.py orbit               a turn around a person, from one image of th
 python infer.py MODE --help         all settings of a mode
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ from hvs.inference.settings import Orbit, Transfer, View
 from hvs.inference.shapes import Shapes, draw_shapes
 from hvs.inference.studio import Studio
 from hvs.inference.viewer import Viewer, viewer
-from hvs.runtime import run_command
+from hvs.runtime import UserError, run_command
 
 
 def view(settings: View) -> None:
@@ -193,7 +194,13 @@ def parse_settings(arguments: list[str]) -> Any:
 
 def main() -> None:
     settings = parse_settings(sys.argv[1:])
-    next(run for kind, run in MODES.values() if type(settings) is kind)(settings)
+    mode, run = next((mode, run) for mode, (kind, run) in MODES.items() if type(settings) is kind)
+    if mode != "evaluate" and (processes := int(os.environ.get("WORLD_SIZE", 1))) > 1:
+        # One process speaks for all. The others succeed, as torchrun ends everything when the first one fails.
+        if os.environ.get("RANK", "0") != "0":
+            return
+        raise UserError(f"{mode}: got {processes} processes, wanted one; only evaluate shares its work")
+    run(settings)
 
 
 if __name__ == "__main__":

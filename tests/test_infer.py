@@ -265,3 +265,16 @@ def test_a_capture_of_another_skeleton_is_refused(human36m, tmp_path, command):
     assert code == 2 and "give --root" in error
     code, error = command("orbit", "--checkpoint", str(path), "--root", str(human36m.root))
     assert code == 2 and "is a human36m capture, but the model's skeleton is panoptic" in error
+
+
+@pytest.mark.parametrize("mode", ["view", "orbit", "transfer", "photo", "viewer", "shapes", "poses", "fit"])
+def test_several_processes_do_not_write_the_same_file(checkpoint, command, tmp_path, monkeypatch, mode):
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    picture = ["me.png"] if mode == "photo" else []
+    monkeypatch.setenv("RANK", "1")
+    assert command(mode, *picture) == (0, "")
+    monkeypatch.setenv("RANK", "0")
+    code, error = command(mode, *picture)
+    assert code == 2 and error == f"error: {mode}: got 2 processes, wanted one; only evaluate shares its work\n"
+    assert sorted(tmp_path.rglob("*")) == before
