@@ -62,6 +62,8 @@ class Photo(Drawing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.image.name:
+            raise UserError(f"image: got {self.image}, wanted the file of a picture")
         self.require_positive("frames")
         self.require_between("focal", *FOCAL_LENGTHS, "mm")
         self.require_between("height", 0.3, 3, "metres")

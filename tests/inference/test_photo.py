@@ -300,6 +300,7 @@ def check_refused(result, message, folder):
 
 
 BAD_ARGUMENTS = {
+    "folder": (["."], "image: got ., wanted the file of a picture"),
     "no picture": (["no.png"], "no.png: cannot be read"),
     "text": (["me.json"], "me.json: not a readable picture"),
     "no mask": (["me.png", "--mask", "no.png"], "no.png: cannot be read"),
