@@ -1,6 +1,7 @@
 """Frames as videos, animated pictures and folders of pictures, and contact sheets that show them at a glance."""
 
 import math
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -81,7 +82,13 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: int = 25) -
 
 
 def contact_sheet(frames: list[np.ndarray], columns: int = 6) -> Image.Image:
-    """Frames [H, W, 3] uint8 side by side, row by row, as one picture."""
+    """Frames [H, W, 3] uint8 side by side, row by row, as one picture.
+
+    Raises:
+        ValueError: there are no frames, or no columns.
+    """
+    if not frames or columns < 1:
+        raise ValueError(f"frames, columns: got {len(frames)} and {columns}, wanted one of each or more")
     height, width = frames[0].shape[:2]
     rows = -(-len(frames) // columns)
     sheet = Image.new("RGB", (min(columns, len(frames)) * width, rows * height), "white")
@@ -123,8 +130,10 @@ def _write_frames(folder: Path, frames: Iterable[np.ndarray]) -> Path:
 
 
 def check_folder_of_frames(folder: Path) -> None:
-    """Raise a UserError if there is something other than a folder of frames."""
-    if folder.exists() and not (folder.is_dir() and all(_is_frame(path) for path in folder.iterdir())):
+    """Raise a UserError if there is something other than a folder of frames, be it a link to one."""
+    if not os.path.lexists(folder):
+        return
+    if folder.is_symlink() or not folder.is_dir() or not all(map(_is_frame, folder.iterdir())):
         raise UserError(f"{folder}: is in the way of a folder of frames, and is or holds something else")
 
 
@@ -141,7 +150,7 @@ def _some(frames: Iterable[np.ndarray], path: Path) -> Iterator[np.ndarray]:
     shape = None
     for frame in frames:
         # ffmpeg would take other numbers for bytes of colours, and rows of another length for those of the first frame.
-        if not (isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3):
+        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.shape[2:] != (3,) or not frame.size:
             got = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
             raise ValueError(f"frames: got {got}, wanted NumPy arrays of uint8 [H, W, 3]")
         if shape not in (None, frame.shape):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from hvs.data import DataError
 from hvs.runtime import UserError
-from hvs.video import contact_sheet, enlarge, write_animation, write_video
+from hvs.video import check_folder_of_frames, contact_sheet, enlarge, write_animation, write_video
 
 
 def frame(value: int, height: int = 34, width: int = 48) -> np.ndarray:
@@ -60,6 +60,12 @@ def test_contact_sheet():
     assert contact_sheet([frame(1, 4, 6)]).size == (6, 4)
 
 
+@pytest.mark.parametrize(("count", "columns"), [(0, 6), (2, 0)])
+def test_a_contact_sheet_of_nothing_is_refused(count, columns):
+    with pytest.raises(ValueError, match=f"^frames, columns: got {count} and {columns}, wanted one of each or more$"):
+        contact_sheet([frame(1)] * count, columns)
+
+
 @pytest.mark.parametrize("fps", [24, 25, 30, 60])
 @pytest.mark.parametrize("kind", ["gif", "webp"])
 def test_animated_pictures_have_their_frames_and_take_their_time(tmp_path, kind, fps):
@@ -94,6 +100,15 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     with pytest.raises(UserError, match="out: is in the way of a folder of frames, and is or holds something else"):
         write_animation(tmp_path / "out.png", [frame(4)])
     assert (tmp_path / "out/thesis.txt").exists()
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
+def test_a_link_is_in_the_way_of_a_folder_of_frames(tmp_path, target):
+    """Neither can it be replaced as a folder can, nor is it known what else uses what it refers to."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / target)
+    with pytest.raises(UserError, match="out: is in the way of a folder of frames"):
+        check_folder_of_frames(tmp_path / "out")
 
 
 def test_another_ending_is_refused(tmp_path):
@@ -147,11 +162,12 @@ def test_what_fails_half_way_leaves_what_was_there(tmp_path, kind):
 
 
 @pytest.mark.parametrize("ending", ["mp4", "gif", "webp", "png"])
-@pytest.mark.parametrize("wrong", ["float", "grey", "alpha", "tensor"])
+@pytest.mark.parametrize("wrong", ["float", "grey", "alpha", "tensor", "empty"])
 def test_frames_that_are_not_bytes_of_three_colours_are_refused(tmp_path, ending, wrong):
     """ffmpeg would take their bytes for a video of noise."""
     one = frame(7)
     frames = dict(float=one / 255, grey=one[..., 0], alpha=one[..., [0, 1, 2, 0]], tensor=torch.from_numpy(one))
+    frames["empty"] = one[:0]
     with pytest.raises(ValueError, match="frames: got .*, wanted NumPy arrays of uint8"):
         write_animation(tmp_path / f"out.{ending}", [frames[wrong]] * 2)
     assert not list(tmp_path.iterdir())
