@@ -115,7 +115,12 @@ def mosaic(
 
     All get as much room as the widest, which is enlarged if narrower than 96 pixels and reduced if wider than
     ``widest``; pictures of another shape fill it in one direction.
+
+    Raises:
+        ValueError: there are no pictures.
     """
+    if not any(map(len, rows)):
+        raise ValueError("rows: got no pictures, wanted one or more")
     height, width = max((picture.shape[-2:] for row in rows for picture in row), key=lambda size: size[1])
     enlarge = -(-NARROWEST // width)
     height, width = height * enlarge, width * enlarge

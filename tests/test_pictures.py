@@ -99,6 +99,12 @@ def test_labels_stand_over_the_rows_of_a_mosaic():
     assert (sheet[line["first"] : line["first"] + CAPTION, :8] < 128).any()
 
 
+@pytest.mark.parametrize("rows", [[], [[], []]], ids=str)
+def test_a_mosaic_of_nothing_is_refused(rows):
+    with pytest.raises(ValueError, match="^rows: got no pictures, wanted one or more$"):
+        mosaic(rows)
+
+
 def test_small_pictures_are_enlarged():
     assert mosaic([[torch.zeros(3, 20, 32)]]).size == (96, 60)
 
