@@ -32,6 +32,8 @@ USUAL_FOCAL = 35.0
 RING_FOCAL = 50.0
 # Width in pixels of the frames that a layout's `crop_side` refers to.
 FRAME_WIDTH = 1920
+# People who are farther away than this, in metres, are taken to be this near.
+NEAR = 15.0
 # A large picture is first reduced by an integer, to a crop of at least this many times the wanted size.
 REDUCED = 4
 
@@ -87,7 +89,8 @@ class Portrait:
     Attributes:
         image: the crop around the person, [1, 3, h, w] in 0..1 on the model's background.
         points: the pose in metres, [1, J, 3].
-        camera, full: cameras of the crop and of the whole picture, without batch axes.
+        camera, full: cameras of the crop and of the whole picture, without batch axes; with a shorter focal length than
+            the picture's if the person is far away.
         keypoints, seen: pixels of the whole picture [1, J, 2], and which of them were detected [1, J] bool.
         told: what is known of the camera, the person and the mask, as text for the user.
     """
@@ -133,6 +136,13 @@ def read_portrait(settings: Photo, model: HumanViewSynthesis) -> Portrait:
     if settings.height:
         # A larger person farther away looks the same.
         points = points * (settings.height / bodies.stature(points.cpu().numpy(), model.skeleton))
+    tall = bodies.stature(points.cpu().numpy(), model.skeleton)
+    depth = points[model.skeleton.root, 2].item()
+    told = f"{tall:.2f} m tall, {points[model.skeleton.root].norm():.1f} m away, focal length {focal:g} mm"
+    # Somebody far away fades. Nearer, with a shorter lens, they look much the same.
+    nearer = NEAR / max(NEAR, depth)
+    points = points - points.new_tensor((0.0, 0.0, (1 - nearer) * depth))
+    full = _camera(nearer * focal, width, height)
     mask, drawn = snapshot.opaque, False
     if settings.mask:
         mask = read_mask(settings.mask, width, height)
@@ -144,9 +154,6 @@ def read_portrait(settings: Photo, model: HumanViewSynthesis) -> Portrait:
     if not inside.any():
         raise UserError(f"{settings.mask or settings.image}: the mask has nothing where the keypoints are")
     image = composite(pixels, inside, layout.skeleton.background)
-    tall = bodies.stature(points.cpu().numpy(), model.skeleton)
-    away = points[model.skeleton.root].norm().item()
-    told = f"{tall:.2f} m tall, {away:.1f} m away, focal length {focal:g} mm"
     return Portrait(
         image=image[None].to(device),
         points=points[None],

@@ -1,4 +1,5 @@
 import json
+import re
 from functools import partial
 
 import imageio.v2 as imageio
@@ -11,6 +12,7 @@ from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
 from hvs.inference import paths
 from hvs.inference.body import to_human36m
+from hvs.inference.canvas import to_crop
 from hvs.inference.photo import RING_FOCAL, Photo, read_portrait
 from hvs.inference.placing import UP
 from hvs.inference.snapshot import EXIF_FOCAL_35MM, EXIF_TABLE
@@ -105,6 +107,20 @@ def test_who_is_as_large_with_a_longer_lens_is_farther_away(picture, model, foca
     depths = [joint(model, portrait.points, "Sternum")[0, 2].item() for portrait in (near, far)]
     assert depths[1] / depths[0] == pytest.approx(focal / 35, rel=0.1)
     assert far.full.K[0, 0].item() == pytest.approx(focal / 36 * WIDTH)
+
+
+def test_who_is_far_away_is_drawn_from_nearby_with_a_shorter_lens(picture, model):
+    """The rasteriser shows nobody at 300 m, so there would be nothing to refine an appearance by."""
+    portrait = read_portrait(Photo(image=picture, focal=3000.0, height=1.7), model)
+    assert re.search(r"1\.70 m tall, 2\d\d\.\d m away, focal length 3000 mm", portrait.told)
+    sternum = joint(model, portrait.points, "Sternum")
+    assert 14 < sternum[0, 2] < 16
+    body = slice(5, 17)
+    for camera, keypoints in (
+        (portrait.full, portrait.keypoints),
+        (portrait.camera, to_crop(portrait.keypoints, portrait.full, portrait.camera)),
+    ):
+        assert torch.allclose(camera.project(portrait.points)[0, body], keypoints[0, body], atol=1.0)
 
 
 def test_a_known_height_sets_the_depth(picture, model):
