@@ -72,6 +72,9 @@ def orbit(settings: Orbit) -> None:
         panels += [inputs(studio, footage, batch)] if settings.panels else []
     points = torch.cat(lifted)
     cameras = virtual_cameras(settings, path, points, sources[len(sources) // 2][0], footage.up, studio)
+    if (away := paths.farthest(cameras, points)) > paths.FADES:
+        fades = f"who is half faded at {paths.FADES} m and gone at {paths.GONE} m"
+        print(f"note: cameras are up to {away:.0f} m away from the person, {fades}", file=sys.stderr)
     if not moving:
         points = points.expand(len(cameras.K), -1, -1)
 

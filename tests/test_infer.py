@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import infer
 from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
 from hvs.inference.studio import Studio
@@ -90,6 +92,17 @@ def test_a_path_may_be_shorter_than_the_motion(checkpoint, command, tmp_path):
     assert code == 0
     inputs = [frame[18 + 48, 48, 2] for frame in read_frames(checkpoint.parent / "orbit")]
     assert len(inputs) == 3 and inputs[0] < inputs[1] < inputs[2]
+
+
+def test_cameras_too_far_away_to_show_anybody_are_told(checkpoint, tmp_path, monkeypatch, capsys):
+    """As when a path is in millimetres: the pictures show nothing but the background."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["infer.py", "orbit", "--device", "cpu", "--path", "path.json", "--format", "png"])
+    for metres, noted in ((-20, False), (-4000, True)):
+        Path("path.json").write_text(json.dumps([{"eye": [0, -1, metres]}]))
+        infer.main()
+        error = capsys.readouterr().err
+        assert ("note: cameras are up to 400" in error) == noted and error.count("note:") == noted
 
 
 def test_view_shows_what_the_other_camera_sees(checkpoint, command):

@@ -6,7 +6,7 @@ import torch
 
 from hvs.data import DataError
 from hvs.geometry import Camera
-from hvs.inference.paths import follow, frame_person, look_at, orbit, read_path
+from hvs.inference.paths import farthest, follow, frame_person, look_at, orbit, read_path
 
 UP = torch.tensor([0.0, -1.0, 0.0])
 EYE = torch.eye(3).tolist()
@@ -57,6 +57,13 @@ def test_up_is_up_in_the_picture():
     pixels = ring.project(torch.stack((centre, centre + 0.1 * UP)).expand(5, 2, 3))
     assert (pixels[:, 1, 1] < pixels[:, 0, 1] - 1).all()
     assert torch.allclose(pixels[:, 0], torch.tensor(31.5).expand(5, 2), atol=1e-3)
+
+
+def test_the_farthest_camera_is_that_of_all(tmp_path):
+    (tmp_path / "path.json").write_text('[{"eye": [0, 0, -3]}, {"eye": [0, 0, 9]}, {"eye": [4, 0, 0]}]')
+    points = torch.tensor([[[0.0, 1.0, 0.0], [0.0, -1.0, 0.0]]])
+    cameras = follow(read_path(tmp_path / "path.json"), points, UP, 64)
+    assert farthest(cameras, points) == pytest.approx(9)
 
 
 def test_look_at_has_the_focal_length_asked_for():
