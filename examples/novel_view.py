@@ -12,18 +12,21 @@ import hvs
 from hvs.checkpoint import read_extra
 from hvs.data import PairDataset, collate
 from hvs.pictures import latent_to_rgb, mosaic
-from hvs.runtime import run_command
+from hvs.runtime import UserError, run_command
 
 
 def main() -> None:
     checkpoint = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/sample/model.safetensors")
     out = Path(sys.argv[2] if len(sys.argv) > 2 else "view.png")
     model = hvs.load(checkpoint)
+    root = read_extra(checkpoint).get("root")
+    if not root:
+        raise UserError(f"{checkpoint}: does not say which capture it was trained on")
     settings = model.settings
 
     # Test frames of people who were never trained on, as one camera and another see them.
     sizes = settings.input_resolution, settings.target_resolution
-    pairs = PairDataset(read_extra(checkpoint)["root"], "test", "unknown", *sizes, settings.resize, same_view=False)
+    pairs = PairDataset(root, "test", "unknown", *sizes, settings.resize, same_view=False)
     pair = collate([pairs[len(pairs) // 2]])
     print(f"pair     {pair['name'][0]}")
 

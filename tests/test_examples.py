@@ -63,11 +63,13 @@ def test_rasterize_a_pose(run, tmp_path):
     [
         (["rasterize_a_pose.py", "no/where/pose.png"], "No such file or directory: 'no/where/pose.png'"),
         (["novel_view.py", "no/where.safetensors"], "no/where.safetensors: no such file"),
+        (["novel_view.py", "plain.safetensors"], "plain.safetensors: does not say which capture it was trained on"),
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
 )
 def test_what_the_user_can_mend_is_one_line(monkeypatch, capsys, tmp_path, arguments, message):
     monkeypatch.chdir(tmp_path)
+    save_model(tmp_path / "plain.safetensors", HumanViewSynthesis(PRESETS["tiny"].model))
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(FOLDER / arguments[0]), run_name="__main__")
