@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .geometry import Camera, quaternion_from_rotation
 from .kernels.precision import without_autocast
 from .models import HumanViewSynthesis
-from .runtime import make_folder, run_command, write_atomically
+from .runtime import make_folder, refuse_folders, run_command, write_atomically
 
 # The constant spherical harmonic, 1 / (2 √π): the files hold (colour - 0.5) / HARMONIC.
 HARMONIC = 0.28209479177387814
@@ -142,7 +142,7 @@ def export_model(
         The files by the names of their programs. Each is written whole or not at all.
 
     Raises:
-        UserError: the folder cannot be written to.
+        UserError: the folder cannot be written to, or has a folder in the place of a program.
         ValueError: the model's weights are not in float32.
     """
     kinds = {value.dtype for value in model.decoder.parameters()}
@@ -162,13 +162,13 @@ def export_model(
         "encode": (model.encoder, image),
         "render": (_Render(model), points, appearance, *camera),
     }
-    files = {}
+    files = {name: folder / f"{name}.pt2" for name in inputs}
+    refuse_folders(*files.values())
     for name, (module, *values) in inputs.items():
-        program, file = _export(module, *values), folder / f"{name}.pt2"
-        write_atomically(file, lambda temporary, program=program: torch.export.save(program, temporary))
-        files[name] = file
+        program = _export(module, *values)
+        write_atomically(files[name], partial(torch.export.save, program))
         if tell:
-            tell(name, file)
+            tell(name, files[name])
     return files
 
 

@@ -275,12 +275,15 @@ def test_a_model_is_left_as_it_was(checkpoint, tmp_path, monkeypatch):
     [
         (["no/where.safetensors", "out"], "no/where.safetensors: no such file"),
         ([None, "taken"], "taken: not a folder that can be written to"),
+        ([None, "full"], "full/render.pt2: is a folder, which is in the way of a file"),
     ],
-    ids=["checkpoint", "folder"],
+    ids=["checkpoint", "folder", "program"],
 )
 def test_the_command_ends_with_one_line(checkpoint, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.export, "export", lambda *_, **__: pytest.fail("began to work"))
     (tmp_path / "taken").touch()
+    (tmp_path / "full/render.pt2").mkdir(parents=True)
     monkeypatch.setattr(sys, "argv", ["export", *(word or str(checkpoint) for word in arguments)])
     with pytest.raises(SystemExit) as stop:
         run_command(main)
