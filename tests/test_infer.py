@@ -291,3 +291,12 @@ def test_several_processes_do_not_write_the_same_file(checkpoint, command, tmp_p
     code, error = command(mode, *picture)
     assert code == 2 and error == f"error: {mode}: got 2 processes, wanted one; only evaluate shares its work\n"
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_only_modes_that_draw_one_picture_after_the_other_can_be_compiled(capsys):
+    """Scores come from the same computation as those of a training."""
+    for mode in ("view", "orbit", "transfer", "viewer"):
+        assert infer.parse_settings([mode, "--compile"]).compile
+    with pytest.raises(SystemExit):
+        infer.parse_settings(["evaluate", "--compile"])
+    assert "--compile" in capsys.readouterr().err

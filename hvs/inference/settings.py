@@ -25,8 +25,6 @@ class Computing:
     """"cpu", "cuda", ...; "auto" takes the GPU if there is one."""
     precision: Precision = "auto"
     """Precision of the networks; geometry and rasteriser always use float32. "auto" is bf16 where the GPU has it."""
-    compile: bool = False
-    """Compile the networks with torch.compile: a wait at first, then every frame is faster."""
     refine_steps: int = REFINE_STEPS
     """Steps of gradient descent that fit a person's appearance, once, to the images it is encoded from, for colours
     that the encoder does not know. 0 takes the encoder's appearance as it is."""
@@ -48,6 +46,14 @@ class Computing:
 
 
 @dataclass(frozen=True)
+class Compiling(Computing):
+    """Which model draws many pictures, and how."""
+
+    compile: bool = False
+    """Compile the networks with torch.compile: a wait at first, then every frame is faster."""
+
+
+@dataclass(frozen=True)
 class WithModel(Computing):
     """Which model, how it computes, and where results go."""
 
@@ -62,7 +68,7 @@ class WithModel(Computing):
 
 
 @dataclass(frozen=True)
-class Drawing(WithModel):
+class Drawing(WithModel, Compiling):
     """How frames are drawn and written."""
 
     format: Format = "mp4"
@@ -80,7 +86,7 @@ class Drawing(WithModel):
 
 
 @dataclass(frozen=True)
-class InCapture(Computing):
+class InCapture(Compiling):
     """Whom to look at in a capture."""
 
     root: Path | None = None

@@ -13,7 +13,7 @@ from hvs.models import HumanViewSynthesis
 from hvs.pictures import to_uint8
 from hvs.runtime import UserError, autocast, choose_precision, make_folder, select_device
 
-from .settings import Computing, WithModel
+from .settings import Compiling, Computing, WithModel
 
 RUNS = Path("runs")
 # Images encoded at once.
@@ -53,7 +53,7 @@ class Studio:
         # All pictures have one size, so the search for the fastest convolution is soon done.
         torch.backends.cudnn.benchmark = True
         self.model.decoder.to(memory_format=torch.channels_last)
-        self._compiled = settings.compile
+        self._compiled = isinstance(settings, Compiling) and settings.compile
         self.refine_steps = settings.refine_steps
         # The kernels of a single frame take less time than launching them one by one.
         mode = "reduce-overhead" if self.device.type == "cuda" else None
