@@ -83,6 +83,12 @@ def heat(values: Tensor) -> Tensor:
     return torch.lerp(colours[below], colours[below + 1], (place - below)[..., None]).movedim(-1, -3)
 
 
+def part_of(edge: tuple[int, int], skeleton: Skeleton) -> str:
+    """The part of a person that an edge belongs to, one of PART_COLOURS; parts of other names count as the body."""
+    parts = (name for name, (start, stop) in skeleton.parts.items() if start <= max(edge) < stop)
+    return next((name for name in parts if name in PART_COLOURS), "body")
+
+
 def draw_skeleton(image: Tensor, keypoints: Tensor, valid: Tensor, skeleton: Skeleton) -> Tensor:
     """The picture [3, H, W] with the skeleton's edges drawn over it, where both joints are valid and finite.
 
@@ -98,8 +104,7 @@ def draw_skeleton(image: Tensor, keypoints: Tensor, valid: Tensor, skeleton: Ske
     keypoints = keypoints.clamp(-FARTHEST, FARTHEST)
     for i, j in skeleton.edges:
         if valid[i] and valid[j]:
-            parts = (name for name, (start, stop) in skeleton.parts.items() if start <= max(i, j) < stop)
-            part = next((name for name in parts if name in PART_COLOURS), "body")
+            part = part_of((i, j), skeleton)
             line = [tuple(keypoints[k].tolist()) for k in (i, j)]
             draw.line(line, fill=PART_COLOURS[part], width=width if part == "body" else 1)
     return torch.from_numpy(np.array(picture)).movedim(-1, 0).float() / 255

@@ -18,7 +18,7 @@ from hvs.data.datasets import load_view
 from hvs.data.layouts import IMAGES, MASKS
 from hvs.data.stores import DataError
 from hvs.geometry import Camera, Skeleton
-from hvs.pictures import PART_COLOURS, mosaic
+from hvs.pictures import PART_COLOURS, mosaic, part_of
 from hvs.runtime import UserError, write_atomically
 
 from .footage import choose
@@ -96,7 +96,7 @@ class Seen:
 
 def draw_poses(settings: Poses) -> None:
     device = choose_device(settings)
-    file = choose_file(settings.out, settings.out)
+    file = choose_file(settings.out)
     chosen = choose_poses(settings)
     drawn, beside = [], []
     for seen in tqdm(chosen, "poses", unit="pose"):
@@ -144,15 +144,11 @@ def draw_pose(
 
 def limb_colours(skeleton: Skeleton, colours: Colours) -> list[list[float]]:
     """A colour in 0..1 for each limb."""
-    first, last = skeleton.parts["body"]
-    body = [max(edge) for edge in skeleton.edges if first <= max(edge) < last]
-    wheel = iter(palette(torch.arange(len(body)) / len(body)).tolist())
-    found = []
-    for edge in skeleton.edges:
-        part = next(name for name, (start, stop) in skeleton.parts.items() if start <= max(edge) < stop)
-        plain = [value / 255 for value in PART_COLOURS[part]]
-        found.append(next(wheel) if part == "body" and colours == "limb" else plain)
-    return found
+    parts = [part_of(edge, skeleton) for edge in skeleton.edges]
+    count = parts.count("body")
+    wheel = iter(palette(torch.arange(count) / count).tolist())
+    plain = {name: [value / 255 for value in colour] for name, colour in PART_COLOURS.items()}
+    return [next(wheel) if part == "body" and colours == "limb" else plain[part] for part in parts]
 
 
 def before(points: Tensor, valid: Tensor, sequence: Sequence, size: int) -> Camera:

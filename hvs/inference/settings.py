@@ -47,7 +47,7 @@ class Computing:
 
 @dataclass(frozen=True)
 class Compiling(Computing):
-    """Which model draws many pictures, and how."""
+    """A model that draws many pictures of one size, and how it computes."""
 
     compile: bool = False
     """Compile the networks with torch.compile: a wait at first, then every frame is faster."""

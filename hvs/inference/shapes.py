@@ -80,7 +80,7 @@ class Shapes(Rasterising):
 
 def draw_shapes(settings: Shapes) -> None:
     device = choose_device(settings)
-    file = choose_file(settings.out, Path("runs/shapes") / f"{settings.what}.png")
+    file = choose_file(settings.out or Path("runs/shapes") / f"{settings.what}.png")
     shapes = get_args(Shape) if settings.what == "all" else (settings.what,)
     rows = [draw(SHAPES[shape](settings), settings, device) for shape in tqdm(shapes, "shapes", unit="picture")]
     sheet = mosaic(rows, ["colour", "coverage", "depth"])
@@ -235,9 +235,8 @@ def choose_device(settings: Rasterising) -> torch.device:
     return device
 
 
-def choose_file(wanted: Path | None, default: Path) -> Path:
+def choose_file(file: Path) -> Path:
     """The PNG file to write; its folder is made."""
-    file = wanted or default
     if file.suffix.lower() != ".png":
         raise UserError(f"out: got {file}, wanted a name that ends in .png")
     if file.is_dir():

@@ -16,7 +16,7 @@ from viser.transforms import SO3
 
 from hvs.geometry import Camera, limb_gaussians
 from hvs.geometry.rotations import frame_from_direction
-from hvs.pictures import PART_COLOURS
+from hvs.pictures import PART_COLOURS, part_of
 
 from .artist import Drawn, Shown, Wish
 from .cast import Cast, Pose
@@ -192,11 +192,7 @@ class Page:
             batched_scales=np.ones((limbs, 3)),
             **looks,
         )
-        parts = self._skeleton.parts.items()
-        colours = [
-            next(PART_COLOURS[name] for name, (start, stop) in parts if start <= max(i, j) < stop)
-            for i, j in self._skeleton.edges
-        ]
+        colours = [PART_COLOURS[part_of(edge, self._skeleton)] for edge in self._skeleton.edges]
         colours = np.array(colours, np.uint8)[:, None].repeat(2, 1)
         bones = np.zeros((limbs, 2, 3))
         self._bones = scene.add_line_segments("/skeleton", bones, linear(colours), thickness=0.01)
