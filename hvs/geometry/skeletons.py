@@ -110,12 +110,12 @@ def customise(
 
 
 def _check_joints(joints: Sequence[str]) -> None:
-    if not joints or any(type(name) is not str or not name for name in joints) or len(set(joints)) != len(joints):
+    if len(joints) == 0 or any(type(name) is not str or not name for name in joints) or len(set(joints)) != len(joints):
         raise ValueError("joints: wanted a name for each joint, each name once")
 
 
 def _check_limbs(limbs: Sequence[tuple[int, int, float]], joints: int) -> None:
-    if not limbs:
+    if len(limbs) == 0:
         raise ValueError("limbs: got none, wanted one or more")
     for limb in limbs:
         if len(limb) != 3 or any(type(end) is not int or not 0 <= end < joints for end in limb[:2]):

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,6 +53,9 @@ def test_customised_skeletons():
         (None, ((0, 1, 0.0),), "a positive width"),
         (None, ((0, 1, float("nan")),), "a positive width"),
         (None, ((0, 1, "a"),), "a positive width"),
+        (np.array(["a", "b"]), None, "joints: wanted a name"),
+        (None, np.array([[0, 1, 0.1], [1, 2, 0.1]]), "two joints below 17"),
+        (None, np.zeros((0, 3)), "limbs: got none"),
     ],
 )
 def test_no_skeleton_is_made_of_faults(joints, limbs, message):
