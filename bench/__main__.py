@@ -10,11 +10,7 @@ in turns, in the same run.
 """
 
 import argparse
-import datetime
-import json
-import os
-import platform
-import subprocess
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -22,8 +18,9 @@ import torch
 
 import hvs
 
-from . import report
-from .rasterize import Calls, Scene, WrongResultsError, measure_scene
+from . import gsplat_baseline, report
+from .rasterize import Calls, Scene, measure_scene
+from .record import Record
 
 
 def scenes(device: str) -> list[Scene]:
@@ -41,35 +38,6 @@ def scenes(device: str) -> list[Scene]:
     found += [Scene(height=side, width=side) for side in (64, 128, 512)]
     found += [Scene(channels=channels) for channels in (1, 3, 64)]
     found += [Scene(count=count) for count in (10, 100, 1000, 10_000)]
-    return found
-
-
-def describe(device: str) -> dict[str, str]:
-    """What the results depend on: versions, commit, date and device."""
-
-    def output(*command: str) -> str:
-        try:
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return "unknown"
-
-    found = dict(
-        torch=torch.__version__,
-        python=platform.python_version(),
-        commit=os.environ.get("COMMIT") or output("git", "describe", "--always", "--dirty", "--abbrev=40"),
-    )
-    found["date"] = datetime.date.today().isoformat()
-    try:
-        import triton
-
-        found["triton"] = triton.__version__
-    except ImportError:
-        pass
-    if torch.device(device).type == "cuda":
-        found["device"] = torch.cuda.get_device_name()
-        found["driver"] = output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
-    else:
-        found["device"] = f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
     return found
 
 
@@ -107,25 +75,21 @@ def main() -> None:
     if options.profile:
         profile(chosen[0], options.device, options.profile)
         return
-    results = dict(machine=describe(options.device), rows=[], failed={})
+    if options.plots and importlib.util.find_spec("matplotlib") is None:
+        print("--plots: matplotlib is not installed; `python -m bench.report` plots a file of --json", file=sys.stderr)
+        options.plots = None
+    if torch.device(options.device).type == "cuda" and not gsplat_baseline.is_installed():
+        print("gsplat is not installed, and is left out", file=sys.stderr)
+    record = Record(options.device, options.json)
     print(report.header())
     for scene in chosen:
-        try:
+        with record.trying(str(scene)):
             found = measure_scene(scene, options.device, options.seconds, compiled=not options.no_compile)
-        except (WrongResultsError, RuntimeError) as error:
-            results["failed"][str(scene)] = str(error)
-            print(f"{scene}: {error}", file=sys.stderr, flush=True)
-        else:
             print(report.lines(found), flush=True)
-            results["rows"] += found
-        # Written after every scene, so that a run that is cut short keeps its results.
-        if options.json:
-            options.json.write_text(json.dumps(results, indent=1))
-    if options.plots and results["rows"]:
-        report.plot(results, options.plots)
-    print("\n".join(f"{name:8s}{value}" for name, value in results["machine"].items()))
-    if results["failed"]:
-        raise SystemExit(f"not timed: {', '.join(results['failed'])}")
+            record.rows += found
+    if options.plots and record.rows:
+        report.plot(record.rows, record.machine, options.plots)
+    record.close()
 
 
 if __name__ == "__main__":

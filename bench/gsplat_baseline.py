@@ -15,10 +15,13 @@ from hvs.geometry import quaternion_from_rotation
 ALPHA = 0.025
 
 
+def is_installed() -> bool:
+    return importlib.util.find_spec("gsplat") is not None
+
+
 def fits(scene, device: str) -> bool:
     """Whether gsplat is installed, and can render the scene: on a GPU, one image, float32."""
-    there = importlib.util.find_spec("gsplat") is not None
-    return there and torch.device(device).type == "cuda" and scene.batch == 1 and scene.dtype == torch.float32
+    return is_installed() and torch.device(device).type == "cuda" and scene.batch == 1 and scene.dtype == torch.float32
 
 
 def prepare(inputs: dict[str, Tensor]) -> tuple[Callable[..., Tensor], dict[str, Tensor]]:

@@ -12,7 +12,7 @@ no film can beat.
 """
 
 import argparse
-import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ from hvs.inference.studio import Studio
 from hvs.models import HumanViewSynthesis, ModelSettings
 
 from . import scenes
-from .__main__ import describe
+from .record import Record
 from .timing import measure
 
 BATCHES = (1, 8)
@@ -123,9 +123,18 @@ def has_ffmpeg() -> bool:
         return False
 
 
+def add(record: Record, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        print(show(row), flush=True)
+    record.rows += rows
+
+
+def how(compiled: bool) -> str:
+    return "compiled" if compiled else "eager"
+
+
 def show(row: dict[str, Any]) -> str:
-    how = "compiled" if row["compiled"] else "eager"
-    line = f"{row['name']:24} {how:9} {row['frames_per_s']:8.1f} frames/s"
+    line = f"{row['name']:24} {how(row['compiled']):9} {row['frames_per_s']:8.1f} frames/s"
     if "ms" in row:
         return f"{line} {row['ms']:8.2f} ms a call"
     return f"{line}, {row['part_of_encoder_speed']:.0%} of the encoder's {row['encoder_frames_per_s']:.1f}"
@@ -142,17 +151,18 @@ def main() -> None:
     arguments = parser.parse_args()
     device = arguments.device
     count = arguments.frames or (480 if torch.device(device).type == "cuda" else 48)
-    results: dict[str, Any] = dict(machine=describe(device), rows=[])
+    record = Record(device, arguments.json)
+    with_film = has_ffmpeg()
+    if not with_film:
+        print("imageio-ffmpeg is not installed, or finds no ffmpeg: no film is measured", file=sys.stderr)
     for settings, compiled in setups(device):
-        found = measure_drawing(settings, device, compiled, arguments.seconds)
-        if has_ffmpeg():
-            found.append(measure_film(settings, device, compiled, count))
-        for row in found:
-            print(show(row), flush=True)
-        results["rows"] += found
-        # Written after every setup, so that a run that is cut short keeps its results.
-        if arguments.json:
-            arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+        name = f"{settings.target_resolution}x{settings.target_resolution}, {how(compiled)}"
+        with record.trying(f"draw, {name}"):
+            add(record, measure_drawing(settings, device, compiled, arguments.seconds))
+        if with_film:
+            with record.trying(f"film, {name}"):
+                add(record, [measure_film(settings, device, compiled, count)])
+    record.close()
 
 
 if __name__ == "__main__":

@@ -27,13 +27,18 @@ from .timing import FLUSHED_BYTES, WARM_UP
 KERNELS = ("prepare", "survey_small", "survey", "search", "extents", "pair_large", "blend")
 KERNELS += ("background_gradient", "gradient", "ray_gradient", "chain")
 RUNS = 10
+# Width of the column of titles.
+TITLE = 44
 
 
-def kernel_times(scene: Scene) -> dict[str, float]:
-    """Microseconds of each kernel in one forward and backward pass; several launches of a kernel are added up."""
+def calls_of(scene: Scene) -> Calls:
     inputs = scene.inputs("cuda")
     gradient = torch.randn(scene.batch, scene.channels, scene.height, scene.width).to("cuda", scene.dtype)
-    calls = Calls.of(hvs.rasterize, inputs, gradient)
+    return Calls.of(hvs.rasterize, inputs, gradient)
+
+
+def kernel_times(calls: Calls) -> dict[str, float]:
+    """Microseconds of each kernel in one forward and backward pass; several launches of a kernel are added up."""
     flushed = torch.empty(FLUSHED_BYTES, dtype=torch.int8, device="cuda")
     for _ in range(WARM_UP):
         calls.both()
@@ -47,32 +52,38 @@ def kernel_times(scene: Scene) -> dict[str, float]:
     for event in profiler.events():
         if event.name in KERNELS and event.device_type == torch.autograd.DeviceType.CUDA:
             found.setdefault(event.name, []).append(event.time_range.elapsed_us())
+    if not found:
+        raise SystemExit("torch.profiler has seen no kernel; it needs CUPTI, and that no other profiler runs")
     return {name: float(np.median(found[name])) * len(found[name]) / RUNS for name in KERNELS if name in found}
 
 
-def variants(channels: int) -> dict[str, dict[str, Any]]:
-    """Other program sizes by name, and what each replaces in `launch`."""
+def variants(scene: Scene) -> dict[str, dict[str, Any]]:
+    """Other program sizes of the kernels that a scene is rendered with by name, and what each replaces in `launch`."""
     from hvs.kernels.fused import launch
 
-    size = 1 << (channels - 1).bit_length()
+    size = 1 << (scene.channels - 1).bit_length()
+    limited = not torch.version.hip
+    small = launch.is_small(scene.batch, scene.count, scene.height, scene.width)
     found: dict[str, dict[str, Any]] = {}
-    for block, warps in ((64, 1), (128, 1), (128, 2), (128, 4)):
-        found[f"survey_small: blocks of {block}, {warps} warps"] = dict(SURVEY_SIZES=dict(BLOCK=block, num_warps=warps))
-    for share in (0.0, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0):
-        found[f"{share:.2f} of empty tiles filled by survey_small"] = dict(FILLED_SHARE=share)
+    if small:
+        for block, warps in ((64, 1), (128, 1), (128, 2), (128, 4)):
+            sizes = dict(BLOCK=block, num_warps=warps)
+            found[f"survey_small: blocks of {block}, {warps} warps"] = dict(SURVEY_SIZES=sizes)
+        for registers in (96, 112, 128, 255) if limited else ():
+            sizes = launch.SURVEY_SIZES | dict(maxnreg=registers)
+            found[f"survey_small: at most {registers} registers"] = dict(SURVEY_SIZES=sizes)
+        for share in (0.0, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0):
+            found[f"{share:.2f} of empty tiles filled by survey_small"] = dict(FILLED_SHARE=share)
     for pixels, group, warps in ((32, 2, 1), (32, 4, 1), (64, 1, 1), (64, 2, 1), (64, 4, 1), (64, 2, 2), (128, 1, 4)):
         sizes = dict(CHANNELS=size, PIXELS=pixels, GROUP=group, num_warps=warps)
         found[f"blend: {pixels} pixels, {group} Gaussians, {warps} warps"] = dict(blend_sizes=lambda _, s=sizes: s)
-    for registers in () if torch.version.hip else (96, 112, 128, 255):
-        sizes = launch.SURVEY_SIZES | dict(maxnreg=registers)
-        found[f"survey_small: at most {registers} registers"] = dict(SURVEY_SIZES=sizes)
     for pixels, warps in ((32, 1), (64, 1), (64, 2), (128, 4), (256, 4)):
-        sizes = launch.gradient_sizes(channels) | dict(PIXELS=pixels, num_warps=warps)
+        sizes = launch.gradient_sizes(scene.channels) | dict(PIXELS=pixels, num_warps=warps)
         found[f"gradient: {pixels} pixels, {warps} warps"] = dict(gradient_sizes=lambda _, s=sizes: s)
-    for registers in () if torch.version.hip else (128, 152, 168, 200, 255):
-        sizes = launch.gradient_sizes(channels) | dict(maxnreg=registers)
+    for registers in (128, 152, 168, 200, 255) if limited else ():
+        sizes = launch.gradient_sizes(scene.channels) | dict(maxnreg=registers)
         found[f"gradient: at most {registers} registers"] = dict(gradient_sizes=lambda _, s=sizes: s)
-    for programs in (4096, 8192, 16384, 32768):
+    for programs in (4096, 8192, 16384, 32768) if small else ():
         found[f"gradient: {programs} programs"] = dict(GRADIENT_PROGRAMS=programs)
     return found
 
@@ -87,8 +98,13 @@ def replaced(values: dict[str, Any]) -> Iterator[None]:
         yield
 
 
+def header() -> str:
+    return " " * TITLE + "".join(f"{name:>{len(name) + 2}s}" for name in KERNELS)
+
+
 def line(title: str, times: dict[str, float]) -> str:
-    return f"{title:48s}" + "".join(f"{times[name]:12.1f}" if name in times else " " * 12 for name in KERNELS)
+    columns = ((f"{times[name]:.1f}" if name in times else "", len(name) + 2) for name in KERNELS)
+    return f"{title:{TITLE}s}" + "".join(f"{value:>{width}s}" for value, width in columns)
 
 
 def main() -> None:
@@ -105,11 +121,16 @@ def main() -> None:
             f"--scene: got {options.scene!r}, wanted one of {', '.join(map(str, every))}, or its beginning"
         )
     scene = chosen[0]
-    print(f"{'':48s}" + "".join(f"{name[-11:]:>12s}" for name in KERNELS))
-    print(line(str(scene), kernel_times(scene)), flush=True)
-    for title, values in variants(scene.channels).items() if options.sweep else ():
-        with replaced(values):
-            print(line(title, kernel_times(scene)), flush=True)
+    calls = calls_of(scene)
+    print(header())
+    print(line(str(scene), kernel_times(calls)), flush=True)
+    for title, values in variants(scene).items() if options.sweep else ():
+        try:
+            with replaced(values):
+                print(line(title, kernel_times(calls)), flush=True)
+        except Exception as error:
+            # A GPU may have too little of something for one of them.
+            print(f"{title:{TITLE}s}  {type(error).__name__}: {str(error).partition(chr(10))[0]}", flush=True)
 
 
 if __name__ == "__main__":

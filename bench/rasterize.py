@@ -19,6 +19,7 @@ import hvs
 from . import gsplat_baseline
 from .dense import dense_rasterize
 from .floors import read_once, write_once
+from .record import WrongResultsError
 from .scenes import LIMBS, cloud, limbs, with_features
 from .timing import MIB, measure, own_stream, peak_mib
 
@@ -29,10 +30,6 @@ PRECISION = {torch.float32: (5e-5, 1e-3), torch.bfloat16: (1e-2, 5e-2), torch.fl
 DENSE_ARRAYS = 40
 # Memory for these arrays on a machine without a GPU.
 MOST_MIB_ON_CPU = 10 * 1024
-
-
-class WrongResultsError(Exception):
-    """A result is wrong, and so is not timed."""
 
 
 @dataclass(frozen=True)
@@ -92,16 +89,37 @@ def _measure_scene(scene: Scene, device: str, seconds: float, compiled: bool) ->
     gradient = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(device, scene.dtype)
     ours = Calls.of(hvs.rasterize, inputs, gradient)
     error = check(ours, inputs, gradient, scene.dtype)
-    others = {}
-    for name, prepare in _others(scene, device, compiled, inputs, gradient).items():
+    others = _prepared(scene, _others(scene, device, compiled, inputs, gradient))
+    try:
+        rows = _rows(scene, device, seconds, gradient, ours, others)
+    except torch.OutOfMemoryError:
+        if not others:
+            raise
+        rows = None
+    if rows is None:
+        print(f"{scene}: {', '.join(others)} left out for want of memory", file=sys.stderr, flush=True)
+        others.clear()
+        rows = _rows(scene, device, seconds, gradient, ours, others)
+    return [row | dict(error=error) for row in rows]
+
+
+def _prepared(scene: Scene, ways: dict[str, Callable[[], Calls]]) -> dict[str, Calls]:
+    """The ways that can render the scene; ours is timed even if others fail."""
+    found = {}
+    for name, prepare in ways.items():
         try:
             calls = prepare()
             calls.both()
         except Exception as fault:
-            # Ours is timed even if others fail.
             print(f"{scene}: {name} is left out: {fault}", file=sys.stderr, flush=True)
         else:
-            others[name] = calls
+            found[name] = calls
+    return found
+
+
+def _rows(
+    scene: Scene, device: str, seconds: float, gradient: Tensor, ours: Calls, others: dict[str, Calls]
+) -> list[dict[str, Any]]:
     latent = ours.forward().detach()
     write, read = write_once(latent), read_once(gradient, latent)
     floors = dict(forward=write, backward=read, both=lambda: (write(), read()))
@@ -116,7 +134,7 @@ def _measure_scene(scene: Scene, device: str, seconds: float, compiled: bool) ->
             # To compare with gsplat, which waits for the GPU: includes the time Python takes before a launch.
             calls["eager_ms"] = getattr(ours, name)
         times = measure(calls, device, seconds, captured)
-        row: dict[str, Any] = dict(name=f"{name}/{scene}", error=error)
+        row: dict[str, Any] = dict(name=f"{name}/{scene}")
         row |= {key: timing.median for key, timing in times.items()}
         row |= dict(ms_low=times["ms"].low, ms_high=times["ms"].high, captured=times["ms"].captured)
         row["ratio_to_floor"] = row["ms"] / row["floor_ms"]
@@ -140,10 +158,14 @@ def _others(
             return Calls.of(torch.compile(dense_rasterize), inputs, gradient)
 
     found: dict[str, Callable[[], Calls]] = {}
-    if scene.dtype == torch.float32 and _fits(scene, device):
-        found["dense"] = lambda: Calls.of(dense_rasterize, inputs, gradient)
-        if compiled:
-            found["compiled"] = compile_dense
+    if scene.dtype == torch.float32:
+        if _fits(scene, device):
+            found["dense"] = lambda: Calls.of(dense_rasterize, inputs, gradient)
+            if compiled:
+                found["compiled"] = compile_dense
+        else:
+            needed = scene.dense_mib() / 1024
+            print(f"{scene}: dense is left out: {needed:.2f} GiB are not free", file=sys.stderr, flush=True)
     if gsplat_baseline.fits(scene, device):
         found["gsplat"] = lambda: Calls.of(*gsplat_baseline.prepare(inputs), gradient.movedim(1, -1).contiguous())
     return found

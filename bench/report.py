@@ -1,5 +1,10 @@
-"""Rows as a table and as plots."""
+"""Rows as a table and as plots.
 
+python -m bench.report FILE.json FILE.png    plot what `python -m bench --json FILE.json` has written
+"""
+
+import argparse
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -40,14 +45,14 @@ def _format(value: float | None) -> str:
     return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.4g}"
 
 
-def plot(results: dict[str, Any], file: Path) -> None:
+def plot(rows: list[dict[str, Any]], machine: dict[str, str], file: Path) -> None:
     """Plot latency and memory over one size at a time, and how much of the floor's speed is reached."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    rows = [_parse(row) for row in results["rows"]]
+    rows = [_parse(row) for row in rows]
     axes = {
         "Gaussians in a cloud": lambda row: row["count"],
         "side of the image (pixels)": lambda row: row["height"],
@@ -83,8 +88,8 @@ def plot(results: dict[str, Any], file: Path) -> None:
         ("forward + backward (ms)", "peak beyond the result (MiB)", "part of the floor's speed")
     ):
         panels[row, 0].set_ylabel(label)
-        panels[row, 0].legend(frameon=False)
-    machine = results["machine"]
+        # In the first panel with lines: the series of the first one may not have been measured.
+        next(panel for panel in panels[row] if panel.lines).legend(frameon=False)
     figure.suptitle(f"{machine['device']}, torch {machine['torch']}, {machine['date']}, {machine['commit'][:10]}")
     figure.savefig(file, dpi=110)
     plt.close(figure)
@@ -120,3 +125,18 @@ def _line(panel, rows: list[dict], along: Callable[[dict], int], key: str, style
     points = sorted((along(row), row[key]) for row in rows if row.get(key))
     if points:
         panel.plot(*zip(*points, strict=True), style, label=label)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, metavar="FILE.json")
+    parser.add_argument("plots", type=Path, metavar="FILE.png")
+    options = parser.parse_args()
+    found = json.loads(options.results.read_text())
+    if not found["rows"]:
+        raise SystemExit(f"{options.results}: has no rows to plot")
+    plot(found["rows"], found["machine"], options.plots)
+
+
+if __name__ == "__main__":
+    main()

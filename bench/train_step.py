@@ -15,7 +15,6 @@ they are fused.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -33,9 +32,9 @@ from hvs.runtime import autocast, choose_precision
 from hvs.training.objectives import SynthesisObjective, total
 from hvs.training.stepper import Stepper
 
-from .__main__ import describe
 from .baseline import as_the_original_is_built
 from .pairs import make_pairs
+from .record import Record
 from .timing import MIB, measure, peak_mib
 
 PARTS = ("lifter", "encoder", "rasteriser", "decoder", "loss", "optimiser")
@@ -176,11 +175,13 @@ def make_perceptual(image_loss: str) -> PerceptualLoss | None:
     return PerceptualLoss(distance.eval().requires_grad_(False), image_loss)
 
 
-def measure_step(setup: Setup, seconds: float, with_baseline: bool) -> dict[str, Any]:
-    """One row: images per second, memory and shares of ours, and of the baseline if wanted."""
-    steps = {"": Step(setup, baseline=False)}
-    if with_baseline:
-        steps["baseline_"] = Step(setup, baseline=True)
+def make_steps(setup: Setup, with_baseline: bool) -> dict[str, Step]:
+    """Ours, and the baseline's if wanted, by what the names of their values begin with."""
+    return {"": Step(setup, baseline=False)} | ({"baseline_": Step(setup, baseline=True)} if with_baseline else {})
+
+
+def measure_steps(setup: Setup, steps: dict[str, Step], seconds: float) -> dict[str, Any]:
+    """One row: images per second and memory."""
     chosen = dict(image_loss=setup.image_loss, compiled=setup.compiled, save_memory=setup.save_memory)
     row: dict[str, Any] = dict(name=str(setup)) | chosen
     for name, step in steps.items():
@@ -191,14 +192,20 @@ def measure_step(setup: Setup, seconds: float, with_baseline: bool) -> dict[str,
     for name, timing in measure(dict(steps), setup.device, seconds).items():
         row[f"{name}ms"] = timing.median
         row[f"{name}images_per_s"] = 1e3 * setup.batch_size / timing.median
-    for name, step in steps.items():
-        times = {part: t.median for part, t in measure(step.parts(), setup.device, seconds / len(PARTS)).items()}
-        row[f"{name}parts_ms"] = sum(times.values())
-        row[f"{name}shares"] = {part: times[part] / sum(times.values()) for part in PARTS}
-    if with_baseline:
+    if len(steps) > 1:
         row["speedup"] = row["baseline_ms"] / row["ms"]
         row["part_of_baseline_peak"] = row["peak_mib"] / row["baseline_peak_mib"]
     return row
+
+
+def measure_shares(setup: Setup, steps: dict[str, Step], seconds: float) -> dict[str, Any]:
+    """What the parts add to the row: the sum of their times, and the share of each."""
+    found: dict[str, Any] = {}
+    for name, step in steps.items():
+        times = {part: t.median for part, t in measure(step.parts(), setup.device, seconds / len(PARTS)).items()}
+        found[f"{name}parts_ms"] = sum(times.values())
+        found[f"{name}shares"] = {part: times[part] / sum(times.values()) for part in PARTS}
+    return found
 
 
 def show(row: dict[str, Any]) -> str:
@@ -206,10 +213,18 @@ def show(row: dict[str, Any]) -> str:
     lines = []
     for name, title in (("", row["name"]), ("baseline_", "  baseline")):
         if f"{name}ms" in row:
-            shares = "".join(f"{share:>12.1%}" for share in row[f"{name}shares"].values())
-            lines.append(f"{title:34s}{row[f'{name}images_per_s']:10.4g}{row[f'{name}peak_mib']:10.0f}{shares}")
+            lines.append(f"{title:34s}{row[f'{name}images_per_s']:10.4g}{row[f'{name}peak_mib']:10.0f}")
     if "speedup" in row:
         lines.append(f"  × images/s, part of the memory   {row['speedup']:10.2f}{row['part_of_baseline_peak']:10.2f}")
+    return "\n".join(lines)
+
+
+def show_shares(found: dict[str, Any]) -> str:
+    """The shares as text."""
+    lines = [f"{'':34s}" + "".join(f"{part:>12s}" for part in PARTS)]
+    for name, title in (("", "  shares"), ("baseline_", "  shares of the baseline")):
+        if f"{name}shares" in found:
+            lines.append(f"{title:34s}" + "".join(f"{share:>12.1%}" for share in found[f"{name}shares"].values()))
     return "\n".join(lines)
 
 
@@ -245,6 +260,7 @@ def parse() -> argparse.Namespace:
         "--save-memory", action="store_true", help="our decoder recomputes its largest images in the backward pass"
     )
     parser.add_argument("--no-baseline", action="store_true", help="time our step only")
+    parser.add_argument("--no-shares", action="store_true", help="do not time the parts, each of which is compiled")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows, with device and versions")
     parser.add_argument(
         "--profile", type=Path, metavar="FILE", help="only write a torch.profiler trace of the first size"
@@ -263,17 +279,22 @@ def main() -> None:
     if options.profile:
         profile(setups[0], options.profile)
         return
-    results: dict[str, Any] = dict(machine=describe(options.device), rows=[])
-    print(f"{'':34s}{'images/s':>10s}{'MiB':>10s}" + "".join(f"{part:>12s}" for part in PARTS))
+    record = Record(options.device, options.json)
+    print(f"{'':34s}{'images/s':>10s}{'MiB':>10s}")
     for setup in setups:
         torch.compiler.reset()
-        row = measure_step(setup, options.seconds, not options.no_baseline)
-        print(show(row), flush=True)
-        results["rows"].append(row)
-        # Written after every size, so that a run that is cut short keeps its results.
-        if options.json:
-            options.json.write_text(json.dumps(results, indent=1))
-    print("\n".join(f"{name:8s}{value}" for name, value in results["machine"].items()))
+        with record.trying(str(setup)):
+            steps = make_steps(setup, not options.no_baseline)
+            row = measure_steps(setup, steps, options.seconds)
+            print(show(row), flush=True)
+            record.rows.append(row)
+            # The shares take longest, and may be cut short.
+            record.write()
+            if not options.no_shares:
+                found = measure_shares(setup, steps, options.seconds)
+                print(show_shares(found), flush=True)
+                row |= found
+    record.close()
 
 
 if __name__ == "__main__":

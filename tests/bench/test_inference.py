@@ -48,7 +48,24 @@ def test_without_ffmpeg_only_drawing_is_measured(tiny, monkeypatch, capsys):
     monkeypatch.setattr(inference, "has_ffmpeg", lambda: False)
     monkeypatch.setattr(sys, "argv", ["bench.inference", "--seconds", "0.1", "--device", "cpu"])
     inference.main()
-    assert "film" not in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "film" not in printed.out and "imageio-ffmpeg is not installed" in printed.err
+
+
+def test_a_film_that_fails_costs_no_other_row(tiny, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise OSError("no space")
+
+    file = tmp_path / "rows.json"
+    monkeypatch.setattr(inference, "measure_film", fail)
+    monkeypatch.setattr(inference, "has_ffmpeg", lambda: True)
+    monkeypatch.setattr(sys, "argv", ["bench.inference", "--seconds", "0.1", "--json", str(file), "--device", "cpu"])
+    with pytest.raises(SystemExit, match="not timed: film, 32x32, eager"):
+        inference.main()
+    found = json.loads(file.read_text())
+    assert [row["name"] for row in found["rows"]] == ["draw/b1/32x32", "draw/b8/32x32"]
+    assert found["failed"] == {"film, 32x32, eager": "no space"}
+    assert "film, 32x32, eager: no space\n" in capsys.readouterr().err
 
 
 def test_a_gpu_draws_the_full_size():

@@ -38,6 +38,30 @@ def test_what_others_cannot_does_not_stop_ours(monkeypatch, capsys):
     assert "b1/32x32/n108/c16/float32: dense is left out: no compiler" in capsys.readouterr().err
 
 
+def test_too_little_memory_for_others_does_not_stop_ours(monkeypatch, capsys):
+    """As when all that is compared is captured, and its memory kept, before the first of it is timed."""
+    calls = []
+
+    def hungry(**inputs):
+        calls.append(inputs)
+        if len(calls) > 2:
+            raise torch.OutOfMemoryError("no memory")
+        return dense_rasterize(**inputs)
+
+    monkeypatch.setattr(rasterize, "dense_rasterize", hungry)
+    rows = rasterize.measure_scene(Scene(height=32, width=32), "cpu", seconds=0.01, compiled=False)
+    assert [row["name"].partition("/")[0] for row in rows] == ["forward", "backward", "both"]
+    assert all("dense_ms" not in row and row["ms"] > 0 and row["error"] < 5e-5 for row in rows)
+    assert "b1/32x32/n108/c16/float32: dense left out for want of memory\n" in capsys.readouterr().err
+
+
+def test_what_there_is_no_memory_for_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(rasterize, "MOST_MIB_ON_CPU", 1)
+    rows = rasterize.measure_scene(Scene(height=32, width=32), "cpu", seconds=0.01)
+    assert all("dense_ms" not in row for row in rows)
+    assert "b1/32x32/n108/c16/float32: dense is left out: 0.02 GiB are not free\n" in capsys.readouterr().err
+
+
 def test_the_dense_formulation_computes_the_same():
     inputs = {name: value.detach().double() for name, value in Scene(height=24, width=24).inputs("cpu").items()}
     torch.testing.assert_close(dense_rasterize(**inputs), rasterize.hvs.rasterize(**inputs, backend="reference"))

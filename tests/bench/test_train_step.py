@@ -45,6 +45,30 @@ def test_table_and_json(bench, tmp_path, capsys):
     assert small["peak_mib"] < large["peak_mib"] and small["baseline_peak_mib"] < large["baseline_peak_mib"]
 
 
+def test_shares_that_fail_cost_no_row(bench, tmp_path, monkeypatch, capsys):
+    """Nor do they stop the next size; what there is of a row is in the file by then."""
+    file, seen = tmp_path / "result.json", []
+
+    def fail(*_):
+        seen.append(len(json.loads(file.read_text())["rows"]))
+        raise RuntimeError("no compiler\nand more")
+
+    monkeypatch.setattr(train_step, "measure_shares", fail)
+    with pytest.raises(SystemExit, match="not timed: train_step/b2/32x32/fp32, train_step/b2/64x64/fp32"):
+        bench("--no-baseline", "--json", file)
+    results = json.loads(file.read_text())
+    assert seen == [1, 2] and all(row["images_per_s"] > 0 for row in results["rows"])
+    assert list(results["failed"].values()) == ["no compiler\nand more"] * 2
+    assert "train_step/b2/32x32/fp32: no compiler\n" in capsys.readouterr().err
+
+
+def test_shares_are_left_out_if_not_wanted(bench, tmp_path, capsys):
+    file = tmp_path / "result.json"
+    bench("--no-baseline", "--no-shares", "--json", file)
+    assert all("shares" not in row and row["peak_mib"] > 0 for row in json.loads(file.read_text())["rows"])
+    assert "shares" not in capsys.readouterr().out
+
+
 def test_a_trace_can_be_read(bench, tmp_path):
     file = tmp_path / "trace.json"
     bench("--profile", file)
