@@ -25,9 +25,9 @@ from .timing import MIB, measure, own_stream, peak_mib
 
 # Largest relative errors of the latent and of a gradient that count as right, by the dtype of the features.
 PRECISION = {torch.float32: (5e-5, 1e-3), torch.bfloat16: (1e-2, 5e-2), torch.float16: (2e-3, 1e-2)}
-# Arrays of pixels × Gaussians for which there must be memory. Counted: the dense formulation keeps 10 for its backward
-# pass and the compiled one 3, and at their peak, passes of the two have 13 and 10.
-DENSE_ARRAYS = 40
+# Arrays of pixels × Gaussians for which there must be memory, for the dense formulation and for the compiled one.
+# Counted: they keep 10 and 3 for their backward pass, and at their peak, passes of the two have 13 and 10.
+DENSE_ARRAYS, COMPILED_ARRAYS = 26, 14
 # Memory for these arrays on a machine without a GPU.
 MOST_MIB_ON_CPU = 10 * 1024
 
@@ -54,8 +54,9 @@ class Scene:
             geometry = cloud(self.batch, self.count, self.height, self.width)
         return with_features(geometry, self.channels, self.dtype, device)
 
-    def dense_mib(self) -> float:
-        return DENSE_ARRAYS * 4 * self.batch * self.height * self.width * self.count / MIB
+    def pairs_mib(self) -> float:
+        """Size of an array with a number for each pixel and Gaussian."""
+        return 4 * self.batch * self.height * self.width * self.count / MIB
 
 
 @dataclass(frozen=True)
@@ -159,13 +160,18 @@ def _others(
 
     found: dict[str, Callable[[], Calls]] = {}
     if scene.dtype == torch.float32:
-        if _fits(scene, device):
-            found["dense"] = lambda: Calls.of(dense_rasterize, inputs, gradient)
-            if compiled:
-                found["compiled"] = compile_dense
-        else:
-            needed = scene.dense_mib() / 1024
-            print(f"{scene}: dense is left out: {needed:.2f} GiB are not free", file=sys.stderr, flush=True)
+        ways = {"dense": (DENSE_ARRAYS, lambda: Calls.of(dense_rasterize, inputs, gradient))}
+        if compiled:
+            ways["compiled"] = COMPILED_ARRAYS, compile_dense
+        free = _free_mib(device)
+        for name, (arrays, prepare) in ways.items():
+            needed = arrays * scene.pairs_mib()
+            if needed < free:
+                found[name] = prepare
+                free -= needed
+            else:
+                gib = f"{needed / 1024:.2f} GiB"
+                print(f"{scene}: {name} is left out: {gib} are not free", file=sys.stderr, flush=True)
     if gsplat_baseline.fits(scene, device):
         found["gsplat"] = lambda: Calls.of(*gsplat_baseline.prepare(inputs), gradient.movedim(1, -1).contiguous())
     return found
@@ -185,13 +191,13 @@ def check(calls: Calls, inputs: dict[str, Tensor], gradient: Tensor, dtype: torc
     return errors[0]
 
 
-def _fits(scene: Scene, device: str) -> bool:
-    """Whether there is enough memory for the dense formulation."""
+def _free_mib(device: str) -> float:
+    """Memory for what ours is compared with."""
     if torch.device(device).type == "cuda":
         # Memory that PyTorch caches would count as used.
         torch.cuda.empty_cache()
-        return scene.dense_mib() < torch.cuda.mem_get_info()[0] / MIB
-    return scene.dense_mib() < MOST_MIB_ON_CPU
+        return torch.cuda.mem_get_info()[0] / MIB
+    return MOST_MIB_ON_CPU
 
 
 def _can_be_captured(scene: Scene, device: str) -> bool:

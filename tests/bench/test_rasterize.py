@@ -55,11 +55,17 @@ def test_too_little_memory_for_others_does_not_stop_ours(monkeypatch, capsys):
     assert "b1/32x32/n108/c16/float32: dense left out for want of memory\n" in capsys.readouterr().err
 
 
-def test_what_there_is_no_memory_for_is_named(monkeypatch, capsys):
-    monkeypatch.setattr(rasterize, "MOST_MIB_ON_CPU", 1)
-    rows = rasterize.measure_scene(Scene(height=32, width=32), "cpu", seconds=0.01)
-    assert all("dense_ms" not in row for row in rows)
-    assert "b1/32x32/n108/c16/float32: dense is left out: 0.02 GiB are not free\n" in capsys.readouterr().err
+@pytest.mark.parametrize("arrays", [10, 20, 30, 50])
+def test_what_there_is_no_memory_for_is_named(monkeypatch, capsys, arrays):
+    scene = Scene(height=32, width=32)
+    timed = {10: set(), 20: {"compiled"}, 30: {"dense"}, 50: {"dense", "compiled"}}[arrays]
+    monkeypatch.setattr(rasterize, "MOST_MIB_ON_CPU", arrays * scene.pairs_mib())
+    assert rasterize._others(scene, "cpu", True, {}, torch.zeros(())).keys() == timed
+    printed = capsys.readouterr().err
+    for name in ("dense", "compiled"):
+        assert (f"b1/32x32/n108/c16/float32: {name} is left out: 0.01 GiB are not free\n" in printed) == (
+            name not in timed
+        )
 
 
 def test_the_dense_formulation_computes_the_same():
