@@ -20,7 +20,7 @@ import hvs
 
 from . import gsplat_baseline, report
 from .rasterize import Calls, Scene, measure_scene
-from .record import Record
+from .record import Record, make_folders
 
 
 def scenes(device: str) -> list[Scene]:
@@ -72,6 +72,7 @@ def main() -> None:
     chosen = [scene for scene in every if str(scene).startswith(options.only)]
     if not chosen:
         raise SystemExit(f"--only: got {options.only!r}, wanted one of {', '.join(map(str, every))}, or its beginning")
+    make_folders(options.plots, options.profile)
     if options.profile:
         profile(chosen[0], options.device, options.profile)
         return

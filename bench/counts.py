@@ -34,6 +34,7 @@ from .__main__ import scenes
 from .emulation.launches import differentiate, emulated
 from .emulation.memory import SECTOR
 from .rasterize import Scene
+from .record import make_folders
 from .resources import GPUS
 from .timing import MIB
 
@@ -88,6 +89,7 @@ def main() -> None:
             raise SystemExit(
                 f"--scene: got {options.scene!r}, wanted one of {', '.join(map(str, every))}, or its beginning"
             )
+    make_folders(options.json)
     rows = []
     for scene in chosen:
         print(header(str(scene)), flush=True)

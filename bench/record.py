@@ -23,6 +23,7 @@ class Record:
     """The rows of a bench; a run that is cut short keeps those it has, and what fails costs no others."""
 
     def __init__(self, device: str, file: Path | None) -> None:
+        make_folders(file)
         self.machine, self.file = describe(device), file
         self.rows: list[dict[str, Any]] = []
         self.failed: dict[str, str] = {}
@@ -49,6 +50,12 @@ class Record:
         print("\n".join(f"{name:8s}{value}" for name, value in self.machine.items()))
         if self.failed:
             raise SystemExit(f"not timed: {', '.join(self.failed)}")
+
+
+def make_folders(*files: Path | None) -> None:
+    """Make the folders of files to be written, rather than fail when all is measured."""
+    for file in filter(None, files):
+        file.parent.mkdir(parents=True, exist_ok=True)
 
 
 def describe(device: str) -> dict[str, str]:

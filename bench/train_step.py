@@ -34,7 +34,7 @@ from hvs.training.stepper import Stepper
 
 from .baseline import as_the_original_is_built
 from .pairs import make_pairs
-from .record import Record
+from .record import Record, make_folders
 from .timing import MIB, measure, peak_mib
 
 PARTS = ("lifter", "encoder", "rasteriser", "decoder", "loss", "optimiser")
@@ -276,6 +276,7 @@ def main() -> None:
     # Sizes do not change, so cuDNN may search for the fastest algorithms. Grouped convolutions gain most by that, which
     # favours the baseline.
     torch.backends.cudnn.benchmark = True
+    make_folders(options.profile)
     if options.profile:
         profile(setups[0], options.profile)
         return

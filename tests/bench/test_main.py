@@ -83,7 +83,7 @@ def test_without_matplotlib_there_are_results(tmp_path, monkeypatch, capsys):
 
 
 def test_a_trace_can_be_read(tmp_path):
-    file = tmp_path / "trace.json"
+    file = tmp_path / "new" / "trace.json"
     assert bench("--profile", str(file)).returncode == 0
     assert any("blend_tiled" in str(event.get("name")) for event in json.loads(file.read_text())["traceEvents"])
 

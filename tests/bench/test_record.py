@@ -7,7 +7,7 @@ from bench.record import Record, WrongResultsError
 
 
 def test_rows_are_written_as_they_come(tmp_path):
-    file = tmp_path / "rows.json"
+    file = tmp_path / "new" / "rows.json"
     record = Record("cpu", file)
     with record.trying("a"):
         record.rows.append(dict(name="a"))
