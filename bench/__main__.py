@@ -24,14 +24,14 @@ from .record import Record, make_folders
 
 
 def scenes(device: str) -> list[Scene]:
-    """The main scene first, then series of scenes that differ in one thing."""
+    """The main scene first, then series of scenes that differ in one thing; a run may be cut short."""
     if torch.device(device).type == "cuda":
         base = Scene(batch=32)
         found = [base, Scene(batch=32, dtype=torch.bfloat16)]
+        found += [Scene(height=1024, width=1024, count=count, channels=32) for count in (100, 1000, 10_000, 100_000)]
         found += [Scene(batch=batch) for batch in (1, 2, 4, 8, 16, 64)]
         found += [Scene(batch=8, height=side, width=side) for side in (64, 128, 512, 1024)]
         found += [Scene(batch=8, channels=channels) for channels in (1, 3, 32, 64, 128, 256)]
-        found += [Scene(height=1024, width=1024, count=count, channels=32) for count in (100, 1000, 10_000, 100_000)]
         return found
     found = [Scene()]
     found += [Scene(batch=batch) for batch in (2, 4)]
