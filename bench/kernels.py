@@ -77,6 +77,9 @@ def variants(scene: Scene) -> dict[str, dict[str, Any]]:
     for pixels, group, warps in ((32, 2, 1), (32, 4, 1), (64, 1, 1), (64, 2, 1), (64, 4, 1), (64, 2, 2), (128, 1, 4)):
         sizes = dict(CHANNELS=size, PIXELS=pixels, GROUP=group, num_warps=warps)
         found[f"blend: {pixels} pixels, {group} Gaussians, {warps} warps"] = dict(blend_sizes=lambda _, s=sizes: s)
+    for registers in (96, 104, 128, 152) if limited else ():
+        sizes = launch.blend_sizes(scene.channels) | dict(maxnreg=registers)
+        found[f"blend: at most {registers} registers"] = dict(blend_sizes=lambda _, s=sizes: s)
     for pixels, warps in ((32, 1), (64, 1), (64, 2), (128, 4), (256, 4)):
         sizes = launch.gradient_sizes(scene.channels) | dict(PIXELS=pixels, num_warps=warps)
         found[f"gradient: {pixels} pixels, {warps} warps"] = dict(gradient_sizes=lambda _, s=sizes: s)
