@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
 from .checking import ViewReport, check
 from .commands import run
@@ -31,17 +30,16 @@ class Check:
     root: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="ROOT")]
     """Folder of a capture, prepared or of plain files."""
     workers: int | None = None
-    """Number of processes; one per CPU by default."""
+    """Number of processes; by default one per core."""
 
     def run(self) -> int:
-        count, reports = check(self.root, workers=self.workers)
-        done = list(tqdm(reports, "check", total=count, unit="view"))
-        print_table(done)
-        faults = sum(len(report.faults) for report in done)
+        reports = check(self.root, workers=self.workers)
+        print_table(reports)
+        faults = sum(len(report.faults) for report in reports)
         if faults:
-            print(f"\n{faults} faults in {sum(bool(report.faults) for report in done)} of {count} views")
+            print(f"\n{faults} faults in {sum(bool(report.faults) for report in reports)} of {len(reports)} views")
             return 2
-        print(f"\n{count} views, no faults")
+        print(f"\n{len(reports)} views, no faults")
         return 0
 
 
@@ -56,7 +54,7 @@ class Raw:
     segment: str | None = None
     """module:function that makes a mask [H, W] from an image [3, H, W] in 0..1; instead of --masks."""
     workers: int | None = None
-    """Number of processes; one per CPU by default."""
+    """Number of processes; by default one per core."""
 
 
 @dataclass(frozen=True)

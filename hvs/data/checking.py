@@ -1,11 +1,10 @@
 """Checks a whole capture for what training would stumble over."""
 
 import math
-import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from .layouts import IMAGES, MASKS, SPLITS
 from .sequences import Sequence
 from .stores import DataError
 from .transforms import crop_box
+from .workers import Tick, Workers
 
 # FAR: median distance between keypoints and projected poses, as a fraction of the picture's larger side, beyond which
 # they are of another camera or another person. PLACED: median fraction of the joints seen by two views that must have a
@@ -53,50 +53,48 @@ class ViewReport:
     faults: list[str] = field(default_factory=list)
 
 
-def check(root: str | Path, layout: str | None = None, workers: int | None = None) -> tuple[int, Iterator[ViewReport]]:
-    """Read every file of every view.
+def check(root: str | Path, layout: str | None = None, workers: int | None = None) -> list[ViewReport]:
+    """Read every file of every view, and show on stderr how far that is.
 
     Args:
         root: folder of a capture.
         layout: by default detected from the folders.
-        workers: number of processes; one per CPU by default, 0 to use only this one.
-
-    Returns:
-        How many reports there will be, and the reports in order, as they are done.
+        workers: number of processes; by default one per core.
 
     Raises:
-        DataError: there is no capture here.
-        ValueError: the number of workers is negative.
+        DataError: there is no capture here, the number of workers is not positive, or one of them was killed.
     """
-    if workers is not None and workers < 0:
-        raise ValueError(f"workers: got {workers}, wanted at least 0")
-    jobs: list[tuple[Sequence, str] | ViewReport] = []
+    from tqdm import tqdm
+
+    tasks = []
     for name, open_sequence in list_sequences(root, "all", layout):
         try:
             sequence = open_sequence()
+            tasks += [partial(_check_view, sequence, view) for view in sequence.views]
+            for view in sorted(_views_without_images(sequence)):
+                fault = f"{sequence.folder}: view {view}: no images, so it is not used"
+                tasks.append(partial(_ready, ViewReport(name, view, faults=[fault])))
         except DataError as error:
-            jobs.append(ViewReport(name, "", faults=[str(error)]))
-        else:
-            jobs += [(sequence, view) for view in sequence.views]
-            jobs += [_left_out(sequence, view) for view in sorted(_views_without_images(sequence))]
-    workers = min(os.cpu_count() or 1 if workers is None else workers, len(jobs))
-    return len(jobs), _run(jobs, workers)
+            tasks.append(partial(_ready, ViewReport(name, "", faults=[str(error)])))
+    with Workers(workers) as pool, tqdm(total=len(tasks), desc="check", unit="view") as bar:
+        return pool.run(tasks, bar.update)
 
 
-def _run(jobs: list[tuple[Sequence, str] | ViewReport], workers: int) -> Iterator[ViewReport]:
-    if workers < 2:
-        yield from map(_check_view, jobs)
-    else:
-        with ProcessPoolExecutor(workers) as pool:
-            yield from pool.map(_check_view, jobs)
+def _ready(report: ViewReport, tick: Tick) -> ViewReport:
+    tick()
+    return report
 
 
-def _check_view(job: tuple[Sequence, str] | ViewReport) -> ViewReport:
-    if isinstance(job, ViewReport):
-        return job
-    torch.set_num_threads(1)
-    sequence, view = job
+def _check_view(sequence: Sequence, view: str, tick: Tick) -> ViewReport:
     report = ViewReport(sequence.name, view)
+    _check(sequence, view, report)
+    # The same fault can show in several places.
+    report.faults = list(dict.fromkeys(report.faults))
+    tick()
+    return report
+
+
+def _check(sequence: Sequence, view: str, report: ViewReport) -> None:
     place = f"{sequence.folder}: view {view}"
     held: dict[str, set[int]] = {}
     for modality, where in _modalities(sequence, view).items():
@@ -110,13 +108,17 @@ def _check_view(job: tuple[Sequence, str] | ViewReport) -> ViewReport:
         camera = sequence.camera(view)
     except DataError as error:
         report.faults.append(str(error))
-        return report
+        return
+    listed = None
+    try:
+        listed = {frame for split in SPLITS for frame in sequence.frames(split)}
+    except DataError as error:
+        # What the frames are may depend on the files of another view.
+        report.faults.append(str(error))
 
     usable: set[int] = set()
-    if None not in report.counts.values():
-        common = set.intersection(*held.values())
-        listed = {frame for split in SPLITS for frame in sequence.frames(split)}
-        usable = common & listed
+    if listed is not None and None not in report.counts.values():
+        usable = set.intersection(*held.values()) & listed
         report.usable = len(usable)
         if not report.usable:
             report.faults.append(f"{place}: no frame of any split is in all of {', '.join(held)}")
@@ -137,7 +139,6 @@ def _check_view(job: tuple[Sequence, str] | ViewReport) -> ViewReport:
     # If few joints have a position in 3D, the first view reports it.
     if usable and not usable & findings.complete and not report.faults and not _median(_placed(sequence)) < PLACED:
         report.faults.append(f"{place}: no frame has keypoints that count inside the image and a root joint in 3D")
-    return report
 
 
 def _faults_of_view(findings: "_Findings", distance: float, camera: Camera) -> Iterator[str]:
@@ -247,10 +248,6 @@ def _median(values: list[Tensor]) -> float:
 def _views_without_images(sequence: Sequence) -> set[str]:
     others = (sequence.views_of(place) for place in (MASKS, sequence.layout.keypoints))
     return set().union(*others) - sequence.views_of(IMAGES)
-
-
-def _left_out(sequence: Sequence, view: str) -> ViewReport:
-    return ViewReport(sequence.name, view, faults=[f"{sequence.folder}: view {view}: no images, so it is not used"])
 
 
 def _modalities(sequence: Sequence, view: str) -> dict[str, tuple[str, str | None]]:

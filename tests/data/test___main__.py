@@ -20,7 +20,7 @@ def run(monkeypatch, capsys):
 
 
 def test_check_prints_a_row_per_view(capture, run):
-    code, out, _ = run("check", capture.root, "--workers", "0")
+    code, out, _ = run("check", capture.root, "--workers", "1")
     rows = [line.split() for line in out.splitlines()]
     assert code == 0 and rows[-1] == ["6", "views,", "no", "faults"]
     assert rows[0] == ["sequence", "view", "images", "masks", "2D", "3D", "usable", "2D-3D", "px", "faults"]
@@ -37,7 +37,7 @@ def test_columns_are_as_wide_as_the_longest_name(capsys):
 
 def test_check_lists_faults_and_ends_with_2(capture, run):
     write_store(capture.databases() / "Images/01.lmdb", [(frame, b"text") for frame in range(20)])
-    code, out, err = run("check", capture.root, "--workers", "0")
+    code, out, err = run("check", capture.root, "--workers", "1")
     assert code == 2 and "Traceback" not in err
     faults = [line for line in out.splitlines() if line.startswith("fault: ")]
     assert len(faults) == 11 and "numbers of frames differ" in faults[0]

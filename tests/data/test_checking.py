@@ -3,14 +3,17 @@
 import io
 import json
 import math
+import os
 import re
 import shutil
+import signal
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from hvs.data import checking
 from hvs.data.checking import check
 from hvs.data.stores import DataError, Store, pack_label, write_store
 from tests.captures import Capture, jpeg
@@ -18,10 +21,10 @@ from tests.data.plain.conftest import PlainCapture
 
 
 def reports(root, **options):
-    count, found = check(root, **{"workers": 0} | options)
-    found = list(found)
-    assert len(found) == count
-    return {(report.sequence, report.view): report for report in found}
+    found = check(root, **{"workers": 1} | options)
+    by_name = {(report.sequence, report.view): report for report in found}
+    assert len(by_name) == len(found)
+    return by_name
 
 
 def faults(capture):
@@ -36,7 +39,7 @@ def rewrite(path, change):
 
 
 @pytest.mark.parametrize("layout", ["capture", "human36m"])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_good_capture_has_no_faults(request, layout, workers):
     capture = request.getfixturevalue(layout)
     found = reports(capture.root, workers=workers)
@@ -160,9 +163,36 @@ def test_masks_that_are_white_throughout(capture):
     assert len(found) == 3 and all(fault.endswith(wanted) for fault in found)
 
 
-def test_fewer_workers_than_none(capture):
-    with pytest.raises(ValueError, match="^workers: got -1, wanted at least 0$"):
-        check(capture.root, workers=-1)
+def be_killed(sequence, view, tick):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_one_line(capture, monkeypatch):
+    monkeypatch.setattr(checking, "_check_view", be_killed)
+    with pytest.raises(DataError, match="^workers: one was killed, perhaps for lack of memory"):
+        check(capture.root, workers=2)
+
+
+def test_no_workers(capture):
+    with pytest.raises(DataError, match="^workers: got 0, wanted at least 1$"):
+        check(capture.root, workers=0)
+
+
+def test_files_of_one_view_that_cannot_be_listed_do_not_hide_the_others(tmp_path):
+    plain = PlainCapture(tmp_path / "plain").write()
+    entries = [{"sequence": name, "train": [[0, 99]], "val": [], "test": []} for name in ("ann", "bob")]
+    (plain.root / "splits.json").write_text(json.dumps({"known": entries, "unknown": []}))
+    again = plain.folder / "images/01/again_000002.jpg"
+    shutil.copy(plain.file("images"), again)
+    (plain.folder / "images/02/000003.jpg").write_text("")
+    found = reports(plain.root)
+    fault = f"{plain.folder / 'images/01'}: two files of frame 2, 000002.jpg and again_000002.jpg"
+    assert found["ann", "00"].faults == found["ann", "01"].faults == [fault]
+    assert [text.partition(": ")[2] for text in found["ann", "02"].faults] == [
+        "two files of frame 2, 000002.jpg and again_000002.jpg",
+        "not a readable JPEG or PNG (0 bytes)",
+    ]
+    assert found["bob", "00"].faults == [] and found["bob", "00"].usable == 8
 
 
 def test_another_unit_of_length(tmp_path):

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from hvs.data.ffmpeg import count_frames, read_frames
 from hvs.data.stores import DataError
+from hvs.data.workers import Workers
 from hvs.geometry import Camera
 
 from . import human36m_raw as raw_files
 from .databases import Clip, labels
 from .run import Dropped, Recording, prepare
-from .workers import Workers
 
 # Actions whose poses do not fit their videos.
 MISALIGNED = {"S11": ("Directions",), "S9": ("Greeting", "SittingDown_1", "Waiting_1")}

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from hvs.data.stores import DataError
+from hvs.data.workers import Tick, Workers
 from hvs.geometry import Camera, distort
 from hvs.geometry.triangulation import triangulate, undistort_exactly
 
 from . import panoptic_raw as raw_files
 from .databases import Clip, labels, with_confidence
 from .run import Recording, common_length, prepare
-from .workers import Tick, Workers
 
 # The first frame of every subsequence, and the last frame of the last one.
 SUBSEQUENCES = {

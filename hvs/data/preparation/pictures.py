@@ -13,11 +13,11 @@ from PIL import Image
 from hvs.data.ffmpeg import read_frames
 from hvs.data.layouts import IMAGES, MASKS
 from hvs.data.stores import DataError
+from hvs.data.workers import Tick
 from hvs.geometry import Camera
 
 from .databases import Clip
 from .masks import EMPTY, MaskSource
-from .workers import Tick
 
 JPEG_QUALITY = 95
 

@@ -13,13 +13,13 @@ from hvs.data.captures import PUBLISHED_SPLITS
 from hvs.data.ffmpeg import count_frames
 from hvs.data.files import read_json
 from hvs.data.stores import DataError
+from hvs.data.workers import Workers
 from hvs.geometry import Camera
 
 from .databases import Clip, camera_entry, write_json
 from .masks import MaskSource, Silhouette, choose_source
 from .pictures import ViewJob
 from .report import Report
-from .workers import Workers
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,11 @@ def prepare(
     Raises:
         DataError: the first fault, raised after everything that could be prepared has been.
     """
-    count = workers if workers is not None else os.cpu_count() or 1
-    if count < 1:
-        raise DataError(f"workers: got {count}, wanted at least 1")
-    source, report, faults = choose_source(masks, segment), Report(), []
-    with _alone(out), Workers(count) as workers:
+    pool, source, report, faults = Workers(workers), choose_source(masks, segment), Report(), []
+    with _alone(out), pool:
         for name, opener in openers.items():
             try:
-                _prepare_one(opener(count), source, report, workers)
+                _prepare_one(opener(pool.count), source, report, pool)
             except Dropped as reason:
                 report.drop(name, str(reason))
             except DataError as fault:

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from hvs.data.stores import DataError
+from .stores import DataError
 
 # Called after each frame.
 Tick = Callable[[], Any]
@@ -23,11 +23,16 @@ class Workers:
     """Processes that start with the first tasks, and end with the block.
 
     Args:
-        count: number of processes; with one, everything runs in this process.
+        count: number of processes, by default one per core; with one, everything runs in this process.
+
+    Raises:
+        DataError: the number is not positive.
     """
 
-    def __init__(self, count: int):
-        self.count = count
+    def __init__(self, count: int | None = None):
+        self.count = (os.cpu_count() or 1) if count is None else count
+        if self.count < 1:
+            raise DataError(f"workers: got {count}, wanted at least 1")
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "Workers":

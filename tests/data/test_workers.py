@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from hvs.data import DataError
-from hvs.data.preparation.workers import Workers
+from hvs.data.workers import Workers
 
 
 def count(number, tick):
@@ -44,7 +44,7 @@ def test_results_come_in_order_and_every_tick_is_counted_and_a_fault_stops_only_
 
 def test_workers_end_with_a_parent_that_is_killed():
     # The workers hold the pipe's writing end, so reading it to its end waits for them.
-    code = "import tests.data.preparation.test_workers as t; t.be_killed()"
+    code = "import tests.data.test_workers as t; t.be_killed()"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         said = process.stdout.read()
     assert process.returncode == -signal.SIGKILL
