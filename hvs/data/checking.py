@@ -148,6 +148,8 @@ def _faults_of_view(findings: "_Findings", distance: float, camera: Camera) -> I
         yield f"3D poses project {distance:.1f} px away from the 2D ones, wanted at most {most:.1f}"
     if (part := _median(findings.inside)) < INSIDE:
         yield f"{part:.0%} of the 2D joints are inside the mask, wanted {INSIDE:.0%}: black, inverted, someone else's?"
+    elif findings.inside and (part := (torch.cat(findings.inside) == 0).float().mean().item()) > MISSING:
+        yield f"in {part:.0%} of the frames no 2D joint is inside the mask, wanted at most {MISSING:.0%}: black masks?"
     elif (part := _median(findings.covered)) > COVERED:
         yield f"masks are white in {part:.0%} of the picture, wanted at most {COVERED:.0%}: not masks of a person?"
 

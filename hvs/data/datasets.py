@@ -31,7 +31,9 @@ def no_pairs(folder: Path, faults: list[str]) -> DataError:
     """The error to raise if no pair of a capture can be used, for these faults of its files."""
     if faults:
         return DataError(f"no pair of views can be read: {faults[-1]}")
-    return DataError(f"{folder}: no pair of views has enough of a person inside both images, and a root joint")
+    return DataError(
+        f"{folder}: no pair of views has enough of a person inside both images and masks, and a root joint"
+    )
 
 
 class PairDataset(Dataset):
@@ -47,7 +49,7 @@ class PairDataset(Dataset):
         name: sequence/frame/view a-view b,
         where: the same as (sequence, frame, view a, view b),
         skipped: how many pairs were skipped before this one because too little of the person is inside one of their
-            images (see :func:`crop_box`), or because the root joint is unknown,
+            images (see :func:`crop_box`), a mask is empty there, or the root joint is unknown,
         faults: what was wrong with pairs that were skipped because one of their files is broken, one line each.
 
     Args:
@@ -110,7 +112,7 @@ class PairDataset(Dataset):
         """This very pair without `skipped` and `faults`, and what is wrong with its files.
 
         Training replaces a pair that cannot be used; scores of a replacement would count another pair twice. The pair
-        is None if a file is broken, too little of the person is inside one of the images, or the root joint is
+        is None if a file is broken, too little of the person is inside one of the images or masks, or the root joint is
         unknown.
         """
         sequence, frame, (view_a, view_b) = self.index.locate(item)
@@ -225,7 +227,7 @@ class View:
 
 
 def load_view(sequence: Sequence, frame: int, view: str, resolution: int, resize: str) -> View | None:
-    """One view of a frame, cropped to `resolution` pixels a side; None where too little of the person is inside.
+    """One view of a frame, cropped to `resolution` pixels a side; None if it shows too little of the person.
 
     Raises:
         DataError: a database or camera is broken, or has no such frame or view.
@@ -239,6 +241,9 @@ def load_view(sequence: Sequence, frame: int, view: str, resolution: int, resize
     box = align(box, reduction_for(box, resolution))
     mask_picture = sequence.picture(MASKS, view, frame)
     mask = crop_mask(mask_picture, box, resolution)
+    # Nothing can be learnt from a view in which the person was not found.
+    if not mask.any():
+        return None
     return View(
         name=view,
         image=composite(crop_image(image, box, resolution), mask, layout.skeleton.background),

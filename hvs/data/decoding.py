@@ -28,7 +28,8 @@ class Picture:
         data: the file's bytes.
 
     Raises:
-        DataError: neither a JPEG nor a PNG, or of more than 2^27 pixels; when decoded, damaged or cut short.
+        DataError: neither a JPEG nor a PNG, grey of more than 8 bits, or of more than 2^27 pixels; when decoded,
+            damaged or cut short.
     """
 
     def __init__(self, data: bytes, where: str) -> None:
@@ -38,9 +39,13 @@ class Picture:
             self._png = _open_png(data) if data.startswith(b"\x89PNG") else None
             if self._png:
                 self.width, self.height = self._png.size
+                if self._png.mode.startswith("I"):
+                    raise DataError(f"{where}: a grey picture of more than 8 bits, wanted 8 bits per channel")
             else:
                 self.height, self.width = simplejpeg.decode_jpeg_header(data)[:2]
         except ValueError as error:
+            if isinstance(error, DataError):
+                raise
             raise DataError(f"{where}: not a readable JPEG or PNG ({len(data)} bytes)") from error
         if self.width * self.height > MAX_PIXELS:
             raise DataError(f"{where}: {self.width}x{self.height} pixels, wanted at most {MAX_PIXELS}")

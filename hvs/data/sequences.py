@@ -111,6 +111,14 @@ class Sequence(ABC):
         """Where the person is in the full frame, [1, H, W] bool."""
         return self.picture(MASKS, view, frame).mask()
 
+    def size_of_images(self, view: str) -> tuple[int, int] | None:
+        """(width, height) of the view's first image that is not broken, if there is any."""
+        for frame in self.available(IMAGES, view):
+            with suppress(DataError):
+                picture = Picture(*self.encoded(IMAGES, view, frame))
+                return picture.width, picture.height
+        return None
+
     def check_size(self, size: tuple[int, int], view: str, where: str) -> None:
         """Raise a DataError if a picture's (width, height) is not that of the camera."""
         width, height = self.size(view)
@@ -194,17 +202,11 @@ class PreparedSequence(Sequence):
             size = self.resolution(view)
             # The original wrote the Human3.6M resolution as (height, width); the images tell.
             swapped = size[::-1]
-            self._sizes[view] = swapped if swapped != size and self._size_of_images(view) == swapped else size
+            with suppress(DataError):
+                if swapped != size and self.size_of_images(view) == swapped:
+                    size = swapped
+            self._sizes[view] = size
         return self._sizes[view]
-
-    def _size_of_images(self, view: str) -> tuple[int, int] | None:
-        """That of the first one that is not broken, if there is any."""
-        with suppress(DataError):
-            for frame in self.available(IMAGES, view):
-                with suppress(DataError):
-                    picture = Picture(*self.encoded(IMAGES, view, frame))
-                    return picture.width, picture.height
-        return None
 
 
 @cache

@@ -154,6 +154,15 @@ def test_masks_of_something_else_than_the_person(capture, change):
     assert all(re.search("view 0.: [0-9]+% of the 2D joints are inside the mask, wanted 50%", fault) for fault in found)
 
 
+@pytest.mark.parametrize(("black", "told"), [(1, False), (3, True)])
+def test_some_black_masks(tmp_path, black, told):
+    capture = Capture(tmp_path / "capture", names=("ann",), views=1, frames=20).write()
+    nobody = jpeg(np.zeros((64, 96, 3)))
+    rewrite(capture.databases() / "Masks/SOLO/00.lmdb", lambda frame, data: nobody if frame < black else data)
+    wanted = "view 00: in 15% of the frames no 2D joint is inside the mask, wanted at most 10%: black masks?"
+    assert [fault.endswith(wanted) for fault in faults(capture)] == [True] * told
+
+
 def test_masks_that_are_white_throughout(capture):
     for view in capture.views:
         white = jpeg(np.full((64, 96, 3), 255))

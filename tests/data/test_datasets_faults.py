@@ -4,12 +4,14 @@ import io
 import pickle
 
 import lmdb
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from hvs.data import PairDataset, PoseDataset, collate
 from hvs.data.stores import DataError, Store, write_store
+from tests.captures import jpeg
 
 
 def remove(capture, place, view, frame):
@@ -47,6 +49,17 @@ def test_frames_without_keypoints_are_skipped_and_counted(capture):
         assert (item["skipped"] > 0) == (places[0] in nobody) == (places[0] != places[1])
 
 
+def test_an_empty_mask_is_nobody(capture):
+    path = capture.databases() / "Masks/SOLO/01.lmdb"
+    black = jpeg(np.zeros((64, 96, 3)))
+    write_store(path, [(frame, black if frame == 0 else data) for frame, data in contents(path).items()])
+    dataset = PairDataset(capture.root, input_resolution=8, target_resolution=8)
+    for i, wanted in enumerate(names(dataset)):
+        empty = wanted.startswith(f"{capture.names[0]}/0/") and "01" in wanted.rpartition("/")[2]
+        assert (dataset.read(i)[0] is None) == empty and (dataset[i]["skipped"] > 0) == empty
+        assert dataset[i]["mask_a"].any() and dataset[i]["mask_b"].any()
+
+
 def test_nobody_anywhere(capture):
     for view in range(3):
         capture.write_keypoints(capture.names[0], view, lambda view, frame: torch.zeros(135, 3, 1))
@@ -75,7 +88,8 @@ def test_every_broken_file_is_passed_over_and_told(capture):
     good = folder / "Images/02.lmdb"
     images = contents(good)
     write_store(good, (images | {0: images[0][:500]}).items())
-    write_store(folder / "Masks/SOLO/01.lmdb", [(f, b"" if f == 1 else images[f]) for f in capture.frames])
+    masks = contents(folder / "Masks/SOLO/01.lmdb")
+    write_store(folder / "Masks/SOLO/01.lmdb", (masks | {1: b""}).items())
     points = contents(folder / capture.layout.points)
     write_store(folder / capture.layout.points, (points | {2: b"no pickle"}).items())
     dataset = PairDataset(capture.root, input_resolution=8, target_resolution=8)

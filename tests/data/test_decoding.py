@@ -80,6 +80,14 @@ def test_broken_pictures_are_one_line_with_their_frame(kind):
             assert "\n" not in str(caught.value), name
 
 
+def test_grey_of_more_than_8_bits_is_refused():
+    """It would be cut at 255."""
+    file = io.BytesIO()
+    Image.fromarray(np.full((20, 30), 1000, np.uint16)).save(file, "PNG")
+    with pytest.raises(DataError, match=f"^{WHERE}: a grey picture of more than 8 bits, wanted 8 bits per channel$"):
+        Picture(file.getvalue(), WHERE)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_pictures_that_claim_to_be_giants_are_refused_before_they_are_decoded(kind):
     data = encode(ramp(40, 30), kind)

@@ -1,11 +1,12 @@
 """Image and mask files of a sequence, one per frame."""
 
 import io
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
 
-from ..decoding import WHITE
+from ..decoding import WHITE, Picture
 from ..files import read_bounded
 from ..stores import DataError, MissingFrameError
 from .folders import numbered, subfolders
@@ -13,6 +14,8 @@ from .folders import numbered, subfolders
 ENDINGS = (".jpg", ".jpeg", ".png")
 MAX_BYTES = 128 * 2**20
 EXIF_ORIENTATION, UPRIGHT = 0x0112, 1
+# How many masks of a view are searched for one with something white, at most.
+LOOKED_AT = 100
 
 
 class Pictures:
@@ -26,7 +29,6 @@ class Pictures:
     def __init__(self, folder: Path, masks: bool = False):
         self.folder, self.masks = folder, masks
         self._listed: dict[str, dict[int, str]] = {}
-        self._sizes: dict[str, tuple[int, int]] = {}
 
     def __reduce__(self):
         # A copy, such as a worker process gets, lists the files itself.
@@ -40,13 +42,16 @@ class Pictures:
         """Frame -> name of its file.
 
         Raises:
-            DataError: no folder of this view, two files of one frame, or a first picture that would be misread.
+            DataError: no folder of this view, two files of one frame, or pictures that would be misread.
         """
         if view not in self._listed:
             files = numbered(self.folder / view, ENDINGS)
-            if files:
-                # One camera took them all, so checking the first is enough.
-                self._check(self.folder / view / files[min(files)])
+            paths = [self.folder / view / files[frame] for frame in sorted(files)]
+            if paths:
+                # One camera took them all, so the first one shows how they are stored.
+                _check_upright(paths[0])
+                if self.masks:
+                    _check_white(paths)
             self._listed[view] = files
         return self._listed[view]
 
@@ -58,43 +63,34 @@ class Pictures:
         file = self.folder / view / files[frame]
         return read_bounded(file, MAX_BYTES), str(file)
 
-    def size(self, view: str) -> tuple[int, int]:
-        """(width, height) of a view's first picture."""
-        if view not in self._sizes:
-            files = self.files(view)
-            if not files:
-                raise DataError(f"{self.folder / view}: no pictures")
-            self._sizes[view] = _open(self.folder / view / files[min(files)]).size
-        return self._sizes[view]
 
-    def _check(self, file: Path) -> None:
-        try:
-            picture = _open(file)
-            brightest = picture.convert("L").getextrema()[1] if self.masks else 0
-        except DataError:
-            # The error is raised again when the frame is read.
-            return
-        orientation = picture.getexif().get(EXIF_ORIENTATION, UPRIGHT)
-        # Some cameras write 0, which is no rotation either.
-        if orientation not in (0, UPRIGHT):
-            # Some tools rotate such pictures before they calibrate or detect, others do not, and the files do not show
-            # which did.
-            wanted = "wanted pixels stored upright: rotate them, then calibrate and detect"
-            raise DataError(f"{file}: EXIF orientation {orientation}, {wanted}")
-        if picture.mode.startswith(("I", "F")):
-            raise DataError(f"{file}: a grey picture of more than 8 bits, wanted 8 bits per channel")
-        if 0 < brightest < WHITE:
-            raise DataError(f"{file}: no value of the mask is above {brightest}, wanted 0 and 255")
-
-
-def _open(file: Path) -> Image.Image:
+def _check_upright(file: Path) -> None:
+    """Refuse a picture that some tools turn before they calibrate or detect: the files do not show which ones did."""
     try:
         picture = Image.open(io.BytesIO(read_bounded(file, MAX_BYTES)), formats=("JPEG", "PNG"))
-        picture.load()
-        # Broken metadata only shows when it is read.
-        picture.getexif()
-        return picture
-    except Exception as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{file}: not a readable JPEG or PNG") from error
+        orientation = picture.getexif().get(EXIF_ORIENTATION, UPRIGHT)
+    except Exception:
+        # A damaged file, whatever is raised for it, is told when its frame is read.
+        return
+    # Some cameras write 0, which is no rotation either.
+    if orientation not in (0, UPRIGHT):
+        wanted = "wanted pixels stored upright: rotate them, then calibrate and detect"
+        raise DataError(f"{file}: EXIF orientation {orientation}, {wanted}")
+
+
+def _check_white(files: list[Path]) -> None:
+    """Refuse masks without anything white, unless all are black: those of zeros and ones would all be taken for empty.
+
+    Usually the first one shows it, but there may be nobody in it.
+    """
+    faint = ""
+    for file in files[:: -(-len(files) // LOOKED_AT)]:
+        # A damaged file is told when its frame is read.
+        with suppress(DataError):
+            brightest = int(Picture(read_bounded(file, MAX_BYTES), str(file)).grey().max())
+            if brightest >= WHITE:
+                return
+            if brightest and not faint:
+                faint = f"{file}: no value of the mask is above {brightest}, wanted 0 and 255"
+    if faint:
+        raise DataError(faint)

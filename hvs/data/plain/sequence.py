@@ -125,9 +125,10 @@ class PlainSequence(Sequence):
 
     def resolution(self, view: str) -> tuple[int, int]:
         entry = self.entries.get(view)
-        # Without a given size a picture is decoded once, which takes a while and may fail.
         if isinstance(entry, dict) and entry.get("resolution") is None:
-            entry["resolution"] = self.pictures[IMAGES].size(view)
+            entry["resolution"] = self.size_of_images(view)
+            if entry["resolution"] is None:
+                raise DataError(f"{self.folder / 'images' / view}: no picture that can be read shows the resolution")
         return super().resolution(view)
 
     def camera(self, view: str) -> Camera:

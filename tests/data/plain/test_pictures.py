@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from hvs.data.decoding import Picture
@@ -50,12 +51,36 @@ def test_pictures_that_are_to_be_turned_are_refused(save, name):
         save(Image.fromarray(COLOURS), name, exif=exif).files("a")
 
 
-def test_size_of_the_first_and_of_none(save, tmp_path):
-    pictures = save(Image.fromarray(COLOURS), "3.png")
-    assert pictures.size("a") == (6, 4)
-    (tmp_path / "b").mkdir()
-    with pytest.raises(DataError, match="b: no pictures"):
-        pictures.size("b")
+@pytest.mark.parametrize("values", [(255,), (0, 37, 255), (0, 0, 0), ("damaged", 255), ()])
+def test_masks_with_something_white_or_none(tmp_path, values):
+    """Before somebody comes in there may be a shadow."""
+    assert list(masks(tmp_path, values).files("a")) == list(range(len(values)))
+
+
+@pytest.mark.parametrize(("values", "name", "value"), [((1, 1), "0.png", 1), ((0, "damaged", 38, 1), "2.png", 38)])
+def test_masks_without_anything_white(tmp_path, values, name, value):
+    with pytest.raises(DataError, match=f"a/{name}: no value of the mask is above {value}, wanted 0 and 255"):
+        masks(tmp_path, values).files("a")
+
+
+def test_not_all_of_many_masks_are_decoded(tmp_path, monkeypatch):
+    looked_at = []
+    monkeypatch.setattr(Picture, "grey", lambda self: looked_at.append(self.where) or torch.zeros(1))
+    assert len(masks(tmp_path, [0] * 250).files("a")) == 250
+    assert looked_at == [str(tmp_path / f"a/{frame}.png") for frame in range(0, 250, 3)]
+
+
+def masks(folder, values):
+    (folder / "a").mkdir()
+    for frame, value in enumerate(values):
+        file = folder / f"a/{frame}.png"
+        if value == "damaged":
+            file.write_bytes(b"")
+        else:
+            mask = np.zeros((4, 6), np.uint8)
+            mask[1:3, 2:5] = value
+            Image.fromarray(mask).save(file)
+    return Pictures(folder, masks=True)
 
 
 def test_damaged_files_are_one_clear_error(tmp_path):

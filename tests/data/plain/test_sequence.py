@@ -240,10 +240,9 @@ FAULTS = {
     "a huge number": (lambda p: (p.folder / f"masks/01/{'9' * 30}.png").touch(), "no frame number in the name"),
     "keypoints twice": (lambda p: (p.folder / "keypoints/00.json").touch(), "both 00 and 00.json"),
     "mask of ones": (
-        lambda p: p.picture(lambda mask: mask.point(lambda v: v // 255), "masks", frame=0),
+        lambda p: [p.picture(lambda mask: mask.point(lambda v: v // 255), "masks", frame=frame) for frame in range(8)],
         "masks/01/000000.png: no value of the mask is above 1, wanted 0 and 255",
     ),
-    "16 bits": (lambda p: p.picture(lambda m: m.convert("I;16"), "masks", frame=0), "more than 8 bits"),
     "a view without camera": (lambda p: (p.folder / "images/03").mkdir(), "cameras.json: view 03 is missing"),
 }
 
@@ -298,7 +297,11 @@ def test_coefficients_may_be_as_many_as_opencv_knows(plain, count):
 @pytest.mark.parametrize("change", [lambda e: e.pop("resolution"), lambda e: e.update(resolution=None)])
 def test_a_missing_resolution_is_that_of_the_images(plain, change):
     entry(change)(plain)
+    plain.file("images", frame=0).write_bytes(b"")
     assert plain.sequence().resolution("01") == (96, 64)
+    for frame in range(1, 8):
+        plain.file("images", frame=frame).write_bytes(b"")
+    fails("images/01: no picture that can be read shows the resolution", plain)
 
 
 def test_other_names_of_the_distortion(plain):
