@@ -5,6 +5,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,16 @@ class Clip:
         """Reason -> number of frames that a database lacks."""
         note = self._note(modality, view)
         return Counter(read_json(note)) if note.exists() else Counter()
+
+    def discard(self, modality: str, view: str | None = None) -> None:
+        """Remove a database, or those of all views, to be made again. Their notes stay until then."""
+        place = self.place(modality, view)
+        for path in [place] if place.suffix == ".lmdb" else sorted(place.glob("[!.]*.lmdb")):
+            # At once, because what has its name counts as complete; `begin` removes such leftovers.
+            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            with suppress(FileNotFoundError):
+                path.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
 
     def label(self, modality: str, frame: int, view: str | None = None) -> Tensor | None:
         """A label [J, n], or None if the database has no such frame."""

@@ -77,12 +77,12 @@ def _open(
     for index, view in enumerate(raw_files.VIEWS):
         if view not in action.videos:
             continue
-        if (count := count_frames(action.videos[view])) != len(points):
+        if (count := count_frames(action.videos[view])) < len(points):
             raise Dropped(f"{len(points)} poses, but view {view} has {count} images")
         found = raw_files.detections(arrays, index, where)
         if len(found) < len(points):
             raise Dropped(f"{len(points)} 3D poses, but view {view} has {len(found)} 2D poses")
-        # The detections may continue after the end of the capture.
+        # Videos, and the detections in them, may continue after the end of the capture.
         seen[view] = found[: len(points)]
         cameras[view] = _camera(
             vector, int(subject[1:]), index, action.videos[view], file.with_name(raw_files.METADATA)

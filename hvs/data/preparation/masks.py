@@ -4,7 +4,6 @@ For each frame of a view, a source gives a mask [H, W] uint8 of 0 and 255, or th
 """
 
 import importlib
-import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,13 +18,15 @@ from torch import Tensor
 
 from hvs.data.decoding import WHITE, Picture
 from hvs.data.ffmpeg import count_frames, read_frames
-from hvs.data.layouts import CONFIDENT, IMAGES
+from hvs.data.layouts import CONFIDENT, IMAGES, MASKS
+from hvs.data.plain.folders import numbered
+from hvs.data.plain.pictures import ENDINGS
 from hvs.data.stores import DataError
 from hvs.geometry import Camera
 
 from .databases import Clip
 
-VIDEOS, PICTURES = (".mp4", ".mkv", ".mov", ".avi"), (".png", ".jpg", ".jpeg")
+VIDEOS = (".mp4", ".mkv", ".mov", ".avi")
 # Highest value of black after lossy compression.
 NOISE = 8
 NO_MASK, EMPTY, NO_POSE = "no mask", "empty mask", "no pose to draw a mask from"
@@ -82,25 +83,25 @@ class GivenMasks:
         if faint and not bright:
             raise faint
 
+    def late(self, clip: Clip, recording: str, view: str) -> bool:
+        """Whether there are pictures now of frames of which there were none when the database was written."""
+        absent, place = clip.dropped(MASKS, view)[NO_MASK], self.folder / recording / view
+        if not absent or _video(place):
+            return absent > 0
+        return place.is_dir() and absent > clip.frames - len(_pictures_of(clip, place))
+
     def _pictures(self, clip: Clip, place: Path) -> Iterator[tuple[int, Image.Image | None, str]]:
         """The clip's frames, their pictures if there are any, and the text that names them in errors."""
-        video = next((file for suffix in VIDEOS if (file := place.with_name(place.name + suffix)).is_file()), None)
-        if video:
+        if video := _video(place):
             if (count := count_frames(video)) < clip.first + clip.frames:
                 raise DataError(f"{video}: has {count} frames, but its view has at least {clip.first + clip.frames}")
             with closing(read_frames(video, clip.first)) as pictures:
                 for frame, picture in enumerate(islice(pictures, clip.frames)):
                     yield frame, Image.fromarray(picture), f"{video}: frame {clip.first + frame}"
             return
-        if not place.is_dir():
-            raise DataError(f"{place}: no masks of this view, wanted a folder of pictures or a video")
-        files = {
-            int(numbers[-1]): file
-            for file in sorted(place.iterdir())
-            if file.suffix.lower() in PICTURES and (numbers := re.findall(r"[0-9]{1,18}", file.stem))
-        }
+        files = _pictures_of(clip, place)
         for frame in range(clip.frames):
-            file = files.get(clip.first + frame)
+            file = files.get(frame)
             yield frame, None if file is None else _open(file), str(file)
 
 
@@ -193,6 +194,18 @@ def _limb(pen: ImageDraw.ImageDraw, ends: np.ndarray, radii: np.ndarray) -> None
         side = np.array((-along[1], along[0])) / length
         corners = [ends[0] + radii[0] * side, ends[1] + radii[1] * side, ends[1] - radii[1] * side]
         pen.polygon([tuple(corner) for corner in (*corners, ends[0] - radii[0] * side)], fill=255)
+
+
+def _video(place: Path) -> Path | None:
+    return next((file for suffix in VIDEOS if (file := place.with_name(place.name + suffix)).is_file()), None)
+
+
+def _pictures_of(clip: Clip, place: Path) -> dict[int, Path]:
+    """Frame of the clip -> its picture."""
+    if not place.is_dir():
+        raise DataError(f"{place}: no masks of this view, wanted a folder of pictures or a video")
+    names = numbered(place, ENDINGS)
+    return {n - clip.first: place / name for n, name in names.items() if 0 <= n - clip.first < clip.frames}
 
 
 def _open(file: Path) -> Image.Image:

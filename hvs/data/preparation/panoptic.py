@@ -89,15 +89,30 @@ def _open(folder: Path, out: Path, workers: int) -> Recording:
     openpose = (folder / "openpose").is_dir()
     if not openpose and not (folder / "hdPose3d_stage1_coco19").is_dir():
         raise DataError(f"{folder}: no poses here, wanted openpose/ or hdPose3d_stage1_coco19/")
+    without = "".join(f", without {part}" for part in ("hdHand3d", "hdFace3d") if not (folder / part).is_dir())
     return Recording(
         name=folder.name,
         clips=clips,
         cameras={view: cameras[view] for view in videos},
         videos=videos,
         lost_views=lost,
-        poses=OPENPOSE if openpose else OFFICIAL,
+        poses=OPENPOSE if openpose else f"{OFFICIAL}{without}",
         label=partial(_label_openpose if openpose else _label_official, folder),
+        late=partial(_late, folder, list(videos), openpose),
     )
+
+
+def _late(folder: Path, views: list[str], openpose: bool, clip: Clip) -> bool:
+    """Whether fewer frames have no file of poses now than when the databases were written."""
+    if openpose:
+        noted = [(clip.layout.keypoints, view, partial(raw_files.openpose_file, folder, view)) for view in views]
+    else:
+        noted = [(clip.layout.points, None, partial(raw_files.body_file, folder))]
+    for place, view, file_of in noted:
+        absent = clip.dropped(place, view)[NO_FILE]
+        if absent and absent > sum(not file_of(clip.first + frame).exists() for frame in range(clip.frames)):
+            return True
+    return False
 
 
 def _label_openpose(folder: Path, clip: Clip, cameras: dict[str, Camera], workers: Workers) -> None:

@@ -12,12 +12,13 @@ from pathlib import Path
 from hvs.data.captures import PUBLISHED_SPLITS
 from hvs.data.ffmpeg import count_frames
 from hvs.data.files import read_json
+from hvs.data.layouts import MASKS
 from hvs.data.stores import DataError
 from hvs.data.workers import Workers
 from hvs.geometry import Camera
 
 from .databases import Clip, camera_entry, write_json
-from .masks import MaskSource, Silhouette, choose_source
+from .masks import GivenMasks, MaskSource, Silhouette, choose_source
 from .pictures import ViewJob
 from .report import Report
 
@@ -33,6 +34,7 @@ class Recording:
         lost_views: the views that are not kept: view -> why.
         poses: where the poses come from, in words.
         label: (clip, cameras, workers) -> None; writes the missing databases of poses.
+        late: clip -> whether there are files now of frames that its databases of poses lack.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Recording:
     lost_views: dict[str, str]
     poses: str
     label: Callable[[Clip, dict[str, Camera], Workers], None]
+    late: Callable[[Clip], bool] = lambda clip: False
 
 
 class Dropped(Exception):  # noqa: N818
@@ -109,6 +112,7 @@ def _prepare_one(recording: Recording, source: MaskSource, report: Report, worke
         if file.exists() and read_json(file) != cameras:
             raise DataError(f"{file}: begun with other cameras than the raw ones; remove {clip.folder} to start over")
         write_json(file, cameras)
+        _discard_outdated(clip, recording, source)
         if not (clip.has(layout.points) and all(clip.has(layout.keypoints, view) for view in views)):
             recording.label(clip, recording.cameras, workers)
     jobs = [
@@ -120,6 +124,21 @@ def _prepare_one(recording: Recording, source: MaskSource, report: Report, worke
         workers.run(jobs, bar.update)
     for clip in recording.clips:
         report.add(clip, views, recording.lost_views)
+
+
+def _discard_outdated(clip: Clip, recording: Recording, source: MaskSource) -> None:
+    """Remove databases that lack frames whose files have come since."""
+    layout = clip.layout
+    if recording.late(clip):
+        # The notes that tell so stay until all of this is done, so a run that is killed here does it again.
+        clip.discard(layout.points)
+        clip.discard(layout.keypoints)
+        if isinstance(source, Silhouette):
+            clip.discard(MASKS)
+    if isinstance(source, GivenMasks):
+        for view in recording.cameras:
+            if source.late(clip, recording.name, view):
+                clip.discard(MASKS, view)
 
 
 def common_length(

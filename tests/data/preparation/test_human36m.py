@@ -59,9 +59,12 @@ def test_detections_may_go_on_after_the_capture(raw, tmp_path):
     assert "S1/Walking  6 3D poses, but view 54138969 has 5 2D poses" in summary
 
 
-def test_videos_of_another_length_drop_the_action(raw, tmp_path):
+def test_videos_may_go_on_after_the_capture_but_not_end_before(raw, tmp_path):
     video = raw / "S1/Videos/Walking.58860488.mp4"
     frames = list(read_frames(video))
+    write_frames(video, frames + frames[:2], "50")
+    summary = prepare_human36m(raw, tmp_path / "longer", masks=raw / "masks", workers=1)
+    assert "S1/Sequences/Walking      3       6   6      18  18     18" in summary
     write_frames(video, frames[:5], "50")
     summary = prepare_human36m(raw, tmp_path / "out", workers=1)
     assert "S1/Walking  6 poses, but view 58860488 has 5 images" in summary

@@ -53,6 +53,16 @@ def test_pictures_are_found_by_their_number(tmp_path, camera):
         assert made.dtype == np.uint8 and np.array_equal(made, 255 * mask)
 
 
+def test_two_pictures_of_a_frame_are_refused(tmp_path, camera):
+    folder = tmp_path / "recording" / "07"
+    folder.mkdir(parents=True)
+    # As macOS leaves them behind.
+    for name in ("10.png", "._10.png", "mask_0010.jpg"):
+        Image.new("L", (30, 20)).save(folder / name)
+    with pytest.raises(DataError, match="07: two files of frame 10, 10.png and mask_0010.jpg"):
+        given(tmp_path, Clip(tmp_path, "s", "panoptic", 10, 1), camera)
+
+
 def test_colours_of_a_palette_are_no_mask(tmp_path, camera):
     """Which of them is the person, nobody can tell; a mask of none would be taken for nobody."""
     folder = tmp_path / "recording" / "07"

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from hvs.data import DataError, find_sequences
-from hvs.data.preparation import prepare_human36m, prepare_panoptic, run
+from hvs.data.preparation import panoptic_raw, prepare_human36m, prepare_panoptic, run
 from hvs.data.preparation.run import common_length
 from hvs.data.stores import Store
 
@@ -95,6 +95,67 @@ def test_poses_of_other_cameras_are_not_taken_over(raw_copy, tmp_path):
     with pytest.raises(DataError, match="cameras.json: begun with other cameras .*; remove .*Subsequences/0 to start"):
         prepare_panoptic(raw, out, workers=1)
     assert contents(out) == before
+
+
+def test_files_that_come_later_are_taken_up(raw_copy, tmp_path):
+    raw, out = raw_copy("panoptic-raw-openpose"), tmp_path / "out"
+    prepare_panoptic(raw, tmp_path / "whole", masks=raw / "masks", workers=1)
+    recording = "subject1_pose1"
+    missing = [panoptic_raw.openpose_file(raw / recording, "01", frame) for frame in (1, 2)]
+    missing.append(raw / "masks" / recording / "02/00000003.png")
+    for file in missing:
+        file.rename(tmp_path / file.name)
+    summary = prepare_panoptic(raw, out, masks=raw / "masks", workers=1)
+    assert "2 2D poses: no file of the frame" in summary and "1 masks: no mask" in summary
+    (tmp_path / missing.pop(0).name).rename(panoptic_raw.openpose_file(raw / recording, "01", 1))
+    before = times(out)
+    assert "1 2D poses: no file of the frame" in prepare_panoptic(raw, out, masks=raw / "masks", workers=1)
+    assert changed(before, times(out)) == {"00.lmdb", "01.lmdb", "02.lmdb", "Reconstructed.lmdb"}
+    for file in missing:
+        (tmp_path / file.name).rename(file)
+    before = times(out)
+    assert "dropped" not in prepare_panoptic(raw, out, masks=raw / "masks", workers=1)
+    assert contents(out) == contents(tmp_path / "whole")
+    kept = {path for path, time in times(out).items() if before[path] == time}
+    assert kept == {path for path in before if "Images" in path.parts or path.match("SOLO/0[01].lmdb/data.mdb")}
+    before = times(out)
+    prepare_panoptic(raw, out, masks=raw / "masks", workers=1)
+    assert times(out) == before and not list(out.rglob(".*"))
+
+
+def changed(before, after):
+    return {path.parent.name for path, time in after.items() if before[path] != time}
+
+
+def test_outlines_follow_poses_that_come_later(raw_copy, tmp_path):
+    raw, out = raw_copy("panoptic-raw"), tmp_path / "out"
+    prepare_panoptic(raw, tmp_path / "whole", workers=1)
+    file = panoptic_raw.body_file(raw / "subject1_pose1", 4)
+    file.rename(tmp_path / "body.json")
+    assert "1 3D poses: no file of the frame" in prepare_panoptic(raw, out, workers=1)
+    (tmp_path / "body.json").rename(file)
+    prepare_panoptic(raw, out, workers=1)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_hands_that_come_later_are_told(raw_copy, tmp_path):
+    raw, out = raw_copy("panoptic-raw"), tmp_path / "out"
+    hands = raw / "subject1_pose1/hdHand3d"
+    hands.rename(tmp_path / "hands")
+    prepare_panoptic(raw, out, workers=1)
+    (tmp_path / "hands").rename(hands)
+    with pytest.raises(DataError, match="begun with .*official reconstructions, without hdHand3d'.* to start over"):
+        prepare_panoptic(raw, out, workers=1)
+
+
+def test_masks_that_are_gone_are_not_asked_for(raw_copy, tmp_path):
+    raw, out = raw_copy("panoptic-raw"), tmp_path / "out"
+    (raw / "masks/subject1_pose1/02/00000003.png").unlink()
+    summary = prepare_panoptic(raw, out, masks=raw / "masks", workers=1)
+    shutil.rmtree(raw / "masks/subject1_pose1")
+    before = times(out)
+    assert prepare_panoptic(raw, out, masks=raw / "masks", workers=1) == summary
+    assert times(out) == before
 
 
 def test_splits_that_are_there_stay(sample, prepared, tmp_path):
