@@ -14,8 +14,6 @@ from hvs.geometry import rotation_from_quaternion
 from ..files import read_bounded
 from ..stores import DataError
 
-# images.txt lists every feature of every image.
-MAX_BYTES = 128 * 2**20
 # Model -> positions among its parameters of fx, fy, cx, cy and the coefficients in OpenCV's order.
 MODELS = {
     "SIMPLE_PINHOLE": (0, 0, 1, 2),
@@ -99,4 +97,4 @@ def _image_lines(file: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _lines(file: Path) -> list[str]:
-    return read_bounded(file, MAX_BYTES).decode(errors="replace").splitlines()
+    return read_bounded(file).decode(errors="replace").splitlines()

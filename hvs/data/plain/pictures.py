@@ -12,7 +12,6 @@ from ..stores import DataError, MissingFrameError
 from .folders import numbered, subfolders
 
 ENDINGS = (".jpg", ".jpeg", ".png")
-MAX_BYTES = 128 * 2**20
 EXIF_ORIENTATION, UPRIGHT = 0x0112, 1
 # How many masks of a view are searched for one with something white, at most.
 LOOKED_AT = 100
@@ -61,13 +60,13 @@ class Pictures:
         if frame not in files:
             raise MissingFrameError(f"{self.folder / view}: no frame {frame}")
         file = self.folder / view / files[frame]
-        return read_bounded(file, MAX_BYTES), str(file)
+        return read_bounded(file), str(file)
 
 
 def _check_upright(file: Path) -> None:
     """Refuse a picture that some tools turn before they calibrate or detect: the files do not show which ones did."""
     try:
-        picture = Image.open(io.BytesIO(read_bounded(file, MAX_BYTES)), formats=("JPEG", "PNG"))
+        picture = Image.open(io.BytesIO(read_bounded(file)), formats=("JPEG", "PNG"))
         orientation = picture.getexif().get(EXIF_ORIENTATION, UPRIGHT)
     except Exception:
         # A damaged file, whatever is raised for it, is told when its frame is read.
@@ -87,7 +86,7 @@ def _check_white(files: list[Path]) -> None:
     for file in files[:: -(-len(files) // LOOKED_AT)]:
         # A damaged file is told when its frame is read.
         with suppress(DataError):
-            brightest = int(Picture(read_bounded(file, MAX_BYTES), str(file)).grey().max())
+            brightest = int(Picture(read_bounded(file), str(file)).grey().max())
             if brightest >= WHITE:
                 return
             if brightest and not faint:

@@ -103,9 +103,6 @@ class Clip:
             leftover.unlink()
         write_json(file, settings)
 
-    def settings(self) -> dict[str, Any]:
-        return read_json(self.folder / NOTES / SETTINGS)
-
     def _note(self, modality: str, view: str | None) -> Path:
         return self.folder / NOTES / f"{modality.removesuffix('.lmdb') if view is None else f'{modality}/{view}'}.json"
 

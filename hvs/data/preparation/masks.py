@@ -225,7 +225,8 @@ def _binary(picture: Image.Image, size: tuple[int, int], where: str) -> np.ndarr
     brightest = values.max(initial=0)
     if NOISE < brightest < WHITE:
         raise FaintMaskError(f"{where}: no value of the mask is above {brightest}, wanted 0 and 255, or 0 and 1")
-    threshold = 1 if brightest == 1 else WHITE
+    # In a JPEG or a video a 1 is noise.
+    threshold = 1 if brightest == 1 and picture.format == "PNG" else WHITE
     return np.uint8(255) * (values >= threshold)
 
 

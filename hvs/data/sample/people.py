@@ -1,16 +1,15 @@
 """One made-up person: body, looks and motion, and pictures of them."""
 
-import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from hvs.data.preparation.pictures import to_jpeg
 from hvs.geometry import Camera
 
 from .bodies import body_model
@@ -79,15 +78,9 @@ def film(
         for group, rig in rigs:
             images, masks = photograph(person.vertices[frame], person.normals[frame], boxes[frame, group], surface, rig)
             for view, image, mask in zip(group, images, masks, strict=True):
-                shots[view] = _jpeg(image), _jpeg(np.repeat(np.uint8(255) * mask[..., None], 3, axis=-1))
+                shots[view] = to_jpeg(image), to_jpeg(np.repeat(np.uint8(255) * mask[..., None], 3, axis=-1))
         return [shots[view] for view in range(len(cameras))]
 
     # Ray casting and JPEG encoding both release Python's lock.
     with ThreadPoolExecutor(THREADS) as pool:
         yield from pool.map(shoot, range(len(boxes)))
-
-
-def _jpeg(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=95, subsampling=0)
-    return file.getvalue()

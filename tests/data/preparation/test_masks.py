@@ -87,6 +87,17 @@ def test_masks_may_be_a_video(tmp_path, camera):
         given(tmp_path, Clip(tmp_path, "s", "panoptic", 3, 6), camera)
 
 
+def test_noise_of_a_lossy_mask_is_nobody(tmp_path, camera):
+    """What a person who has left leaves behind."""
+    folder = tmp_path / "recording" / "07"
+    folder.mkdir(parents=True)
+    for frame, value in enumerate((255, 1)):
+        Image.new("L", (30, 20), value).save(folder / f"{frame}.jpg", quality=100)
+        assert np.asarray(Image.open(folder / f"{frame}.jpg")).max() == value
+    found = given(tmp_path, Clip(tmp_path, "s", "panoptic", 0, 2), camera)
+    assert found[0].all() and not found[1].any()
+
+
 def test_broken_and_missing_masks_are_named(tmp_path, camera):
     clip, folder = Clip(tmp_path, "s", "panoptic", 0, 1), tmp_path / "recording" / "07"
     with pytest.raises(DataError, match="07: no masks of this view"):
