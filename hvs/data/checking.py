@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from hvs.geometry import Camera
 
 from .captures import list_sequences
 from .decoding import REDUCTIONS
-from .layouts import IMAGES, MASKS, SPLITS
+from .layouts import IMAGES, MASKS, SPLITS, Split
 from .sequences import Sequence
 from .stores import DataError
 from .transforms import crop_box
@@ -111,7 +112,10 @@ def _check(sequence: Sequence, view: str, report: ViewReport) -> None:
         return
     listed = None
     try:
-        listed = {frame for split in SPLITS for frame in sequence.frames(split)}
+        splits = {split: set(sequence.frames(split)) for split in SPLITS}
+        listed = set().union(*splits.values())
+        if view == sequence.views[0]:
+            report.faults += [f"{sequence.folder}: {fault}" for fault in _faults_of_splits(splits)]
     except DataError as error:
         # What the frames are may depend on the files of another view.
         report.faults.append(str(error))
@@ -152,6 +156,12 @@ def _faults_of_view(findings: "_Findings", distance: float, camera: Camera) -> I
         yield f"in {part:.0%} of the frames no 2D joint is inside the mask, wanted at most {MISSING:.0%}: black masks?"
     elif (part := _median(findings.covered)) > COVERED:
         yield f"masks are white in {part:.0%} of the picture, wanted at most {COVERED:.0%}: not masks of a person?"
+
+
+def _faults_of_splits(splits: dict[Split, set[int]]) -> Iterator[str]:
+    for one, other in combinations(splits, 2):
+        if both := splits[one] & splits[other]:
+            yield f"frames in both {one} and {other}: {len(both)}, beginning with {min(both)}"
 
 
 def _faults_of_poses(sequence: Sequence, extents: list[Tensor]) -> Iterator[str]:

@@ -135,6 +135,16 @@ def test_frames_that_no_split_lists(capture):
     assert len(found) == 3 and all("no frame of any split is in all of images, masks, 2D, 3D" in f for f in found)
 
 
+def test_frames_of_two_splits(capture):
+    """Intervals hold both of their ends."""
+    capture.entry["known"][0] |= {"train": [[0, 4]], "val": [[4, 6]], "test": [[0, 1], [7, 7]]}
+    capture.write_splits()
+    assert faults(capture) == [
+        f"{capture.root / capture.names[0]}: frames in both train and val: 1, beginning with 4",
+        f"{capture.root / capture.names[0]}: frames in both train and test: 2, beginning with 0",
+    ]
+
+
 def test_no_capture(tmp_path):
     with pytest.raises(DataError, match="nowhere: no such folder"):
         check(tmp_path / "nowhere")
