@@ -23,14 +23,14 @@ class Workers:
     """Processes that start with the first tasks, and end with the block.
 
     Args:
-        count: number of processes, by default one per core; with one, everything runs in this process.
+        count: number of processes, by default one per core that may be used; with one, everything runs in this process.
 
     Raises:
         DataError: the number is not positive.
     """
 
     def __init__(self, count: int | None = None):
-        self.count = (os.cpu_count() or 1) if count is None else count
+        self.count = _cores() if count is None else count
         if self.count < 1:
             raise DataError(f"workers: got {count}, wanted at least 1")
         self._pool: ProcessPoolExecutor | None = None
@@ -102,6 +102,11 @@ class Workers:
                     future.result()
             if finished:
                 return
+
+
+def _cores() -> int:
+    # A scheduler or a container may grant fewer than the machine has. macOS does not tell.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _ticks = None

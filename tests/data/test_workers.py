@@ -42,6 +42,13 @@ def test_results_come_in_order_and_every_tick_is_counted_and_a_fault_stops_only_
         assert [number for number, _ in pool.run([partial(count, 1), partial(count, 2)], lambda: None)] == [1, 2]
 
 
+def test_one_worker_for_each_core_that_may_be_used(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 5}, raising=False)
+    assert Workers().count == 3 and Workers(2).count == 2
+    with pytest.raises(DataError, match="^workers: got 0, wanted at least 1$"):
+        Workers(0)
+
+
 def test_workers_end_with_a_parent_that_is_killed():
     # The workers hold the pipe's writing end, so reading it to its end waits for them.
     code = "import tests.data.test_workers as t; t.be_killed()"
