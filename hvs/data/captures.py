@@ -140,8 +140,7 @@ def _interval(first: Any, last: Any) -> tuple[int, int]:
 
 def _whole(root: Path, subjects: Subjects) -> list[tuple[str, Callable[[], Sequence]]]:
     """All sequences of plain files without splits."""
-    names = sorted(path.parent.name for path in root.glob("*/images") if path.is_dir())
-    names = [name for name in names if not name.startswith(".")]
+    names = sorted(path.parent.name for path in root.glob("[!.]*/images") if path.is_dir())
     if not names:
         raise DataError(f"{root}: no sequences here, wanted <name>/images/<view>")
     if subjects == "unknown":
@@ -159,8 +158,8 @@ def _alike(sequences: list[Sequence]) -> list[Sequence]:
 
 
 def _detect(root: Path) -> str:
-    found = [name for name, layout in LAYOUTS.items() if any(root.glob(f"*/{layout.folder}"))]
-    if any(root.glob("*/images")):
+    found = [name for name, layout in LAYOUTS.items() if any(root.glob(f"[!.]*/{layout.folder}"))]
+    if any(root.glob("[!.]*/images")):
         found.append(PLAIN)
     if len(found) != 1:
         folders = " or ".join(f"<name>/{layout.folder}/<name>" for layout in LAYOUTS.values())

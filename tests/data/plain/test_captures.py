@@ -67,6 +67,11 @@ def test_frames_of_far_numbers_are_not_counted_out(plain):
 
 
 def test_told_apart_from_the_prepared_layouts(plain, capture):
+    for place in ("images", "Subsequences"):
+        for root in (plain.root, capture.root):
+            # As a desktop's waste bin.
+            (root / ".hidden" / place).mkdir(parents=True)
+    assert [sequence.name for sequence in find_sequences(plain.root)] == ["ann", "bob"]
     assert find_sequences(capture.root)[0].layout.points != "poses"
     (plain.root / "eve/Subsequences").mkdir(parents=True)
     with pytest.raises(DataError, match="both layouts here, wanted .* or <name>/images/<view>"):
