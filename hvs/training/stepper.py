@@ -143,7 +143,9 @@ class Stepper:
             group.update(values)
             # A schedule starts from the rate that it finds.
             group.pop("initial_lr", None)
-        self.scaler.load_state_dict(state["scaler"])
+        # A state of another precision has no scale: it is looked for anew.
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
         self.skipped = state["skipped"]
         # States of earlier versions have no faults.
         self._faults = list(state.get("faults", ()))

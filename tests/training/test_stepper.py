@@ -1,5 +1,7 @@
 """Steps: those of the optimiser alone, left out where something is not finite, and told."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -150,6 +152,22 @@ def test_a_state_brings_moments_and_no_settings():
     fourth.optimizer.param_groups[0].update(amsgrad=False)
     with pytest.raises(ValueError, match="amsgrad: got False, but the state's moments are those of True"):
         fourth.load_state_dict(state)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_run_may_go_on_in_another_precision(scaled):
+    """A scale is looked for anew if the state has none."""
+    layer, stepper = make(scaled=not scaled)
+    take(layer, stepper, 0)
+    other, resumed = make(seed=5, scaled=scaled)
+    other.load_state_dict(layer.state_dict())
+    resumed.load_state_dict(copy.deepcopy(stepper.state_dict()))
+    fresh = torch.amp.GradScaler("cpu", enabled=scaled)
+    assert resumed.scaler.get_scale() == fresh.get_scale()
+    for each, steps in ((layer, stepper), (other, resumed)):
+        take(each, steps, 1)
+    for one, two in zip(layer.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one, two)
 
 
 def test_state_goes_on_where_it_was():
