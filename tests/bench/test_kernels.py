@@ -32,7 +32,8 @@ def test_variants_are_what_the_package_might_choose(scene):
             with kernels.replaced(values):
                 assert getattr(launch, name) is value, title
             if name in chosen:
-                assert sizes.keys() == chosen[name].keys()
+                # Registers may be limited where the package sets no limit.
+                assert sizes.keys() - {"maxnreg"} == chosen[name].keys() - {"maxnreg"}
                 seen.add(name) if sizes == chosen[name] else None
             else:
                 assert type(sizes) is type(getattr(launch, name))
