@@ -23,16 +23,16 @@ SMALLEST_BOX = 32
 
 def psnr(predicted: Tensor, target: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB, [B]."""
-    _check_pictures(predicted, target)
-    square = (predicted.clamp(0, 1) - target.clamp(0, 1)).float().square()
+    predicted, target = _pictures(predicted, target)
+    square = (predicted - target).square()
     return -10 * square.mean((1, 2, 3)).log10()
 
 
 def psnr_foreground(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB over the bounding box of the mask, [B]."""
-    _check_pictures(predicted, target, mask)
+    predicted, target = _pictures(predicted, target, mask)
     box = foreground_box(mask)
-    square = (predicted.clamp(0, 1) - target.clamp(0, 1)).float().square().mean(1, keepdim=True)
+    square = (predicted - target).square().mean(1, keepdim=True)
     return -10 * ((square * box).sum((1, 2, 3)) / box.sum((1, 2, 3))).log10()
 
 
@@ -44,10 +44,9 @@ def ssim(predicted: Tensor, target: Tensor) -> Tensor:
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    _check_pictures(predicted, target)
+    predicted, target = _pictures(predicted, target)
     if min(predicted.shape[-2:]) <= 2 * SSIM_MARGIN:
         raise ValueError(f"predicted: got shape {tuple(predicted.shape)}, wanted at least 11×11 pixels")
-    predicted, target = predicted.clamp(0, 1).float(), target.clamp(0, 1).float()
     if not len(predicted):
         return predicted.new_zeros(0)
     # Variances, differences of two means of squares, are lost in half precision.
@@ -83,9 +82,10 @@ class _Lpips(nn.Module):
 
     @torch.no_grad()
     def forward(self, predicted: Tensor, target: Tensor) -> Tensor:
+        predicted, target = _pictures(predicted, target)
         if min(predicted.shape[-2:]) < self.smallest:
             return predicted.new_full(predicted.shape[:1], torch.nan)
-        return self.distance(predicted.clamp(0, 1), target.clamp(0, 1), normalize=True).flatten()
+        return self.distance(predicted, target, normalize=True).flatten()
 
 
 def on_foreground(
@@ -95,7 +95,7 @@ def on_foreground(
 
     Sides of boxes below 32 pixels are widened to that, as far as the picture allows.
     """
-    _check_pictures(predicted, target, mask)
+    predicted, target = _pictures(predicted, target, mask)
     scores = []
     for sample in range(len(mask)):
         where = mask[sample, 0].nonzero()
@@ -167,7 +167,8 @@ def p_mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> T
     return mpjpe(aligned, target, valid)
 
 
-def _check_pictures(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
+def _pictures(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Both pictures, clamped to 0..1, in float32."""
     for name, picture in (("predicted", predicted), ("target", target)):
         # Clamped to 0..1, bytes would be black and white.
         if not picture.is_floating_point():
@@ -178,6 +179,7 @@ def _check_pictures(predicted: Tensor, target: Tensor, mask: Tensor | None = Non
     wanted = (len(predicted), 1, *predicted.shape[-2:])
     if mask is not None and mask.shape != wanted:
         raise ValueError(f"mask: got shape {tuple(mask.shape)}, wanted {wanted}")
+    return predicted.float().clamp(0, 1), target.float().clamp(0, 1)
 
 
 def _poses(predicted: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -118,10 +118,14 @@ class TestOnForeground:
         assert on_foreground(ssim, picture(1, 20, 16), picture(1, 20, 16), mask).item() == pytest.approx(1)
 
 
-def test_lpips_is_zero_for_equal_pictures_and_grows(tmp_path):
+@pytest.fixture
+def lpips(tmp_path):
     torch.manual_seed(0)
     torch.save(alexnet(weights=None).state_dict(), tmp_path / "alex.pth")
-    lpips = metrics.lpips_alex(tmp_path / "alex.pth")
+    return metrics.lpips_alex(tmp_path / "alex.pth")
+
+
+def test_lpips_is_zero_for_equal_pictures_and_grows(lpips):
     target = picture(2, 64, 64)
     assert lpips(target, target).tolist() == [0, 0]
     assert (lpips(1 - target, target) > 0).all()
@@ -211,14 +215,27 @@ def test_procrustes_takes_other_dtypes(dtypes):
     assert torch.allclose(found.float(), p_mpjpe(*poses), rtol=1e-3)
 
 
-def test_bytes_and_masks_of_another_shape_are_refused_by_name():
+def test_bytes_and_pictures_and_masks_of_another_shape_are_refused_by_name(lpips):
     whole, mask = picture(), torch.ones(2, 1, 40, 33)
-    for metric in (psnr, ssim):
+    for metric in (psnr, ssim, lpips):
+        with pytest.raises(ValueError, match=r"got shapes \(2, 3, 40, 33\) and \(1, 3, 40, 33\), wanted one for both"):
+            metric(whole, whole[:1])
         with pytest.raises(ValueError, match="target: got torch.uint8, wanted a floating dtype"):
             metric(whole, (whole * 255).byte())
     for metric in (psnr_foreground, lambda *inputs: on_foreground(ssim, *inputs)):
         with pytest.raises(ValueError, match=r"mask: got shape \(2, 40, 33\), wanted \(2, 1, 40, 33\)"):
             metric(whole, whole, mask[:, 0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_pictures_of_any_floating_dtype_are_compared_in_float32(lpips, dtype):
+    # Their difference has more digits than bfloat16.
+    target = torch.linspace(0, 0.9, 3 * 40 * 33).reshape(1, 3, 40, 33).to(dtype)
+    predicted = (target * 0.97 + 0.001).to(dtype)
+    for metric in (psnr, ssim, lpips):
+        found = metric(predicted, target)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, metric(predicted.float(), target.float()))
 
 
 @pytest.mark.parametrize("metric", [mpjpe, n_mpjpe, p_mpjpe])
