@@ -56,7 +56,7 @@ class Camera:
         try:
             _ = self.batch_shape
         except RuntimeError:
-            shapes = {name: tuple(getattr(self, name).shape) for name in ("K", "R", "t", "distortion")}
+            shapes = {name: tuple(getattr(self, name).shape) for name in _TAILS}
             raise ValueError(f"batch axes of the camera do not agree: got {shapes}") from None
         if isinstance(self.height, float) or isinstance(self.width, float) or self.height < 1 or self.width < 1:
             raise ValueError(f"height, width: got {self.height}, {self.width}, wanted whole numbers, at least 1")
@@ -68,8 +68,9 @@ class Camera:
         return torch.broadcast_shapes(*(tensor.shape[: tensor.ndim - tail] for tensor, tail in tensors))
 
     def rays(self) -> Tensor:
-        """Unit viewing rays through the pixel centres in the camera's frame, [..., H, W, 3]."""
-        options = dict(dtype=self.K.dtype, device=self.K.device)
+        """Unit viewing rays through the pixel centres in the camera's frame, [..., H, W, 3], in float32 or better."""
+        # Half precision would shift rays by pixels.
+        options = dict(dtype=torch.promote_types(self.K.dtype, torch.float32), device=self.K.device)
         x = torch.arange(self.width, **options)
         y = torch.arange(self.height, **options)
         pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)  # [H·W, 2]
@@ -105,7 +106,9 @@ class Camera:
             left, top: pixels, numbers or tensors [...]; may lie outside the image.
             height, width: size of the window, in pixels.
         """
-        left, top = (torch.as_tensor(v, device=self.K.device).round().to(self.K.dtype) for v in (left, top))
+        # Numbers are rounded before float32 might move them across a half.
+        left, top = (v.round() if isinstance(v, Tensor) else round(v) for v in (left, top))
+        left, top = (torch.as_tensor(v, dtype=self.K.dtype, device=self.K.device) for v in (left, top))
         left, top = torch.broadcast_tensors(left, top)
         offset = F.pad(torch.stack((left, top), -1)[..., None], (2, 0, 0, 1))  # [..., 3, 3], in the last column
         return replace(self, K=self.K - offset, height=height, width=width)
@@ -179,7 +182,7 @@ class Camera:
         for name in _TAILS:
             if len(shapes := {tuple(getattr(camera, name).shape) for camera in cameras}) != 1:
                 raise ValueError(f"cameras: got {name} of shapes {sorted(shapes)}, wanted one for all")
-        tensors = (torch.stack([getattr(c, name) for c in cameras]) for name in ("K", "R", "t", "distortion"))
+        tensors = (torch.stack([getattr(c, name) for c in cameras]) for name in _TAILS)
         return Camera(*tensors, cameras[0].height, cameras[0].width)
 
     @staticmethod
@@ -262,8 +265,7 @@ class Camera:
         return torch.stack((x, y), -1)
 
     def _map(self, function: Any) -> "Camera":
-        tensors = (function(getattr(self, name)) for name in ("K", "R", "t", "distortion"))
-        return Camera(*tensors, self.height, self.width)
+        return replace(self, **{name: function(getattr(self, name)) for name in _TAILS})
 
 
 def _in_common_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:

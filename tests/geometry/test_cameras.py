@@ -276,6 +276,14 @@ def test_windows_are_rounded_and_not_cut():
     for kind in (torch.long, torch.float32):
         cropped = Camera(K.to(kind), torch.eye(3), torch.zeros(3), torch.zeros(0), 256, 256).crop(1.7, -1.7, 10, 10)
         assert cropped.K[:2, 2].tolist() == [125, 129]
+    # In float32 these are 1.5 and 0.5, which would be rounded to 2 and 0.
+    assert camera().crop(1.4999999999, 0.5000000001, 4, 4).K[:2, 2].tolist() == [62, 49.5]
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_rays_of_a_camera_in_half_precision_are_exact(kind):
+    half = replace(camera(5), width=3000).to(kind)
+    assert torch.equal(half.rays(), half.to(torch.float32).rays())
 
 
 def test_batch_axes_that_do_not_fit_are_named():
