@@ -275,5 +275,7 @@ def _in_common_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def _check_points(points: Tensor) -> None:
+    if not isinstance(points, Tensor):
+        raise ValueError(f"points: got {type(points).__name__}, wanted a tensor [..., J, 3]")
     if points.ndim < 2 or points.shape[-1] != 3:
         raise ValueError(f"points: got shape {tuple(points.shape)}, wanted [..., J, 3]")

@@ -32,8 +32,10 @@ def limb_gaussians(points: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor, 
         in metres.
 
     Raises:
-        ValueError: points is not [..., J, 3], or not of a floating dtype.
+        ValueError: points is not a tensor [..., J, 3] of a floating dtype.
     """
+    if not isinstance(points, Tensor):
+        raise ValueError(f"points: got {type(points).__name__}, wanted a tensor [..., {len(skeleton.joints)}, 3]")
     if not points.is_floating_point():
         raise ValueError(f"points: got dtype {points.dtype}, wanted a floating dtype")
     if points.ndim < 2 or points.shape[-2:] != (len(skeleton.joints), 3):

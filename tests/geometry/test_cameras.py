@@ -223,6 +223,8 @@ def test_cameras_expand_to_one_batch_axis():
 def test_what_is_no_list_of_points_is_refused(method, shape):
     with pytest.raises(ValueError, match=r"points: got shape .*, wanted \[..., J, 3\]"):
         getattr(camera(), method)(torch.zeros(shape))
+    with pytest.raises(ValueError, match="points: got ndarray, wanted a tensor"):
+        getattr(camera(), method)(np.zeros((4, 3)))
 
 
 @pytest.mark.parametrize("index", [0, slice(0, 4), torch.tensor([2, 0, 1])], ids=str)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -72,9 +73,11 @@ def test_half_types_know_bones_without_length(dtype):
     assert all(v.dtype == dtype and v.isfinite().all() for v in (*gaussians, gradient))
 
 
-def test_integers_are_refused():
+def test_integers_and_arrays_are_refused():
     with pytest.raises(ValueError, match="points: got dtype torch.int64, wanted a floating dtype"):
         limb_gaussians(torch.zeros(17, 3, dtype=torch.long), HUMAN36M)
+    with pytest.raises(ValueError, match=r"points: got ndarray, wanted a tensor \[..., 17, 3\]"):
+        limb_gaussians(np.zeros((17, 3)), HUMAN36M)
 
 
 def test_a_pass_over_fake_tensors_leaves_nothing_behind():
