@@ -143,4 +143,4 @@ def main(settings: tyro.conf.OmitArgPrefixes[Settings]) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, prog="python -m bench.decoding")

@@ -8,11 +8,11 @@ python -m hvs.checkpoint convert IN OUT       write one of either kind in this p
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from torch import Tensor
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from .checkpoint import CheckpointError, build_discriminator, build_model, read_contents, save_model
 from .data.torch_files import is_torch_file
@@ -24,7 +24,10 @@ WIDEST = 120
 PROGRAM = "python -m hvs.checkpoint"
 
 
-def convert(source: Positional[Path], target: Positional[Path]) -> None:
+def convert(
+    source: Annotated[Positional[Path], arg(metavar="IN")],
+    target: Annotated[Positional[Path], arg(metavar="OUT")],
+) -> None:
     """Write a checkpoint in this project's format, with everything in it that this project uses.
 
     Args:
@@ -46,7 +49,7 @@ def convert(source: Positional[Path], target: Positional[Path]) -> None:
     print(f"checkpoint  {target}")
 
 
-def inspect(file: Positional[Path]) -> None:
+def inspect(file: Annotated[Positional[Path], arg(metavar="FILE")]) -> None:
     """Print what is in a checkpoint, without building the model.
 
     Args:

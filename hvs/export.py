@@ -8,6 +8,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -228,11 +229,14 @@ def _check_gaussians(means: Tensor, rotations: Tensor, scales: Tensor, colours: 
 
 def main() -> None:
     import tyro
-    from tyro.conf import Positional
+    from tyro.conf import Positional, arg
 
     from .checkpoint import load
 
-    def export(checkpoint: Positional[Path], folder: Positional[Path]) -> None:
+    def export(
+        checkpoint: Annotated[Positional[Path], arg(metavar="FILE")],
+        folder: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    ) -> None:
         """Write a model as programs of torch.export: lift.pt2, encode.pt2 and render.pt2.
 
         Args:

@@ -2,7 +2,9 @@
 
 import json
 import re
+import runpy
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,25 +21,21 @@ from tests.captures import Capture
 from tests.inference.figures import FlatLifter, body_135, figure, write
 
 ROOT = Path(__file__).parents[1]
+CI = (ROOT / ".ci/run").read_text()
 GUIDES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 PROGRAMS = r"(?:python|torchrun|pytest|tensorboard|pip) "
-# Commands that are not train.py's or infer.py's, by how they begin, and what runs them.
+# What runs the programs other than train.py, infer.py and the benches, by their modules or files.
 RUN_BY = {
-    "python -m hvs.data.sample": "tests/data/sample/test___main__.py",
-    "python -m hvs.data": "tests/data/test___main__.py",
-    "python -m hvs.export": "tests/test_export.py",
-    "python -m hvs.checkpoint": "tests/test_checkpoint_commands.py",
-    "python -m bench.train_step": "tests/bench/test_train_step.py",
-    "python -m bench.inference": "tests/bench/test_inference.py",
-    "python -m bench.accuracy": "tests/bench/test_accuracy.py",
-    "python -m bench.kept": "tests/bench/test_kept.py",
-    "python -m bench.kernels": "tests/bench/test_kernels.py",
-    "python -m bench.counts": "tests/bench/test_counts.py",
-    "python -m bench": "tests/bench/test_main.py",
-    "python bench/resources.py": "tests/bench/test_resources.py",
-    "python examples/": "tests/test_examples.py",
-    "python docs/make_reference.py": "tests/test_reference.py",
-    "pip install": ".ci/run",
+    "hvs.data.sample": "tests/data/sample/test___main__.py",
+    "hvs.data": "tests/data/test___main__.py",
+    "hvs.export": "tests/test_export.py",
+    "hvs.checkpoint": "tests/test_checkpoint_commands.py",
+    "bench": "tests/bench/test_main.py",
+    "bench/resources.py": "tests/bench/test_resources.py",
+    "examples/rasterize_a_pose.py": "tests/test_examples.py",
+    "examples/optimise_a_camera.py": "tests/test_examples.py",
+    "examples/novel_view.py": "tests/test_examples.py",
+    "docs/make_reference.py": "tests/test_reference.py",
 }
 # Modes that do not end by themselves, or take more than one process.
 ELSEWHERE = {"viewer": "tests/inference/test_viewer.py", "torchrun": "tests/inference/test_scoring.py"}
@@ -68,16 +66,57 @@ def test_every_command_is_understood(guide):
             parse(words[script + 1 :])
         elif words[0] == "pytest":
             assert all((ROOT / word).exists() for word in words[1:] if not word.startswith("-")), command
-        elif words[0] != "tensorboard":
-            runner = next((file for start, file in RUN_BY.items() if command.startswith(start)), None)
-            assert runner and (ROOT / runner).exists(), command
+        elif words[0] == "python":
+            program = words[2] if words[1] == "-m" else words[1]
+            runner = RUN_BY.get(program, f"tests/bench/test_{program.removeprefix('bench.')}.py")
+            assert (ROOT / runner).exists(), command
+        else:
+            assert words[0] == "tensorboard" or command.startswith("pip install") and "pip install" in CI, command
+
+
+def programs() -> dict[str, list[list[str]]]:
+    """What the guides give to each program that takes options, other than train.py and infer.py."""
+    found = {}
+    for command in {command for guide in GUIDES for command in commands_of(guide)}:
+        match = re.match(r"python (?:-m )?((?:hvs|bench)[\w./]*)(.*)", command)
+        if match and not re.search(r"\b[A-Z]{4,}\b", command):
+            found.setdefault(match[1], []).append(shlex.split(match[2]))
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize("program", sorted(programs()))
+def test_every_option_is_one(program, monkeypatch, capsys):
+    for words in programs()[program]:
+        # What stands before --help is parsed first, and nothing is run.
+        monkeypatch.setattr(sys, "argv", [program, *words, "--help"])
+        with pytest.raises(SystemExit) as stop:
+            if program.endswith(".py"):
+                runpy.run_path(str(ROOT / program), run_name="__main__")
+            else:
+                runpy.run_module(program, run_name="__main__", alter_sys=True)
+        text = capsys.readouterr().out
+        assert stop.value.code == 0, words
+        for option in (word for word in words if word.startswith("--")):
+            assert re.search(rf"{option}\b", text), option
+
+
+def test_help_has_no_markup_of_docstrings(capsys):
+    for parse, name in [(train.parse_settings, "sample"), *((infer.parse_settings, mode) for mode in infer.MODES)]:
+        with pytest.raises(SystemExit):
+            parse([name, "--help"])
+        assert ":func:" not in capsys.readouterr().out, name
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
 def test_links_and_pictures_are_there(guide):
-    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", guide.read_text())
-    for link in links:
-        assert link.startswith("http") or (guide.parent / link).exists(), link
+    for link in re.findall(r"\]\(([^)\s]+)\)", guide.read_text()):
+        file, _, heading = link.partition("#")
+        page = guide.parent / file if file else guide
+        assert link.startswith("http") or page.exists(), link
+        if heading and page.suffix == ".md":
+            headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+            assert heading in [re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in headings], link
 
 
 def test_the_commands_of_the_guide_to_inference_work(tmp_path, monkeypatch, capsys):

@@ -39,7 +39,7 @@ class ModelSettings:
         rendering_resolution: side of the latent image.
         target_resolution: side of the picture; 2^n times the rendering resolution.
         appearance_features: channels C of a limb's appearance and of the latent image.
-        alpha: softness of the limbs, as in :func:`hvs.rasterize`. In a latent image of few pixels the paper's limbs are
+        alpha: softness of the limbs, as in `hvs.rasterize`. In a latent image of few pixels the paper's limbs are
             thinner than a pixel.
         base_channels: channels of the decoder's first level.
         encoder_depth: depth of the encoder's ResNet: 18, 34 or 50.
