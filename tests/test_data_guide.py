@@ -60,3 +60,8 @@ def test_the_guide_names_what_is_understood():
     names = [name for others in opencv.NAMES.values() for name in others]
     for name in (*names, *colmap.MODELS, *keypoints.PARTS):
         assert re.search(rf"\b{name}\b", GUIDE), name
+
+
+def test_no_two_samples_are_made_in_one_folder():
+    roots = re.findall(r"hvs\.data\.sample .*--root (\S+)", GUIDE)
+    assert len(roots) == 2 and len(set(roots)) == 2
