@@ -10,9 +10,9 @@ from .lists import meets
 from .survey import load_patch_boxes
 from .values import image_of, load_extent, load_gaussian
 
-# Weights are scaled by this so that sums of weights times features cannot overflow, whatever the features and rays,
-# while weights that count do not underflow. It is a power of two, so scaling causes no rounding.
-WEIGHT_UNIT = tl.constexpr(2.0**-80)
+# The smallest sum of weights that there may be, in the unit in which weights are summed: sums of weights times features
+# cannot overflow, whatever the features and rays, while weights that count do not underflow.
+LEAST_SUM = tl.constexpr(2.0**-112)
 
 
 @triton.jit
@@ -97,6 +97,7 @@ def blend(
     patches += 4 * PATCHES * b * tile_count
     own = part + tl.arange(0, 1)
     left, top, right, bottom = load_patch_boxes(patches, tile, own, PIXELS)
+    per_weight = LEAST_SUM / tl.minimum(tl.maximum(behind, eps), 1.0)
     weights = tl.zeros((PIXELS,), tl.float32)
     sums = tl.zeros((CHANNELS, PIXELS), tl.float32)
     lane, i = tl.arange(0, LOOKED), tl.arange(0, GROUP)
@@ -117,15 +118,15 @@ def blend(
             u0, u1, u2, w, z, q, falloff, e0, e1, e2 = respond(
                 b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha
             )
-            w = tl.where(taken[:, None], w * WEIGHT_UNIT, 0.0)
+            w = tl.where(taken[:, None], w * per_weight, 0.0)
             weights += tl.sum(w, 0)
             sums += tl.sum(f[:, :, None] * w[:, None, :], 0)
-    weights *= 1 / WEIGHT_UNIT
+    weights /= per_weight
     total = weights + behind
     share = 1 / tl.maximum(total, eps)
     # Written so that a pixel that shows only the background equals it to the last bit.
     of_background = tl.where(total < eps, total / eps, 1.0) - weights * share
-    sums = sums * share[None, :] * (1 / WEIGHT_UNIT)
+    sums *= (share / per_weight)[None, :]
     shown = tl.load(background + c, c < channels, 0.0).to(tl.float32)
     at = latent + c[:, None].to(tl.int64) * size + pixel[None, :]
     tl.store(at, sums + shown[:, None] * of_background[None, :], inside[None, :] & (c < channels)[:, None])
