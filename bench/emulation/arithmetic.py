@@ -95,12 +95,12 @@ def _divide_full(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _smaller(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Of a number and what is none, the number; -0 is smaller than 0."""
-    return np.where((x == y) & np.signbit(x), x, np.fmin(y, x))
+    """Of a number and what is none, the number; -0 is smaller than 0, which numpy takes to be equal."""
+    return np.where(x == y, np.where(np.signbit(x), x, y), np.fmin(x, y))
 
 
 def _larger(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.where((x == y) & np.signbit(x), y, np.fmax(x, y))
+    return np.where(x == y, np.where(np.signbit(x), y, x), np.fmax(x, y))
 
 
 def _propagating(function: Callable) -> Callable:
