@@ -150,13 +150,12 @@ def test_any_number_of_batch_axes(single, batch):
         assert torch.equal(image, render({name: value[i] for name, value in flat.items()}))
 
 
-def test_batch_axes_broadcast(single, relative):
+@pytest.mark.parametrize("shared", [("background", "rays"), ("means", "rotations", "scales", "features")], ids=str)
+def test_batch_axes_broadcast(single, relative, shared):
     inputs = single(batch=(2,), count=5, height=6, width=6)
-    one_view = inputs | dict(rays=inputs["rays"][0], background=inputs["background"][0])
-    copied = one_view | {
-        name: one_view[name].expand(2, *one_view[name].shape).clone() for name in ("rays", "background")
-    }
-    (latent, *gradients), (wanted, *expected) = differentiate(one_view), differentiate(copied)
+    one = inputs | {name: inputs[name][0] for name in shared}
+    copied = one | {name: one[name].expand(2, *one[name].shape).clone() for name in shared}
+    (latent, *gradients), (wanted, *expected) = differentiate(one), differentiate(copied)
     assert torch.equal(latent, wanted)
     for name, found, right in zip(NAMES, gradients, expected, strict=True):
         assert relative(found, right if found.shape == right.shape else right.sum(0)) < 1e-6, name
