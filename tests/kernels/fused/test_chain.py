@@ -46,3 +46,9 @@ def test_clamped_inputs_have_no_gradient(scene, device):
     assert found["means"][0, 2, 0] == 0
     assert found["rays"][0, 3, 3, 0] == 0
     assert all(value.isfinite().all() for value in found.values())
+    # All along rays that are clamped, also the deepest response.
+    inputs = scene(6, 20, 20, 2)
+    inputs["means"][..., :2] = inputs["means"][..., 2:]
+    inputs["rays"] = torch.full_like(inputs["rays"], 3.0)
+    found = gradients(inputs, device, "triton", torch.float32)
+    assert found["means"].abs().amax() > 0 and (found["rays"] == 0).all()
