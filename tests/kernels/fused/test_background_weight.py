@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+import triton.language as tl
 
 from hvs.kernels import reference
-from hvs.kernels.fused import launch
+from hvs.kernels.fused import background_weight, launch
 from hvs.kernels.fused.background_weight import DEPTH
 from hvs.kernels.rasterize import _background_weight
 
@@ -27,17 +28,20 @@ def size(request, monkeypatch):
     monkeypatch.setattr(launch, "SMALL_PAIRS", request.param)
 
 
-@pytest.mark.parametrize("scale", [1e-4, 5e-4, 1e-3, 0.0316, 0.0317, 0.1, 0.3, 1.0, 3.0, 1e4])
+@pytest.mark.parametrize("scale", [1e-4, 5e-4, 1e-3, 0.0316, 0.0317, 0.1, 0.3, 1.0, 3.0, 1e4, 1e9])
 def test_weight_and_kappa(scene, device, scale):
     inputs = scene(5, 20, 20, dtype=torch.float32)
     inputs["scales"] = torch.full((1, 5, 3), scale)
     assert found(inputs, device).image_values[0, 0].item() == pytest.approx(expected(inputs).item(), rel=1e-5)
 
 
-def test_each_image_has_its_own(scene, device, size):
-    """Also with more blocks of Gaussians than one, and the smallest in the last of them."""
-    inputs = scene(150, 20, 20, batch=(3,), dtype=torch.float32, smallest=0.1, largest=0.2)
-    inputs["scales"][1, 149, 1] = 0.002
+def test_each_image_has_its_own(scene, device, size, monkeypatch):
+    """Also with more blocks of Gaussians than are looked at a time, and the smallest in the last of them."""
+    monkeypatch.setattr(launch, "BLOCK", 16)
+    if device == "cpu":
+        monkeypatch.setattr(background_weight, "FOUND_BLOCK", tl.constexpr(1))
+    inputs = scene(20, 20, 20, batch=(3,), dtype=torch.float32, smallest=0.1, largest=0.2)
+    inputs["scales"][1, 19, 1] = 0.002
     inputs["means"][2] *= 2
     weights = found(inputs, device).image_values[:, 0].cpu().double()
     torch.testing.assert_close(weights, expected(inputs), rtol=1e-5, atol=0)
