@@ -53,9 +53,10 @@ def blend(
 ):
     """One program per tile, PIXELS of its pixels and CHANNELS of its channels, and image.
 
-    Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W]. A program tests LOOKED of the tile's
-    Gaussians at a time, and evaluates those that its own pixels meet, GROUP at a time. Where the tile meets none, the
-    first ``filled`` channels are already there, and its programs share the others.
+    Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W]; and of each image the background's weight
+    and its slope, in image_values [B, 4], and the place of the deepest response, farthest [B] (int64). A program tests
+    LOOKED of the tile's Gaussians at a time, and evaluates those that its own pixels meet, GROUP at a time. Where the
+    tile meets none, the first ``filled`` channels are already there, and its programs share the others.
     """
     parts: tl.constexpr = TILE * TILE // PIXELS
     part, program = tl.program_id(0) % parts, tl.program_id(0) // parts

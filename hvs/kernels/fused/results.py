@@ -25,7 +25,7 @@ class Forward:
         tiles: [B, 7, T], see `survey`.
         patches: bounding boxes of the tiles' patches, [B, T, 4, 8], see `survey`.
         gaussians: [B, N / 32, 24, 32], see `values`.
-        image_values: [B, 4], see `background`.
+        image_values: [B, 4], see `background_weight`.
         farthest: flat index pixel·N + Gaussian of the deepest response, [B] int64; -1 if no Gaussian is visible.
     """
 
