@@ -258,7 +258,8 @@ def test_the_gradient_of_rays_is_only_computed_where_wanted(single, with_rays):
 def test_options_are_those_of_the_reference(scene, compare, device):
     inputs = scene(9, 20, 20, 3, dtype=torch.float32)
     compare(inputs, "triton", FORWARD, BACKWARD, device, eps=10.0)
-    compare(inputs, "triton", FORWARD, BACKWARD, device, eps=1e-3)
+    # Here some tiles meet nothing, and show a background below the floor.
+    compare(scene(9, 20, 40, 3, dtype=torch.float32, largest=0.03), "triton", FORWARD, BACKWARD, device, eps=1e-3)
     compare(inputs, "triton", FORWARD, BACKWARD, device, eps=1e-30)
     compare(inputs, "triton", FORWARD, BACKWARD, device, alpha=0.4, beta=0.0, near=2.0, tolerance=0.0)
     # In other units than metres weights may be tiny.

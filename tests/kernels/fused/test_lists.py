@@ -66,6 +66,9 @@ def in_blocks(reached, height, width):
 def test_everything_that_matters_is_listed(scene, device, monkeypatch, large, sizes):
     if large:
         monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
+        # Five cells, of which four are tested at a time.
+        monkeypatch.setattr(launch, "SIDE", 2)
+        monkeypatch.setattr(launch, "SEARCH_SIZES", launch.SEARCH_SIZES | dict(SIDE=2))
     inputs = scene(20, 140, 20, batch=(2,), dtype=torch.float32, smallest=sizes[0], largest=sizes[1])
     members, found = listed(inputs, device)
     needed = in_blocks(matters(inputs, found.image_values[:, 0].cpu()), 16, 16).flatten(1, 2)
