@@ -10,8 +10,8 @@ from .lists import meets
 from .survey import load_patch_boxes
 from .values import image_of, load_extent, load_gaussian
 
-# The smallest sum of weights that there may be, in the unit in which weights are summed: sums of weights times features
-# cannot overflow, whatever the features and rays, while weights that count do not underflow.
+# The smallest sum of weights that there may be, in the unit in which weights are summed: weights that count do not
+# underflow, and sums of 2¹⁴ weights times any features do not overflow if that smallest sum is above 1e-21.
 LEAST_SUM = tl.constexpr(2.0**-112)
 
 
