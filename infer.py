@@ -6,6 +6,7 @@ python infer.py MODE --help         all settings of a mode
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -207,4 +208,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # A scheduler's signal ends it as Ctrl-C does: nothing half written stays behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_command(main)

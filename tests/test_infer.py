@@ -1,6 +1,9 @@
 import json
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -263,6 +266,27 @@ def test_without_ffmpeg_other_formats_are_left(checkpoint, command, monkeypatch)
     assert code == 2 and "orbit.mp4: cannot be written, ffmpeg is missing" in error
     assert not (checkpoint.parent / "orbit.mp4").exists()
     assert command("orbit", "--frames", "3", "--format", "webp")[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_film_that_is_stopped_leaves_nothing_behind(checkpoint, number):
+    """What it has written so far is in a hidden folder next to the film."""
+    folder = checkpoint.parent
+    program = Path(infer.__file__)
+    process = subprocess.Popen(
+        [sys.executable, program, "orbit", "--checkpoint", checkpoint, "--frames", "3000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background would have them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while not list(folder.glob(".*")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(number)
+    error = process.communicate()[1]
+    assert process.returncode == 130 and error.endswith("interrupted\n") and "Traceback" not in error
+    assert list(folder.iterdir()) == [checkpoint]
 
 
 def test_without_a_model_it_says_how_to_get_one(command):

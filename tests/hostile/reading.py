@@ -14,8 +14,6 @@ import sys
 import warnings
 from pathlib import Path
 
-import torch
-
 import hvs.checkpoint
 from hvs.data.npz import read_object_npz
 from hvs.data.stores import DataError, read_label
@@ -53,7 +51,6 @@ def main(kind: str, folder: Path) -> None:
         if new_module or writes or (event.startswith(FORBIDDEN) and event not in HARMLESS):
             seen.append(f"{event} {arguments!r:.200}")
 
-    torch.set_num_threads(1)
     # What is imported at the first use must not count as a file's doing.
     for path in sorted((folder / "good").iterdir()):
         reader(path)

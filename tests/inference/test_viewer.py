@@ -169,7 +169,7 @@ def test_what_one_page_meets_is_told_there_and_ends_nothing(capsys):
 def serving(*arguments):
     """The viewer in a process of its own, and its address."""
     command = [sys.executable, "infer.py", "viewer", "--device", "cpu", "--port", "0", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     # What runs in the background of a shell does not hear of an interrupt unless it says that it wants to.
     hear = dict(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))

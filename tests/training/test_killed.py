@@ -11,7 +11,6 @@ import threading
 import time
 from dataclasses import replace
 
-import torch
 from PIL import Image
 
 import hvs
@@ -30,7 +29,6 @@ def train_quietly(settings):
 
     import train
 
-    torch.set_num_threads(1)
     # Its own would be one of several processes, and left over when this one is killed.
     tqdm.set_lock(threading.RLock())
     with open(os.devnull, "w") as nowhere:

@@ -90,7 +90,6 @@ def render(case: Case) -> dict[str, Tensor] | str:
 
 def main() -> None:
     file, first, step = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    torch.set_num_threads(1)
     torch.save({str(case): render(case) for case in CASES[first::step]}, file)
 
 
