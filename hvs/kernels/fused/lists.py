@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from .geometry import first_set
-from .survey import TILE_VALUES, load_boxes
+from .survey import TILE_VALUES, load_boxes, tiles_of_cell
 from .values import image_of, load_extent
 
 # Pairs of a Gaussian in large scenes over which one program sums its gradient: the largest Gaussians have thousands.
@@ -78,8 +78,7 @@ def pair_large(
     ends (int64) are int32.
     """
     n, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    cell_columns = tl.cdiv(columns, SIDE)
-    cell_count = tl.cdiv(rows, SIDE) * cell_columns
+    cell_count = tl.cdiv(rows, SIDE) * tl.cdiv(columns, SIDE)
     own = b * count + n
     gaussians = image_of(gaussians, b, count)
     tiles += b * TILE_VALUES * rows * columns
@@ -101,10 +100,7 @@ def pair_large(
             chosen = start + next_one
             left = tl.where(cell == chosen, 0, left)
             next_one = first_set(left, SIDE * SIDE)
-            row = chosen // cell_columns * SIDE + lane // SIDE
-            column = chosen % cell_columns * SIDE + lane % SIDE
-            exists = (row < rows) & (column < columns)
-            tile = row * columns + column
+            tile, exists = tiles_of_cell(chosen, rows, columns, SIDE)
             x0, y0, x1, y1 = load_boxes(tiles, tile, rows * columns, exists)
             met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
             met = (met & exists).to(tl.int32)

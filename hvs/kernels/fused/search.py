@@ -11,7 +11,7 @@ import triton.language as tl
 from .. import culling
 from .background_weight import IMAGE_VALUES, NOWHERE, deeper, enter_response, store_nearest
 from .geometry import TILE, depth_of, first_set, load_ray, multiply, tile_pixels
-from .survey import TILE_VALUES, load_boxes
+from .survey import TILE_VALUES, load_boxes, tiles_of_cell
 from .values import MEAN, NORM, REACH, image_of, load_gaussian, value_at
 
 SLACK = tl.constexpr(culling.SLACK)
@@ -145,18 +145,15 @@ def search(
     rows, columns = tl.cdiv(height, TILE), tl.cdiv(width, TILE)
     tiles += b * TILE_VALUES * rows * columns
 
-    cell_columns = tl.cdiv(columns, SIDE)
     lane = tl.arange(0, SIDE * SIDE)
-    row = cell // cell_columns * SIDE + lane // SIDE
-    column = cell % cell_columns * SIDE + lane % SIDE
-    exists = (row < rows) & (column < columns)
-    tile = row * columns + column
+    tile, exists = tiles_of_cell(cell, rows, columns, SIDE)
     low_x, low_y, high_x, high_y = load_boxes(tiles, tile, rows * columns, exists)
     at = tiles + 4 * rows * columns + tile
     cx = tl.load(at, exists, 0.0)
     cy = tl.load(at + rows * columns, exists, 0.0)
     cz = tl.load(at + 2 * rows * columns, exists, 1.0)
     tile_radius = radius_of(low_x, low_y, high_x, high_y, cx, cy, cz)
+    cell_columns = tl.cdiv(columns, SIDE)
     middle_row = tl.minimum(cell // cell_columns * SIDE + SIDE // 2, rows - 1)
     middle_column = tl.minimum(cell % cell_columns * SIDE + SIDE // 2, columns - 1)
     middle = tiles + 4 * rows * columns + middle_row * columns + middle_column

@@ -22,6 +22,16 @@ def load_boxes(boxes, i, total, mask):
 
 
 @triton.jit
+def tiles_of_cell(cell, rows, columns, SIDE: tl.constexpr):
+    """The SIDE×SIDE tiles of a cell, and which of them are in the image."""
+    cell_columns = tl.cdiv(columns, SIDE)
+    i = tl.arange(0, SIDE * SIDE)
+    row = cell // cell_columns * SIDE + i // SIDE
+    column = cell % cell_columns * SIDE + i % SIDE
+    return row * columns + column, (row < rows) & (column < columns)
+
+
+@triton.jit
 def load_patch_boxes(patches, tile, part, PIXELS: tl.constexpr):
     """Bounding boxes of (x/z, y/z) over parts [P] of a tile, of PIXELS pixels each, from those of its patches."""
     several: tl.constexpr = PIXELS // PATCH
