@@ -39,7 +39,10 @@ def feature_matching_loss(fake: list[Tensor], real: list[Tensor]) -> Tensor:
 
 
 def r1_penalty(logits_of: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
-    """γ/2 · E‖∂ logits / ∂ picture‖² on real pictures [B, 3, H, W], with γ = 2.5e-4·H·W/32 (scalar).
+    """γ/2 · E‖∂ logit / ∂ picture‖² on real pictures [B, 3, H, W], with γ = 2.5e-4·H·W/32 (scalar).
+
+    A picture's logit is the mean of its patches', as the other losses are means over them. Of a sum, the penalty would
+    grow with the square of the number of patches, on top of γ, and allow nothing but a constant discriminator.
 
     It is differentiable with respect to whatever ``logits_of`` uses, and computed in float32 throughout: the gradient
     of a gradient leaves the range of half precision.
@@ -50,7 +53,8 @@ def r1_penalty(logits_of: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
     """
     with torch.autocast(real.device.type, enabled=False), torch.enable_grad():
         real = real.detach().float().requires_grad_()
-        (gradient,) = torch.autograd.grad(logits_of(real).sum(), real, create_graph=True)
+        logits = len(real) * logits_of(real).mean()
+        (gradient,) = torch.autograd.grad(logits, real, create_graph=True)
         height, width = real.shape[-2:]
         gamma = R1_PER_PIXEL * height * width / R1_BATCH
         return gamma / 2 * gradient.square().sum((1, 2, 3)).mean()

@@ -38,6 +38,15 @@ def test_r1_of_a_known_gradient():
     assert math.isclose(penalty.item(), gamma / 2 * 9 * 3 * 8 * 16, rel_tol=1e-5)
 
 
+def test_r1_does_not_depend_on_how_many_patches_are_judged():
+    """The same logit for the whole picture, for each of its quarters, and for each pixel."""
+    real = torch.rand(2, 3, 8, 8)
+    whole = r1_penalty(lambda x: x.square().sum((1, 2, 3)), real)
+    for size in (2, 8):
+        patches = r1_penalty(lambda x, size=size: x.square().sum((1, 2, 3))[:, None, None].expand(-1, size, size), real)
+        assert math.isclose(patches.item(), whole.item(), rel_tol=1e-5)
+
+
 def test_gradient_of_r1_is_that_of_finite_differences():
     torch.manual_seed(0)
     discriminator = Discriminator().double()
