@@ -277,7 +277,7 @@ def test_a_film_that_a_scheduler_stops_leaves_nothing_behind(checkpoint):
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not list(folder.glob(".*")):
+    while not list(folder.glob(".*.orbit.mp4")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)

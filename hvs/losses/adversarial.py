@@ -42,7 +42,7 @@ def r1_penalty(logits_of: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
     """γ/2 · E‖∂ logit / ∂ picture‖² on real pictures [B, 3, H, W], with γ = 2.5e-4·H·W/32 (scalar).
 
     A picture's logit is the mean of its patches', as the other losses are means over them. Of a sum, the penalty would
-    grow with the square of the number of patches, on top of γ, and allow nothing but a constant discriminator.
+    grow with up to the square of the number of patches, on top of γ.
 
     It is differentiable with respect to whatever ``logits_of`` uses, and computed in float32 throughout: the gradient
     of a gradient leaves the range of half precision.
