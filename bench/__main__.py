@@ -55,7 +55,9 @@ def profile(scene: Scene, device: str, file: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    # As argparse says itself from Python 3.14 on.
+    usage = dict(prog="python -m bench", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, **usage)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--only", default="", metavar="PREFIX", help="scenes whose names begin like this, e.g. b32/256x256"

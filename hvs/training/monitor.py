@@ -31,6 +31,8 @@ BOARD, PICTURES = "tensorboard", "pictures"
 ROWS, WIDEST, PICTURE_EVERY, MOST_PICTURES = 6, 256, 10, 100
 # A line of the table covers an epoch of the paper, or one part in this many of the stage if that is less.
 LINES = 10
+# Share of the time that steps wait for their batches, above which it is said once how to wait less.
+MUCH_WAITING = 0.3
 # Rough upper bounds: of an entry in the history and in TensorBoard; of a mosaic in its folder and in TensorBoard, with
 # its histograms.
 ENTRY_BYTES, PICTURE_BYTES = 2**11, 2**22
@@ -99,6 +101,9 @@ class Watch:
         self._lined_at = self._logged_at = time.monotonic()
         # Seconds of other work since the last line of the table.
         self._aside = 0.0
+        # Seconds of waiting for batches since the last entry, and the shares in entries since the last line.
+        self._waited, self._waits = 0.0, []
+        self._told = False
         # Values by name since the last line of the table.
         self._recent: dict[str, list[float]] = {}
         self._first = distribute.is_first()
@@ -156,14 +161,17 @@ class Watch:
         if len(losses) > 1:
             losses["total"] = sum(WEIGHTS[name] * value for name, value in losses.items() if name not in OPPOSED)
         now = time.monotonic()
-        speed = (done - self._logged) * self.images / max(now - self._logged_at, 1e-9)
-        self._logged, self._logged_at = done, now
+        seconds = max(now - self._logged_at, 1e-9)
+        speed, waiting = (done - self._logged) * self.images / seconds, self._waited / seconds
+        self._waits.append(waiting)
+        self._logged, self._logged_at, self._waited = done, now, 0.0
         entry = {
             "stage": self.stage,
             "step": done,
             "losses": losses,
             "rates": _rates(steppers),
             "images_per_second": speed,
+            "waiting_for_data": waiting,
             "left_out": sum(stepper.skipped for stepper in steppers),
             **{name: value for name, value in means.items() if name not in WEIGHTS},
             **{name: value.item() if isinstance(value, Tensor) else value for name, value in others.items()},
@@ -204,6 +212,13 @@ class Watch:
         self._logged_at += seconds
         self._aside += seconds
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """For waiting for the next batch of a step, whose share of the time stands in the entries."""
+        started = time.monotonic()
+        yield
+        self._waited += time.monotonic() - started
+
     def flush(self) -> None:
         """Flush the log before a state is saved: a run that resumes from it does not write earlier entries again."""
         if self._writer:
@@ -239,7 +254,13 @@ class Watch:
         # Other work comes again, so it counts here.
         left = (self.steps.stop - done) * seconds / steps
         tqdm.write(self._table.line(done, losses, speed, left))
-        self._lined, self._lined_at, self._aside, self._recent = done, now, 0.0, {}
+        # The processes that read ahead start with the first steps, which wait for them.
+        waiting = np.mean(self._waits)
+        if self._lined > self.steps.start and waiting > MUCH_WAITING and not self._told:
+            self._told = True
+            advice = "more --data.workers read more of them ahead, if there are cores to do so"
+            tqdm.write(f"note: steps wait for pictures {waiting:.0%} of the time; {advice}", file=sys.stderr)
+        self._lined, self._lined_at, self._aside, self._recent, self._waits = done, now, 0.0, {}, []
 
 
 def clear_logs(folder: Path) -> None:

@@ -144,6 +144,27 @@ def test_the_speed_is_that_of_the_steps(tmp_path, monkeypatch, capsys):
     assert lines == [["4.0", "15:18"], ["8.0", "0:08"]]
 
 
+@pytest.mark.parametrize(("waits", "told"), [([9, 4, 2, 9], 1), ([9, 2, 2, 2], 0)])
+def test_steps_that_wait_for_their_pictures_are_told_once(tmp_path, monkeypatch, capsys, waits, told):
+    """Of ten seconds each. In the first steps, the processes that read ahead have only begun."""
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    _, stepper = make_stepper()
+    with Watch(tmp_path, "synthesis", range(len(waits)), 1, 8, CPU) as watch:
+        for step, seconds in enumerate(waits):
+            with watch.waiting():
+                clock[0] += seconds
+            clock[0] += 10 - seconds
+            with watch.aside():
+                clock[0] += 90
+            watch.add({"pixel": torch.ones(())})
+            watch.log(step, [stepper])
+    shares = [entry["waiting_for_data"] for entry in History(tmp_path).read()]
+    assert shares == pytest.approx([seconds / 10 for seconds in waits])
+    assert scalars(tmp_path)["run/waiting_for_data"][1] == (2, pytest.approx(waits[1] / 10))
+    assert capsys.readouterr().err.count("note: steps wait for pictures 40% of the time; more --data.workers") == told
+
+
 def test_too_many_steps_left_out_end_the_training(tmp_path):
     most = MOST_SKIPPED + 2
     with pytest.raises(UserError, match=f"part: {most} of the last {most} steps were not finite"):
