@@ -72,13 +72,16 @@ def sample_adaptive() -> TrainSettings:
 
 def sample_512() -> TrainSettings:
     """The sample capture at 512×512 with the full-size model, for a GPU."""
-    return TrainSettings(
+    settings = sample()
+    return replace(
+        settings,
         run=Path("runs/sample-512"),
         compile=True,
         checkpoint_every=1000,
         data=DataSettings(sample_height=576, sample_frames=60, sample_subjects=16, workers=8, evaluation_pairs=256),
-        model=ModelSettings(target_resolution=512),
-        synthesis=SynthesisSettings(steps=20_000, batch_size=8),
+        # A few people are learned as in the preset sample, also with larger networks.
+        model=ModelSettings(target_resolution=512, dropout=0.0),
+        synthesis=replace(settings.synthesis, steps=20_000, learning_rate=2e-3, encoder_rate=0.1, lifter_rate=2.5e-3),
     )
 
 

@@ -26,6 +26,13 @@ def test_sample_512_is_the_full_size_model():
     assert (model.target_resolution, model.base_channels, model.encoder_depth, model.d_embedding) == (512, 64, 50, 2048)
 
 
+def test_sample_512_learns_from_a_few_people_as_the_sample_does():
+    """The paper's settings, which are the defaults, are for many times as many poses and pictures."""
+    large, sample = PRESETS["sample-512"], PRESETS["sample"]
+    assert large.lifter == sample.lifter and large.model.dropout == sample.model.dropout
+    assert large.synthesis.recolour == sample.synthesis.recolour and large.synthesis.cosine
+
+
 def test_the_sample_is_fine_tuned_from_what_it_has_left():
     sample, tuned = PRESETS["sample"], PRESETS["sample-adaptive"]
     assert tuned.start_from == sample.run / "model.safetensors" and tuned.stages == ("synthesis",)
