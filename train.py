@@ -203,9 +203,7 @@ class Trainer:
                 shown, samples, passed = [], [], []
                 colours = draw_colours(settings.batch_size, settings.recolour, self.settings.seed, step)
                 for last, maps in zip(draws.last_of_passes, colours.chunk(draws.passes), strict=True):
-                    with watch.waiting():
-                        batch = next(batches)
-                    batch = to_device(batch, self.device)
+                    batch = to_device(watch.wait_for(batches), self.device)
                     if settings.recolour:
                         recolour(batch, distribute.share(maps), model.skeleton)
                     with distribute.accumulating(objective, last):

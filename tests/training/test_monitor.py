@@ -14,43 +14,11 @@ from hvs.presets import PRESETS
 from hvs.runtime import UserError
 from hvs.training import monitor as module
 from hvs.training.history import History
-from hvs.training.monitor import MOST_PICTURES, Means, Watch, clear_logs, count_bytes, modulations
+from hvs.training.monitor import MOST_PICTURES, Watch, clear_logs, count_bytes, modulations
 from hvs.training.objectives import SynthesisObjective
 from hvs.training.stepper import MOST_SKIPPED, Stepper
 
 CPU = torch.device("cpu")
-
-
-def test_means_are_over_what_was_added_since():
-    means = Means()
-    assert means.take() == {}
-    for value in (1.0, 2.0, 6.0):
-        means.add({"a": torch.tensor(value), "b": torch.tensor(-value).bfloat16()})
-    assert means.take() == {"a": 3.0, "b": -3.0}
-    means.add({"a": torch.tensor(5.0, requires_grad=True)})
-    assert means.take() == {"a": 5.0} and means.take() == {}
-
-
-def test_means_of_what_comes_now_and_then():
-    means = Means()
-    for step in range(4):
-        means.add({"a": torch.tensor(1.0 * step)} | ({"r1": torch.tensor(8.0)} if step % 2 else {}))
-    assert means.take() == {"a": 1.5, "r1": 8.0}
-
-
-def test_what_is_not_finite_is_no_part_of_a_mean():
-    means = Means()
-    for value in (1.0, math.nan, math.inf, -math.inf, 3.0):
-        means.add({"a": torch.tensor(value), "b": torch.tensor(math.nan), "c": torch.tensor(1.0)})
-    found = means.take()
-    assert found["a"] == 2.0 and math.isnan(found["b"]) and found["c"] == 1.0
-
-
-def test_adding_does_not_read_the_device():
-    """Tensors without data have none that could be read."""
-    means = Means()
-    for _ in range(2):
-        means.add({"a": torch.ones((), device="meta"), "b": torch.ones((), device="meta", dtype=torch.bfloat16)})
 
 
 def make_stepper(name="part"):
@@ -150,10 +118,16 @@ def test_steps_that_wait_for_their_pictures_are_told_once(tmp_path, monkeypatch,
     clock = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
     _, stepper = make_stepper()
+
+    def read():
+        for step, seconds in enumerate(waits):
+            clock[0] += seconds
+            yield {"step": step}
+
+    batches = read()
     with Watch(tmp_path, "synthesis", range(len(waits)), 1, 8, CPU) as watch:
         for step, seconds in enumerate(waits):
-            with watch.waiting():
-                clock[0] += seconds
+            assert watch.wait_for(batches) == {"step": step}
             clock[0] += 10 - seconds
             with watch.aside():
                 clock[0] += 90
