@@ -20,7 +20,10 @@ def make_scene(
     smallest: float = 0.01,
     largest: float = 0.3,
 ) -> dict[str, Tensor]:
-    """Random Gaussians, some behind the camera and some out of view, seen through a distorting lens."""
+    """Random Gaussians, some behind the camera and some out of view, seen through a distorting lens.
+
+    Every image of a batch has a camera of its own, so that no image can be drawn with the bounds of another.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -37,6 +40,8 @@ def make_scene(
     spread = torch.rand(*batch, count, 3, generator=generator, dtype=torch.float64)
     scales = smallest * (largest / smallest) ** spread
     K = torch.tensor([[focal, 0, width / 2 - 0.3], [0, 1.1 * focal, height / 2], [0, 0, 1]], dtype=torch.float64)
+    K = K.repeat(*batch, 1, 1)
+    K[..., 1, 2] += 0.3 * height * torch.arange(math.prod(batch)).view(batch)
     distortion = torch.tensor([-0.1, 0.05, 1e-3, -2e-3, 0.01], dtype=torch.float64)
     rays = Camera(K, torch.eye(3).double(), torch.zeros(3).double(), distortion, height, width).rays()
     scene = dict(
@@ -45,7 +50,7 @@ def make_scene(
         scales=scales,
         features=normal(count, channels),
         background=normal(channels),
-        rays=rays.expand(*batch, height, width, 3),
+        rays=rays,
     )
     return {name: value.to(dtype) for name, value in scene.items()}
 

@@ -109,7 +109,7 @@ def test_pairs_of_large_scenes(scene, device, monkeypatch):
 def test_pieces_of_the_pairs(scene, device, monkeypatch):
     """Whose gradients programs sum, those near each other at the same time."""
     monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
-    inputs = scene(20, 140, 20, batch=(2,), dtype=torch.float32)
+    inputs = scene(20, 140, 20, batch=(2,), dtype=torch.float32, largest=0.5)
     inputs["means"][:, 3, 2] = inputs["means"][:, -1, 2] = -1.0  # of which no tile shows anything
     members, found = listed(inputs, device)
     totals = members.sum(1).flatten()
