@@ -157,7 +157,7 @@ def export_model(
     points = zeros(len(skeleton.joints), 3)
     appearance = zeros(len(skeleton.edges), settings.appearance_features)
     image = zeros(3, settings.input_resolution, settings.input_resolution)
-    camera = zeros(3, 3) + torch.eye(3), zeros(COEFFICIENTS)
+    camera = zeros(3, 3) + torch.eye(3, dtype=torch.float32), zeros(COEFFICIENTS)
     inputs = {
         "lift": (model.lifter, points[..., :2], points[..., 2] > 0, zeros(2) + 1),
         "encode": (model.encoder, image),
@@ -184,7 +184,7 @@ class _Render(nn.Module):
 
     def forward(self, points: Tensor, appearance: Tensor, K: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:
         side = self.model.settings.target_resolution
-        camera = Camera(K, torch.eye(3).to(K), torch.zeros(3).to(K), distortion, side, side)
+        camera = Camera(K, torch.eye(3, dtype=K.dtype, device=K.device), K.new_zeros(3), distortion, side, side)
         return self.model.render(points, appearance, camera)
 
 
