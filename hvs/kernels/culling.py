@@ -16,6 +16,8 @@ from .pyramid import FAN_OUT, TILE, Cells, gather_tiles
 
 # The bounds are computed in the inputs' precision; this margin is larger than their rounding error.
 SLACK = 1e-4
+# The same for a mean, relative to its distance, which may be any number of times the Gaussian's size.
+ROUNDING = 1e-6
 # Pairs that are tested at a time.
 PAIRS_PER_STEP = 1 << 18
 
@@ -76,19 +78,19 @@ def gaussian_extent(means: Tensor, whiten: Tensor, visible: Tensor, least_weight
         area = deviation[..., axis] * deviation[..., 2] - covariance.square()
         half = (threshold * (spread - threshold * area).clamp(min=0)).sqrt()
         middle = offset * depth - threshold * covariance
-        margin = half * (1 + SLACK) + SLACK * SLACK * middle.abs()
+        margin = half * (1 + SLACK) + ROUNDING * middle.abs()
         box.append(((middle - margin) / front, (middle + margin) / front))
     low, high = (torch.stack(side, -1) for side in zip(*box, strict=True))
 
     # The normal of the plane through the camera, the mean and the longest axis; in its direction the ellipsoid is thin.
-    longest = unwhiten.square().sum(-2).argmax(-1)[..., None, None].expand(*depth.shape, 3, 1)
-    normal = torch.linalg.cross(means, unwhiten.gather(-1, longest)[..., 0])
+    # Rounding moves the mean out of that plane, by much if the axis points at the camera and the normal is short.
+    length, longest = unwhiten.norm(dim=-2).max(-1)
+    longest = unwhiten.gather(-1, longest[..., None, None].expand(*depth.shape, 3, 1))[..., 0]
+    normal = torch.linalg.cross(means, longest)
     thickness = (threshold * (unwhiten * normal[..., :, None]).sum(-2).square().sum(-1)).sqrt()
+    margin = thickness * (1 + SLACK) + ROUNDING * means.square().sum(-1) * length
     closest = depth - (threshold * deviation[..., 2]).sqrt()
-    normal = (
-        normal
-        * (closest / (thickness * (1 + SLACK) + SLACK * SLACK * means.norm(dim=-1) * normal.norm(dim=-1)))[..., None]
-    )
+    normal = normal * (closest / margin)[..., None]
 
     # An ellipsoid that reaches around the camera or is unbounded, or whose bounds overflow, is taken to meet every ray.
     bounded = (in_front & torch.cat((low, high, normal), -1).isfinite().all(-1))[..., None]

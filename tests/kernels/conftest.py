@@ -178,6 +178,22 @@ def plates(scene):
 
 
 @pytest.fixture
+def needles(scene):
+    """Gaussians in float32 whose long axes point at the camera but for rounding, as those of depth maps' pixels do."""
+    inputs = scene(60, 40, 40)
+    means = inputs["means"]
+    means[..., 2] = means[..., 2].abs() + 1
+    # Through a long lens: in a wide tile, whose rays differ much, they would be found all the same.
+    means[..., :2] *= 0.1
+    inputs["rays"] = F.normalize(inputs["rays"] * torch.tensor([0.1, 0.1, 1.0]), dim=-1)
+    long = F.normalize(means, dim=-1)
+    first = F.normalize(torch.linalg.cross(long, torch.ones_like(long)), dim=-1)
+    inputs["rotations"] = torch.stack((first, torch.linalg.cross(long, first), long), -1)
+    inputs["scales"] = torch.tensor([0.02, 0.02, 0.1]).expand(1, 60, 3)
+    return {name: value.float() for name, value in inputs.items()}
+
+
+@pytest.fixture
 def panoptic_pose():
     """108 limbs of a crumpled body in float32."""
     skeleton = hvs.skeletons.PANOPTIC

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from hvs.kernels import culling, reference
 from hvs.kernels.pyramid import TILE, build_pyramid, pad_to_tiles
@@ -38,6 +39,34 @@ def test_no_pair_that_matters_is_dropped_and_few_others_are_kept(scene, seed, si
     matters = matters.unflatten(1, (rows, TILE, columns, TILE)).any(4).any(2).flatten(0, 2)
     assert not (matters & ~kept).any()
     assert kept.sum() <= 2 * matters.sum() + 20
+
+
+@pytest.mark.parametrize("least", [1e-30, 1e-20])
+def test_bounds_touch_what_they_bound(monkeypatch, least):
+    """Without their margins, and for needles that point almost at the camera: there the assumed weight is attained."""
+    monkeypatch.setattr(culling, "SLACK", 1e-9)
+    monkeypatch.setattr(culling, "ROUNDING", 1e-12)
+    means = torch.tensor([[0.3, -0.2, 2.0], [-0.4, -0.3, 3.0], [0.0, 0.5, 1.5]], dtype=torch.float64)
+    aside = F.normalize(torch.tensor([[1.0, 1.0, 0.0], [-1.0, 2.0, 0.0], [1.0, 0.3, 0.0]]).double(), dim=-1)
+    long = F.normalize(F.normalize(means, dim=-1) + 0.02 * aside, dim=-1)
+    first = F.normalize(torch.linalg.cross(long, aside), dim=-1)
+    rotations = torch.stack((first, torch.linalg.cross(long, first), long), -1)
+    scales = torch.tensor([1e-3, 1e-3, 1e-2]).double().expand(3, 3)
+    visible = torch.ones(1, 3, dtype=torch.bool)
+    whiten = culling.whitening(rotations, scales)
+    extent = culling.gaussian_extent(means[None], whiten[None], visible, torch.tensor([least]).double(), ALPHA)
+    steps = torch.linspace(-0.05, 1.05, 1101, dtype=torch.float64)
+    for n, (low, high, normal) in enumerate(zip(extent.low[0], extent.high[0], extent.normal[0], strict=True)):
+        x, y = (low + (high - low) * steps[:, None]).mT
+        rays = torch.stack((*torch.meshgrid(x, y, indexing="xy"), torch.ones(len(y), len(x)).double()), -1).view(-1, 3)
+        geometry = means[n : n + 1], rotations[n : n + 1], scales[n : n + 1]
+        z, D, q = reference.response(*geometry, F.normalize(rays, dim=-1))
+        w = 1 / (1 + z**4) * 0.5 * torch.sqrt(torch.pi * ALPHA / q) * torch.exp(-D / ALPHA)
+        matters = rays[w[:, 0] > least]
+        reached = torch.stack((matters[:, :2].amin(0), matters[:, :2].amax(0)))
+        assert (reached[0] >= low).all() and (reached[1] <= high).all()
+        assert (reached[1] - reached[0] > 0.995 * (high - low)).all()
+        assert 0.985 < (matters @ normal).abs().max() <= 1
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -80,6 +80,11 @@ def test_rotations_without_an_inverse_are_seen_everywhere(singular, relative):
     assert relative(hvs.rasterize(**singular, backend="torch"), wanted) < 5e-5
 
 
+def test_gaussians_that_point_at_the_camera(needles, compare):
+    """None is taken to lie beside its own middle."""
+    compare(needles, "torch", 5e-5, 1e-3)
+
+
 def test_background_alone_pushes_nothing_in_float32(scene):
     """The difference of two sums of large numbers would."""
     double = scene(6, 31, 9, batch=(2,), seed=2330, smallest=0.0013, largest=0.0093)

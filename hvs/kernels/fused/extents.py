@@ -7,12 +7,13 @@ most some T, and the rays with D ≤ T are those that hit the ellipsoid ``|B (x 
 import triton
 import triton.language as tl
 
-from .. import limits
+from .. import culling, limits
 from .background_weight import IMAGE_VALUES, load_weight
 from .geometry import PI, length_of
 from .search import SLACK
 from .values import MEAN, image_of, is_stored, load_gaussian, load_values, store_extent
 
+ROUNDING = tl.constexpr(culling.ROUNDING)
 SMALLEST_VOLUME = tl.constexpr(limits.SMALLEST_VOLUME)
 
 
@@ -32,7 +33,7 @@ def box_side(depth, offset, threshold, row_x, row_y, row_z, z_x, z_y, z_z, front
     area -= covariance * covariance
     half = tl.sqrt(threshold * tl.maximum(spread - threshold * area, 0.0))
     middle = offset * depth - threshold * covariance
-    margin = half * (1 + SLACK) + tl.abs(middle) * (SLACK * SLACK)
+    margin = half * (1 + SLACK) + tl.abs(middle) * ROUNDING
     return (middle - margin) / front, (middle + margin) / front
 
 
@@ -69,6 +70,7 @@ def extent_of(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz, visible, 
     low_y, high_y = box_side(mz, my, threshold, i10, i11, i12, i20, i21, i22, front)
 
     # The normal of the plane through the camera, the mean and the longest axis; in its direction the ellipsoid is thin.
+    # Rounding moves the mean out of that plane, by much if the axis points at the camera and the normal is short.
     first = (axis0 >= axis1) & (axis0 >= axis2)
     second = axis1 >= axis2
     lx = tl.where(first, i00, tl.where(second, i01, i02))
@@ -80,8 +82,8 @@ def extent_of(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz, visible, 
     t2 = i02 * nx + i12 * ny + i22 * nz
     thickness = tl.sqrt(threshold * (t0 * t0 + t1 * t1 + t2 * t2))
     closest = mz - tl.sqrt(threshold * deviation_z)
-    length = tl.sqrt(nx * nx + ny * ny + nz * nz)
-    factor = closest / (thickness * (1 + SLACK) + distance * length * (SLACK * SLACK))
+    length = tl.sqrt(tl.maximum(axis0, tl.maximum(axis1, axis2)))
+    factor = closest / (thickness * (1 + SLACK) + distance * distance * length * ROUNDING)
     nx, ny, nz = nx * factor, ny * factor, nz * factor
 
     # An ellipsoid that reaches around the camera or is unbounded, or whose bounds overflow, is taken to meet every ray.

@@ -84,6 +84,13 @@ def test_flat_gaussians(plates, compare, device):
     compare(plates, "triton", 1e-4, 1e-4, device)
 
 
+@pytest.mark.parametrize("pairs", [launch.SMALL_PAIRS, 0], ids=["small", "large"])
+def test_gaussians_that_point_at_the_camera(needles, compare, device, monkeypatch, pairs):
+    """None is taken to lie beside its own middle."""
+    monkeypatch.setattr(launch, "SMALL_PAIRS", pairs)
+    compare(needles, "triton", FORWARD, BACKWARD, device)
+
+
 def test_large_scenes_have_lists_of_their_own(scene, compare, device, monkeypatch):
     monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
     # Two by nine tiles are two cells.
