@@ -17,7 +17,14 @@ from hvs.data.stores import Store, write_store
 from hvs.presets import PRESETS
 from hvs.training.history import History
 from hvs.training.state import Checkpoints
+from tests.quick import quick_trainings
 from tests.training.states import same
+
+
+@pytest.fixture
+def command(command):
+    with quick_trainings():
+        yield command
 
 
 def test_a_run_trains_evaluates_and_leaves_its_results(settings, capsys):
@@ -182,6 +189,7 @@ def test_broken_weights_end_before_anything_is_trained(command, settings, tmp_pa
     assert not Checkpoints.found(settings.run)
 
 
+@quick_trainings()
 @pytest.mark.parametrize("side", [32, 16])
 def test_the_smallest_pictures_can_be_compared_by_classifiers(settings, tmp_path, monkeypatch, side):
     """With weights in torch's cache, even where a scale of the pyramid or the whole picture is too small for them."""
@@ -268,6 +276,7 @@ def test_the_lifter_can_come_from_a_checkpoint(settings, command):
     assert code == 2 and "lifter.safetensors: a lifter of 117 joints and width 64, but the model's" in error
 
 
+@quick_trainings()
 def test_saving_memory_changes_no_bit(settings):
     """Weights, moments and so gradients are the same, and so is what is logged."""
     synthesis = replace(settings.synthesis, steps=2, log_every=1)

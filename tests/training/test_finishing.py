@@ -16,6 +16,13 @@ from hvs.training.capture import Capture
 from hvs.training.faults import Faults
 from hvs.training.finishing import finish
 from tests.captures import jpeg
+from tests.quick import quick_trainings
+
+
+@pytest.fixture(autouse=True)
+def quick():
+    with quick_trainings():
+        yield
 
 
 class StoppedError(Exception):
