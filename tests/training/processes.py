@@ -26,6 +26,7 @@ from hvs.training import stepper as stepper_module
 from hvs.training.making import make_critic
 from hvs.training.objectives import Critic, LifterObjective
 from hvs.training.stepper import Stepper
+from tests.quick import quick_trainings
 
 
 def settings(folder):
@@ -239,10 +240,21 @@ def check_scores(folder):
     assert list(found) == list(wanted) and found == pytest.approx(wanted, rel=1e-4)
 
 
+def check_weights_that_only_one_machine_has_are_told(folder):
+    """As the networks that compare pictures differ then, which nothing else would notice."""
+    chosen = replace(PRESETS["tiny"], device="cpu", run=folder / "unequal")
+    chosen = replace(chosen, data=replace(chosen.data, root=folder / "capture"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "make_perceptual", lambda *_: nn.Identity() if distribute.is_first() else None)
+        # Before anything is trained.
+        with pytest.raises(UserError, match="vgg16_weights: is missing in process 1, but found in process 0"):
+            train.Trainer(chosen)
+
+
 def main():
     folder = Path(sys.argv[1])
     warnings.showwarning = train.show_warning
-    with distribute.one_voice():
+    with quick_trainings(), distribute.one_voice():
         distribute.start("cpu")
         check_together()
         check_second_moments()
@@ -251,6 +263,7 @@ def main():
         check_passes_send_gradients_once()
         check_the_augmentation_follows_both()
         check_scores(folder)
+        check_weights_that_only_one_machine_has_are_told(folder)
         torch.save(train_all(folder), folder / f"found.{distribute.rank()}.pt")
 
 
