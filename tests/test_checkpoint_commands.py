@@ -1,22 +1,40 @@
-"""python -m hvs.checkpoint, run as a user does."""
+"""python -m hvs.checkpoint, in this process and once each as a user runs it."""
 
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from hvs.checkpoint import load, load_discriminator, read_contents, read_extra, save_model
-from hvs.checkpoint_commands import convert, describe
+from hvs.checkpoint_commands import convert, describe, main
 from hvs.models import Discriminator, HumanViewSynthesis
 from tests.originals import SETTINGS, lightning_content, original_model
 from tests.test_original import adversarial, prefixed
 
 
-def run(*arguments):
+def start(*arguments):
     command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "hvs.checkpoint", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """The same without the seconds in which a process starts."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["checkpoint.py", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        said = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=said.out, stderr=said.err)
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +49,16 @@ def original(tmp_path_factory):
     return path
 
 
-def test_convert_keeps_all_that_is_used(original, tmp_path):
+def test_a_started_program_says_the_same(run, original, tmp_path):
+    path = tmp_path / "a.ckpt"
+    path.write_bytes(b"no checkpoint")
+    for code, arguments in ((0, ("inspect", original)), (2, ("convert", path, tmp_path / "b"))):
+        done, wanted = start(*arguments), run(*arguments)
+        assert done.returncode == wanted.returncode == code
+        assert (done.stdout, done.stderr) == (wanted.stdout, wanted.stderr)
+
+
+def test_convert_keeps_all_that_is_used(run, original, tmp_path):
     target = tmp_path / "b.safetensors"
     done = run("convert", original, target)
     assert (done.returncode, done.stderr) == (0, "") and str(target) in done.stdout
@@ -58,7 +85,7 @@ def test_convert_says_what_it_leaves_out(original, tmp_path, capsys):
     assert load_discriminator(tmp_path / "b.safetensors") is None
 
 
-def test_inspect_of_the_original(original):
+def test_inspect_of_the_original(run, original):
     done = run("inspect", original)
     assert (done.returncode, done.stderr) == (0, "")
     rows = dict(line.split(None, 1) for line in done.stdout.splitlines())
@@ -71,7 +98,7 @@ def test_inspect_of_the_original(original):
     assert "1 entries of lpips_metric" in done.stdout
 
 
-def test_inspect_of_own_files(tmp_path):
+def test_inspect_of_own_files(run, tmp_path):
     path = tmp_path / "a.safetensors"
     save_model(path, HumanViewSynthesis(SETTINGS), {"epoch": 7, "say": "a\x1b[2J\nb" + "c" * 1000})
     rows = dict(describe(path))
@@ -95,7 +122,7 @@ def test_inspect_of_a_lifter(original, tmp_path):
 
 @pytest.mark.parametrize("command", ["inspect", "convert"])
 @pytest.mark.parametrize("content", [None, b"", b"no checkpoint"], ids=str)
-def test_faults_are_one_line_and_exit_code_2(tmp_path, command, content):
+def test_faults_are_one_line_and_exit_code_2(run, tmp_path, command, content):
     path = tmp_path / "a.ckpt"
     if content is not None:
         path.write_bytes(content)
