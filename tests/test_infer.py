@@ -18,20 +18,57 @@ from hvs import HumanViewSynthesis
 from hvs.checkpoint import save_model
 from hvs.inference.studio import Studio
 from hvs.presets import PRESETS
+from tests.captures import Capture
+from tests.quick import narrow_encoders
 
 
-@pytest.fixture
-def checkpoint(tmp_path, capture):
+def make_checkpoint(folder: Path, root: Path) -> Path:
     torch.manual_seed(0)
-    path = tmp_path / "runs" / "one" / "model.safetensors"
+    path = folder / "runs" / "one" / "model.safetensors"
     path.parent.mkdir(parents=True)
-    save_model(path, HumanViewSynthesis(PRESETS["tiny"].model), dict(root=str(capture.root)))
+    save_model(path, HumanViewSynthesis(PRESETS["tiny"].model), dict(root=str(root)))
     return path
 
 
 @pytest.fixture
+def narrow():
+    with narrow_encoders():
+        yield
+
+
+@pytest.fixture
+def checkpoint(narrow, tmp_path, capture):
+    return make_checkpoint(tmp_path, capture.root)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kept")
+    with narrow_encoders():
+        return make_checkpoint(folder, Capture(folder / "capture").write().root)
+
+
+@pytest.fixture
+def untouched(narrow, kept, infer_command, monkeypatch):
+    """A checkpoint and its capture in the folder that commands run in, for all that leave both as they are."""
+    folder = kept.parents[2]
+    monkeypatch.chdir(folder)
+    before = set(folder.rglob("*"))
+    yield kept
+    # Left there, it would hide that the next test leaves the same.
+    for path in sorted(set(folder.rglob("*")) - before, reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+@pytest.fixture
 def command(infer_command):
-    return infer_command
+    """With one step that refines an appearance, in place of many, in the modes that do."""
+
+    def run(mode: str, *arguments: object) -> tuple[int, str]:
+        few = ["--refine-steps", "1"] if mode in ("view", "orbit", "transfer") else []
+        return infer_command(mode, *arguments, *few)
+
+    return run
 
 
 def read_video(path: Path) -> tuple[list[np.ndarray], float]:
@@ -43,8 +80,8 @@ def read_frames(folder: Path) -> list[np.ndarray]:
     return [np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]
 
 
-def test_orbit_makes_a_video_and_a_sheet_from_the_latest_run(checkpoint, command):
-    code, printed = command("orbit", "--frames", "7", "--fps", "12", "--batch-size", "3")
+def test_orbit_makes_a_video_and_a_sheet_from_the_latest_run(checkpoint, infer_command):
+    code, printed = infer_command("orbit", "--frames", "7", "--fps", "12", "--batch-size", "3")
     assert code == 0 and "orbit.mp4" in printed and "view 00, frame 3" in printed
     assert "bob" in printed  # who was never trained on
     frames, fps = read_video(checkpoint.parent / "orbit.mp4")
@@ -100,7 +137,8 @@ def test_a_path_may_be_shorter_than_the_motion(checkpoint, command, tmp_path):
 def test_cameras_too_far_away_to_show_anybody_are_told(checkpoint, tmp_path, monkeypatch, capsys):
     """As when a path is in millimetres: the pictures show nothing but the background."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["infer.py", "orbit", "--device", "cpu", "--path", "path.json", "--format", "png"])
+    arguments = ["--device", "cpu", "--path", "path.json", "--format", "png", "--refine-steps", "1"]
+    monkeypatch.setattr(sys, "argv", ["infer.py", "orbit", *arguments])
     for metres, noted in ((-20, False), (-4000, True)):
         Path("path.json").write_text(json.dumps([{"eye": [0, -1, metres]}]))
         infer.main()
@@ -176,11 +214,11 @@ def test_without_others_a_capture_shows_its_own(checkpoint, command, capture):
     ],
     ids=lambda v: v[0] if isinstance(v, list) else "",
 )
-def test_bad_arguments_of_all_modes_end_with_one_line(checkpoint, command, arguments, message):
-    before = sorted(checkpoint.parent.iterdir())
+def test_bad_arguments_of_all_modes_end_with_one_line(untouched, command, arguments, message):
+    before = sorted(untouched.parent.iterdir())
     code, error = command("view", *arguments)
     assert code == 2 and error.startswith("error: ") and message in error and error.count("\n") == 1
-    assert sorted(checkpoint.parent.iterdir()) == before
+    assert sorted(untouched.parent.iterdir()) == before
 
 
 @pytest.mark.parametrize(
@@ -207,13 +245,13 @@ def test_bad_arguments_of_all_modes_end_with_one_line(checkpoint, command, argum
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
-def test_bad_arguments_of_a_mode_end_with_one_line(checkpoint, command, arguments, message):
-    before = sorted(checkpoint.parent.iterdir())
+def test_bad_arguments_of_a_mode_end_with_one_line(untouched, command, arguments, message):
+    before = sorted(untouched.parent.iterdir())
     code, error = command(*arguments)
     # A bar may have been there before.
     (line,) = [line for line in error.split("\n") if line.startswith("error: ")]
     assert code == 2 and message in line and error.endswith(line + "\n")
-    assert sorted(checkpoint.parent.iterdir()) == before
+    assert sorted(untouched.parent.iterdir()) == before
 
 
 @pytest.mark.parametrize("mode", ["view", "orbit", "transfer"])
@@ -268,8 +306,9 @@ def test_without_ffmpeg_other_formats_are_left(checkpoint, command, monkeypatch)
     assert command("orbit", "--frames", "3", "--format", "webp")[0] == 0
 
 
-def test_a_film_that_a_scheduler_stops_leaves_nothing_behind(checkpoint):
+def test_a_film_that_a_scheduler_stops_leaves_nothing_behind(tmp_path, capture):
     """What it has written so far is in a hidden folder next to the film."""
+    checkpoint = make_checkpoint(tmp_path, capture.root)
     folder = checkpoint.parent
     program = Path(infer.__file__)
     process = subprocess.Popen(
@@ -302,8 +341,9 @@ def test_a_capture_of_another_skeleton_is_refused(human36m, tmp_path, command):
 
 
 @pytest.mark.parametrize("mode", ["view", "orbit", "transfer", "photo", "viewer", "shapes", "poses", "fit"])
-def test_several_processes_do_not_write_the_same_file(checkpoint, command, tmp_path, monkeypatch, mode):
-    before = sorted(tmp_path.rglob("*"))
+def test_several_processes_do_not_write_the_same_file(untouched, command, monkeypatch, mode):
+    folder = untouched.parents[2]
+    before = sorted(folder.rglob("*"))
     monkeypatch.setenv("WORLD_SIZE", "2")
     picture = ["me.png"] if mode == "photo" else []
     monkeypatch.setenv("RANK", "1")
@@ -311,7 +351,7 @@ def test_several_processes_do_not_write_the_same_file(checkpoint, command, tmp_p
     monkeypatch.setenv("RANK", "0")
     code, error = command(mode, *picture)
     assert code == 2 and error == f"error: {mode}: got 2 processes, wanted one; only evaluate shares its work\n"
-    assert sorted(tmp_path.rglob("*")) == before
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_only_modes_that_draw_one_picture_after_the_other_can_be_compiled(capsys):
