@@ -207,7 +207,9 @@ def _own_device(name: str) -> torch.device:
         return select_device(name)
     if name != "cuda":
         raise UserError(f'device: got {name!r}, wanted "cuda": every process takes a GPU of its own')
-    own = int(os.environ["LOCAL_RANK"])
+    if not (own := os.environ.get("LOCAL_RANK", "")).isdigit():
+        raise UserError(f"LOCAL_RANK: got {own!r}, wanted the process's number on its machine, as torchrun sets it")
+    own = int(own)
     if own >= (found := torch.cuda.device_count()):
         raise UserError(f"device: process {own} of this machine has no GPU of its own, there are {found}")
     return select_device(f"cuda:{own}")

@@ -179,14 +179,15 @@ def test_a_plain_run_has_no_group(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted"),
+    ("name", "number", "wanted"),
     [
-        ("cuda:1", "device: got 'cuda:1', wanted \"cuda\": every process takes a GPU of its own"),
-        ("cuda", "device: process 3 of this machine has no GPU of its own, there are 2"),
+        ("cuda:1", "3", "device: got 'cuda:1', wanted \"cuda\": every process takes a GPU of its own"),
+        ("cuda", "3", "device: process 3 of this machine has no GPU of its own, there are 2"),
+        ("cuda", "", "LOCAL_RANK: got '', wanted the process's number on its machine, as torchrun sets it"),
     ],
 )
-def test_every_process_has_a_gpu_of_its_own(monkeypatch, name, wanted):
-    monkeypatch.setenv("LOCAL_RANK", "3")
+def test_every_process_has_a_gpu_of_its_own(monkeypatch, name, number, wanted):
+    monkeypatch.setenv("LOCAL_RANK", number)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UserError) as caught:
