@@ -239,14 +239,15 @@ def test_what_is_not_finite_stays_in_its_image(single, name, value):
     assert all(torch.equal(found[1], right) for found, right in zip(differentiate(inputs), wanted, strict=True))
 
 
-def test_every_pixel_and_gradient_is_written(single, monkeypatch):
+@pytest.mark.parametrize("value", [math.nan, 1e30], ids=str)
+def test_every_pixel_and_gradient_is_written(single, monkeypatch, value):
     """Whatever was in the memory that the outputs get."""
-    inputs = single(12, 20, 35, 5)
+    inputs = single(12, 20, 35, 5, batch=(2,))
     wanted = differentiate(inputs)
 
     def poisoned(self, *arguments, **options):
         made = new_empty(self, *arguments, **options)
-        return made.fill_(math.nan if made.is_floating_point() else 2**30)
+        return made.fill_(value if made.is_floating_point() else 2**30)
 
     new_empty = torch.Tensor.new_empty
     monkeypatch.setattr(torch.Tensor, "new_empty", poisoned)
