@@ -35,7 +35,7 @@ def sample() -> TrainSettings:
         ),
         # A few minutes are not enough to train an encoder from scratch. It starts with random features that tell people
         # apart; the faster it learns, the better it does on the few people it sees and the worse on anybody else. The
-        # lifter has the paper's rate, 5e-6: the pictures of a few people teach it nothing about poses.
+        # lifter keeps the paper's rate, 5e-6: at more, the pictures of a few people spoil its poses.
         synthesis=SynthesisSettings(
             steps=1400,
             batch_size=8,

@@ -148,6 +148,15 @@ def settings(tmp_path, capture):
     )
 
 
+@pytest.fixture(scope="module")
+def quick():
+    """For files whose trainings are not about what is learned."""
+    from tests.quick import quick_trainings
+
+    with quick_trainings():
+        yield
+
+
 @pytest.fixture
 def command(monkeypatch, capfd, capture, tmp_path):
     """Run train.py's main with arguments; returns the exit code and what it printed to stderr."""

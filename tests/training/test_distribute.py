@@ -16,7 +16,6 @@ from hvs.checkpoint import save_model
 from hvs.data.stores import Store, write_store
 from hvs.presets import PRESETS
 from hvs.runtime import UserError
-from tests.quick import quick_trainings
 
 from . import processes
 
@@ -38,10 +37,7 @@ def launch(*arguments: object) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with quick_trainings():
-        yield
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")

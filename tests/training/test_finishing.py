@@ -16,13 +16,8 @@ from hvs.training.capture import Capture
 from hvs.training.faults import Faults
 from hvs.training.finishing import finish
 from tests.captures import jpeg
-from tests.quick import quick_trainings
 
-
-@pytest.fixture(autouse=True)
-def quick():
-    with quick_trainings():
-        yield
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 class StoppedError(Exception):

@@ -25,10 +25,7 @@ KILLS = int(os.environ.get("HVS_KILLS", 2))
 SEED = 5
 
 
-@pytest.fixture(autouse=True)
-def quick():
-    with quick_trainings():
-        yield
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def train_quietly(settings):

@@ -17,15 +17,10 @@ import train
 from hvs.checkpoint import save_model
 from hvs.training.history import History
 from hvs.training.state import Checkpoints
-from tests.quick import quick_trainings
 
 from .states import same
 
-
-@pytest.fixture(autouse=True)
-def quick():
-    with quick_trainings():
-        yield
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 class KilledError(Exception):
