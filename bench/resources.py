@@ -59,7 +59,7 @@ KERNELS = [
 
 
 # Options of a launch that are the compiler's and not the kernel's.
-COMPILING = ("num_warps", "maxnreg")
+COMPILING = ("num_warps", "maxnreg", "enable_fp_fusion")
 
 
 @dataclass(frozen=True)

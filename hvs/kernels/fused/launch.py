@@ -24,6 +24,9 @@ from . import (
 from .geometry import PATCHES, TILE
 from .results import Forward
 
+# For every launch: a product and the sum that it goes into are one instruction. Triton 3.9 warns that later versions will
+# do so only where it is asked for.
+FUSED = dict(enable_fp_fusion=True)
 # Gaussians that a program takes at a time.
 BLOCK = 128
 # Tiles along the side of a cell; large scenes test cells first.
@@ -125,18 +128,22 @@ def forward(
         prepare.prepare[blocks, batch](
             *(gaussians, image_values, variances, first_depths, *geometry, rays),
             *(*(v.stride(0) for v in (*geometry, rays)), count, height, width, alpha, eps, near, tolerance),
+            **FUSED,
             BLOCK=BLOCK,
         )
         if paired:
             cells = empty(4, cell_count)
-            survey.survey[tile_count, batch](tiles, patches, rays, rays.stride(0), height, width, num_warps=1)
+            survey.survey[tile_count, batch](
+                *(tiles, patches, rays, rays.stride(0), height, width), **FUSED, num_warps=1
+            )
             search.search[cell_count, shares, batch](
                 *(depths, places, cells, image_values, tiles, first_depths, variances, gaussians, rays, rays.stride(0)),
                 *(count, height, width, alpha, near, blocks),
+                **FUSED,
                 **SEARCH_SIZES,
             )
             extents.extents[blocks, batch](
-                *(gaussians, image_values, count, alpha, beta, eps, near, tolerance), BLOCK=BLOCK
+                *(gaussians, image_values, count, alpha, beta, eps, near, tolerance), **FUSED, BLOCK=BLOCK
             )
             found = _pairs(tiles, gaussians, count, cells, rows, columns)
         else:
@@ -146,6 +153,7 @@ def forward(
                 *(tiles, patches, counts, members, latent, filled, depths, places, image_values),
                 *(first_depths, variances, gaussians, background, rays, background.stride(0), rays.stride(0)),
                 *(blocks, count, channels, height, width, alpha, near),
+                **FUSED,
                 **SURVEY_SIZES,
             )
             # Tensors that an operator returns must not share memory.
@@ -158,6 +166,7 @@ def forward(
             *(latent, denominator, image_values, farthest, filled, *found[:3], patches, gaussians, depths, places),
             *(features, background, rays, features.stride(0), background.stride(0), rays.stride(0)),
             *(batch, tile_count, count, channels, height, width, searches, alpha, beta, eps),
+            **FUSED,
             **sizes,
             LOOKED=WARP,
             PAIRED=paired,
@@ -204,6 +213,7 @@ def backward(
         gradient.background_gradient[tile_count, batch](
             *(tile_backgrounds, tile_weights, projection, d_latent, saved.latent, saved.denominator, saved.counts),
             *(saved.image_values, background, background.stride(0), *size, eps),
+            **FUSED,
         )
         if sums:
             # Programs that run at the same time should read the same pixels.
@@ -213,6 +223,7 @@ def backward(
                 *(moments, feature_sums, d_latent, projection, saved.denominator),
                 *(saved.counts, saved.tiles, saved.patches, saved.pair_tiles, saved.ends),
                 *(saved.piece_owners, saved.piece_ends, order, *scene),
+                **FUSED,
                 **sizes,
                 LOOKED=1 if paired else WARP,
                 ALL=channel_blocks == 1,
@@ -221,6 +232,7 @@ def backward(
         if with_rays:
             ray_gradient.ray_gradient[tile_count, batch](
                 *(d_rays, d_latent, projection, saved.denominator, saved.starts, saved.counts, saved.members, *scene),
+                **FUSED,
                 **RAY_GRADIENT_SIZES,
                 PAIRED=paired,
             )
@@ -228,6 +240,7 @@ def backward(
             *(*gradients, d_rays, moments, feature_sums, tile_backgrounds, tile_weights, saved.piece_ends),
             *(saved.gaussians, saved.image_values, saved.farthest, *geometry, rays),
             *(*(v.stride(0) for v in (*geometry, rays)), shares, tile_count, count, *size),
+            **FUSED,
             **CHAIN_SIZES,
             WITH_RAYS=with_rays,
             PAIRED=paired,
@@ -266,10 +279,10 @@ def _pairs(tiles: Tensor, gaussians: Tensor, count: int, cells: Tensor, rows: in
     totals = tiles.new_empty(batch, count, dtype=torch.int32)
     counts = tiles.new_zeros(batch, tile_count, dtype=torch.int32)
     pairs = lists.pair_large
-    grid, options = (count, batch), dict(SIDE=SIDE, num_warps=1)
+    grid, sizes = (count, batch), dict(SIDE=SIDE, num_warps=1)
     scene = cells, tiles, gaussians, count, rows, columns
     # While it counts there is nothing else yet, and other tensors stand in for it.
-    pairs[grid](*[totals] * 5, counts, totals, totals, *scene, FILL=False, **options)
+    pairs[grid](*[totals] * 5, counts, totals, totals, *scene, **FUSED, **sizes, FILL=False)
     pieces = (totals + (lists.PIECE.value - 1)) // lists.PIECE.value
     ends, stops, piece_ends = (v.flatten().cumsum(0, dtype=torch.int64).view_as(v) for v in (totals, counts, pieces))
     starts = stops - counts
@@ -277,7 +290,7 @@ def _pairs(tiles: Tensor, gaussians: Tensor, count: int, cells: Tensor, rows: in
     pair_tiles, owners = (tiles.new_empty(found, dtype=torch.int32) for _ in range(2))
     piece_tiles, piece_owners = (tiles.new_empty(divided, dtype=torch.int32) for _ in range(2))
     written = pair_tiles, owners, piece_tiles, piece_owners
-    pairs[grid](*written, totals, counts, ends, piece_ends, *scene, FILL=True, **options)
+    pairs[grid](*written, totals, counts, ends, piece_ends, *scene, **FUSED, **sizes, FILL=True)
     members = owners[pair_tiles.sort(stable=True).indices]
     return starts, counts, members, pair_tiles, ends, piece_tiles, piece_owners, piece_ends
 
