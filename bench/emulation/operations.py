@@ -112,8 +112,8 @@ def _store(threads, space: str, kind: str, count: int, at: tuple[Operand, ...]) 
 
 
 def _add_to_memory(threads, at: tuple[Operand, ...]) -> None:
-    """Threads add one after the other, and each gets the number that it found."""
-    to, where, source = at
+    """Threads add one after the other, and each gets the number that it found if it wants it."""
+    *to, where, source = at
     chosen, addresses = _taking_part(threads), _addresses(threads, where, "u64")
     values = np.broadcast_to(threads.read(source, "u32"), threads.index.shape)[chosen]
     threads.counts.store_sectors += sectors(threads.index[chosen], addresses)
@@ -126,12 +126,14 @@ def _add_to_memory(threads, at: tuple[Operand, ...]) -> None:
         others = before[np.searchsorted(places, places)]
         found[positions[part][order]] = held[places] + (before - others)
         np.add.at(held, places, added)
-    threads.write(to, found)
+    for name in to:
+        threads.write(name, found)
 
 
 def _replace_in_memory(threads, at: tuple[Operand, ...], kind: str, choose: Callable) -> None:
-    """Threads choose between a number in memory and their own, one after the other; each gets the one that it found."""
-    to, where, source = at
+    """Threads choose between a number in memory and their own, one after the other; each gets the one that it found if
+    it wants it."""
+    *to, where, source = at
     chosen, addresses = _taking_part(threads), _addresses(threads, where, "u64")
     values = np.broadcast_to(threads.read(source, kind), threads.index.shape)[chosen]
     threads.counts.store_sectors += sectors(threads.index[chosen], addresses)
@@ -140,7 +142,8 @@ def _replace_in_memory(threads, at: tuple[Operand, ...], kind: str, choose: Call
         for position, place, value in zip(positions[part], start, values[part], strict=True):
             found[position] = held[place]
             held[place] = choose(held[place], value)
-    threads.write(to, found)
+    for name in to:
+        threads.write(name, found)
 
 
 def _check_members(threads, mask: Operand) -> None:
@@ -214,9 +217,6 @@ def _store_matrix(threads, count: int, transposed: bool, at: tuple[Operand, ...]
 # By the complete opcode, and the number of operands.
 OPERATIONS: dict[tuple[str, int], Callable] = {
     ("bar.warp.sync", 1): _warp_barrier,
-    ("atom.global.gpu.relaxed.add.u32", 3): _add_to_memory,
-    ("atom.global.gpu.relaxed.max.s32", 3): partial(_replace_in_memory, kind="s32", choose=max),
-    ("atom.global.gpu.relaxed.min.u32", 3): partial(_replace_in_memory, kind="u32", choose=min),
     ("mov.pred", 2): partial(_move, kind="pred"),
 }
 
@@ -231,6 +231,15 @@ def _enter_accesses() -> None:
             if TYPES[kind]().itemsize * count <= WIDEST:
                 opcode = f"{name}.{space}{hint}{f'.v{count}' if count > 1 else ''}.{kind}"
                 OPERATIONS[opcode, 2] = partial(function, space=space, kind=kind, count=count)
+
+
+def _enter_atomics() -> None:
+    # The second name is for those whose threads do not want what they found.
+    for name, operands in (("atom", 3), ("red", 2)):
+        OPERATIONS[f"{name}.global.gpu.relaxed.add.u32", operands] = _add_to_memory
+        for how, kind, choose in (("max", "s32", max), ("min", "u32", min)):
+            function = partial(_replace_in_memory, kind=kind, choose=choose)
+            OPERATIONS[f"{name}.global.gpu.relaxed.{how}.{kind}", operands] = function
 
 
 def _enter_exchanges() -> None:
@@ -249,4 +258,5 @@ def _enter_exchanges() -> None:
 
 
 _enter_accesses()
+_enter_atomics()
 _enter_exchanges()

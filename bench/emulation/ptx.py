@@ -11,7 +11,7 @@ Operand = str | tuple[str, ...]
 # Names a value again, or takes it from the memory of constants: free, or nearly so, in the machine's own code.
 FREE = ("mov", "ld.param", "ret")
 # Opcodes that only move what their type says.
-MOVING = ("mov", "ld", "st", "atom", "shfl", "selp")
+MOVING = ("mov", "ld", "st", "atom", "red", "shfl", "selp")
 # Lines within a kernel that are no instructions and change nothing.
 DIRECTIVES = (".reg", ".loc", ".pragma")
 

@@ -242,7 +242,7 @@ def gradient(
     if visited == 0:
         # Most shares of most Gaussians: sums of nothing take longer than all the rest.
         i = tl.arange(0, MOMENTS_BLOCK)
-        tl.store(at + i, tl.zeros((MOMENTS_BLOCK,), tl.float32), (i < MOMENTS) & (channel_block == 0))
+        tl.store(at + i, tl.zeros((MOMENTS_BLOCK,), tl.float32), i < tl.where(channel_block == 0, MOMENTS, 0))
         tl.store(d_features + c, tl.zeros((CHANNELS,), tl.float32), c < channels)
         return
     tl.store(d_features + c, tl.sum(of_f, 1), c < channels)

@@ -24,8 +24,8 @@ from . import (
 from .geometry import PATCHES, TILE
 from .results import Forward
 
-# For every launch: a product and the sum that it goes into are one instruction. Triton 3.9 warns that later versions will
-# do so only where it is asked for.
+# For every launch: a product and the sum that it goes into are one instruction. Triton 3.9 warns that 3.10 will do so
+# only where it is asked to.
 FUSED = dict(enable_fp_fusion=True)
 # Gaussians that a program takes at a time.
 BLOCK = 128

@@ -45,7 +45,7 @@ def ray_gradient(
     d_latent += b * channels * size
     y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
     pixel = tl.max_contiguous(tl.multiple_of(y * width + x, 1), 2)
-    busy = inside & (met > 0)
+    busy = inside & (met > tl.zeros_like(pixel))
     rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, busy)
     share = 1 / tl.maximum(tl.load(denominator + b * size + pixel, busy, 1.0), eps)
     gO = tl.load(projection + b * size + pixel, busy, 0.0)

@@ -66,7 +66,10 @@ class Launch:
         self.accesses = 0
 
     def check(self, action: str, addresses: np.ndarray, mask: np.ndarray, program: int) -> None:
-        addresses = np.broadcast_to(addresses, mask.shape)[mask.astype(bool)].astype(np.int64)
+        if mask.dtype != bool:
+            # Of a block and the comparison of two scalars. Triton 3.9's interpreter refuses it.
+            raise AccessError(f"{self.name}: has a mask of {mask.dtype} ({action})")
+        addresses = np.broadcast_to(addresses, mask.shape)[mask].astype(np.int64)
         self.accesses += len(addresses)
         found = np.zeros(len(addresses), dtype=bool)
         for shadow in self.shadows:

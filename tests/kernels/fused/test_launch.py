@@ -53,4 +53,4 @@ def test_every_launch_asks_for_fused_products():
     launches = [ast.unparse(call) for call in calls if isinstance(call.func, ast.Subscript)]
     assert len(launches) == 12
     assert all("**FUSED" in call for call in launches)
-    assert launch.FUSED == dict(enable_fp_fusion=True)
+    assert launch.FUSED["enable_fp_fusion"] is True

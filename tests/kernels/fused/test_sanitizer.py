@@ -54,6 +54,12 @@ def gather(total, numbers, atomic: tl.constexpr):
         tl.store(total + i * 0, tl.load(numbers + i))
 
 
+@triton.jit
+def move_all_or_none(to, source, count):
+    i = tl.arange(0, 4)
+    tl.store(to + i, tl.load(source + i, (i < 4) & (tl.program_id(0) < count)))
+
+
 @pytest.fixture
 def numbers():
     """In the middle of more, so that the memory around them is no argument's."""
@@ -81,6 +87,7 @@ def test_what_is_right_passes(monkeypatch, numbers):
         (lambda to, source: double[(1,)](to), "reads what it has written itself"),
         (lambda to, source: gather[(1,)](to, source, False), "writes an element twice"),
         (lambda to, source: gather[(1,)](source, source, True), "adds to what a program reads"),
+        (lambda to, source: move_all_or_none[(1,)](to, source, 1), "has a mask of int32 .load"),
     ],
 )
 def test_what_is_wrong_is_told(monkeypatch, numbers, faulty, words):
