@@ -131,5 +131,4 @@ def blend(
     shown = tl.load(background + c, c < channels, 0.0).to(tl.float32)
     at = latent + c[:, None].to(tl.int64) * size + pixel[None, :]
     tl.store(at, sums + shown[:, None] * of_background[None, :], inside[None, :] & (c < channels)[:, None])
-    if channel_block == 0:
-        tl.store(denominator + pixel, total, inside)
+    tl.store(denominator + pixel, total, inside & (channel_block == tl.zeros_like(pixel)))

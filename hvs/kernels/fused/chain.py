@@ -133,11 +133,11 @@ def chain(
         own = tl.load(piece_ends + here, mask, 0) - first_row
         most = tl.max(tl.where(mask, own, 0)).to(tl.int32)
     else:
-        first_row, own, most = here * shares, shares, shares
+        first_row, own, most = here * shares, shares + tl.zeros_like(n), shares
     # Loads of several shares are issued before the first is waited for.
     for share in tl.range(0, most, loop_unroll_factor=UNROLLED):
         at = moments + (first_row + share) * MOMENTS
-        has = share < tl.where(mask, own, 0)
+        has = mask & (share < own)
         M00 += tl.load(at, has, 0.0)
         M01 += tl.load(at + 1, has, 0.0)
         M02 += tl.load(at + 2, has, 0.0)
@@ -213,7 +213,7 @@ def chain(
         c = first_channel + tl.arange(0, CHANNELS)
         total = tl.zeros((BLOCK, CHANNELS), tl.float32)
         for share in tl.range(0, most, loop_unroll_factor=UNROLLED):
-            has = (share < tl.where(mask, own, 0))[:, None] & (c < channels)[None, :]
+            has = (mask & (share < own))[:, None] & (c < channels)[None, :]
             total += tl.load(feature_sums + (first_row + share)[:, None] * channels + c[None, :], has, 0.0)
         there = mask[:, None] & (c < channels)[None, :]
         tl.store(d_features + here[:, None] * channels + c[None, :], total, there)
