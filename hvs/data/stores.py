@@ -10,7 +10,7 @@ import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import lmdb
@@ -26,6 +26,8 @@ MAX_OPEN = 256
 # A label that was pickled as a slice carries its whole storage along, so the limit is far above one pose's 3 kB.
 MAX_LABEL_BYTES = 64 * 2**20
 BATCH_BYTES = 16 * 2**20
+# Most databases of a sequence have the same frames, so this many of their lists are kept.
+KEPT_LISTS = 8
 
 
 class DataError(ValueError):
@@ -125,11 +127,7 @@ class Store:
     @property
     def frames(self) -> list[int]:
         """All frame numbers, ascending. Read again at each call, so that a store stays small."""
-        frames = self._unpickled(pickle.dumps("keys", self.protocol), "keys")
-        # Integers of any size could be made to collide in a set.
-        if type(frames) is not list or any(type(frame) is not int or abs(frame) >= 2**63 for frame in frames):
-            raise DataError(f"{self.path}: entry 'keys' is not a list of frame numbers")
-        return sorted(set(frames))
+        return list(self._unpickled(pickle.dumps("keys", self.protocol), "keys", _read_frames))
 
     def __getitem__(self, frame: int) -> bytes:
         value = self._get(pickle.dumps(int(frame), self.protocol))
@@ -143,11 +141,20 @@ class Store:
     def _get(self, key: bytes) -> bytes | None:
         return _environments.get(self.path, key)
 
-    def _unpickled(self, key: bytes, name: str):
+    def _unpickled(self, key: bytes, name: str, reader: Callable = unpickle):
         value = self._get(key)
         if value is None:
             raise DataError(f"{self.path}: no entry {name!r}, not a database of frames")
-        return _read(unpickle, value, f"{self.path}: entry {name!r}")
+        return _read(reader, value, f"{self.path}: entry {name!r}")
+
+
+@lru_cache(KEPT_LISTS)
+def _read_frames(data: bytes) -> tuple[int, ...]:
+    frames = unpickle(data)
+    # Integers of any size could be made to collide in a set.
+    if type(frames) is not list or any(type(frame) is not int or abs(frame) >= 2**63 for frame in frames):
+        raise pickle.UnpicklingError("it is not a list of frame numbers")
+    return tuple(sorted(set(frames)))
 
 
 def write_store(path: str | Path, items: Iterable[tuple[int, bytes]], protocol: int = 4) -> None:

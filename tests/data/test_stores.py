@@ -53,6 +53,21 @@ def test_frames_and_values(path):
     assert 70000 in store and 3 not in store
 
 
+def test_databases_of_the_same_frames_have_their_list_read_once(tmp_path, monkeypatch):
+    """A sequence has about a hundred, each with thousands of frames."""
+    read = []
+    monkeypatch.setattr(stores, "unpickle", lambda data: read.append(data) or pickle.loads(data))
+    stores._read_frames.cache_clear()
+    for name in "abc":
+        write_store(tmp_path / name, [(frame, name.encode()) for frame in (6, 2)])
+    for name in "abc":
+        # What one reader does to its list is of no concern to the next.
+        frames = Store(tmp_path / name).frames
+        assert frames == [2, 6]
+        frames.clear()
+    assert len([data for data in read if pickle.loads(data) != 4]) == 1
+
+
 def test_key_bytes_are_those_of_published_files(path):
     keys = raw(path)
     assert pickle.loads(keys[b"protocol"]) == 4
