@@ -167,7 +167,8 @@ class PoseDataset(Dataset):
         """
         cameras = [{view: sequence.camera(view) for view in sequence.views} for sequence in self.sequences]
         sizes = [{view: sequence.resolution(view) for view in sequence.views} for sequence in self.sequences]
-        poses, faults = [], []
+        tensors: dict[str, Tensor] = {}
+        count, faults = 0, []
         for owner, frame, usable in zip(self.index.owners, self.index.frames.tolist(), self.index.usable, strict=True):
             sequence = self.sequences[owner]
             views = [sequence.views[column] for column in np.flatnonzero(usable)]
@@ -179,12 +180,18 @@ class PoseDataset(Dataset):
             for view in views:
                 try:
                     keypoints = sequence.keypoints(view, frame)
-                    poses.append(self._pose(cameras[owner][view], sizes[owner][view], keypoints, points))
+                    pose = self._pose(cameras[owner][view], sizes[owner][view], keypoints, points)
                 except DataError as error:
                     faults.append(str(error))
-        if not poses:
+                    continue
+                # Millions of small tensors in a list would take several times the memory of their values.
+                tensors = tensors or {name: value.new_empty(len(self), *value.shape) for name, value in pose.items()}
+                for name, value in pose.items():
+                    tensors[name][count] = value
+                count += 1
+        if not count:
             raise DataError(f"no pose can be read: {faults[-1]}")
-        return collate(poses), faults
+        return {name: values[:count] for name, values in tensors.items()}, faults
 
     def _pose(
         self,

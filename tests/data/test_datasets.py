@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import weakref
 from collections import Counter
 
 import pytest
@@ -183,6 +184,23 @@ def test_tensors_are_all_items(capture):
     (tensors, faults), items = dataset.tensors(), collate(list(dataset))
     assert len(dataset) == 30 and faults == [] and tensors.keys() == items.keys()
     assert all(torch.equal(tensors[key], items[key]) for key in items)
+
+
+def test_no_pose_is_kept_beside_the_tensors(capture, monkeypatch):
+    """There may be millions."""
+    made, alive = [], []
+    make = PoseDataset._pose
+
+    def counted(self, *labels):
+        alive.append(sum(reference() is not None for reference in made))
+        pose = make(self, *labels)
+        made.append(weakref.ref(pose["relative"]))
+        return pose
+
+    monkeypatch.setattr(PoseDataset, "_pose", counted)
+    PoseDataset(capture.root).tensors()
+    # The one before is replaced by the one being made.
+    assert len(alive) == 12 and max(alive) == 1
 
 
 def test_even_subset_is_even(capture):
