@@ -249,12 +249,10 @@ class PlainSequence(Sequence):
             torch.zeros(len(self.views), len(block), joints),
         )
         for column, view in enumerate(self.views):
-            there = set(self.people.frames(view))
             for row, other in enumerate(block):
                 # Keypoints that cannot be read raise an error when they are asked for; triangulation does without them.
                 with suppress(DataError):
-                    if other in there:
-                        keypoints[column, row], confidence[column, row], _ = self._person(view, other)
+                    keypoints[column, row], confidence[column, row], _ = self._person(view, other)
         cameras = [self.camera(view) for view in self.views]
         found = triangulate(keypoints, confidence.nan_to_num(nan=0.0), cameras)
         poses = zip(found.points.float(), found.confidence.float(), strict=True)

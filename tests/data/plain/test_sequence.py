@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from hvs.data import PairDataset, PoseDataset, collate, find_sequences
 from hvs.data.layouts import IMAGES, MASKS
 from hvs.data.plain import PlainSequence
+from hvs.data.plain.people import People
 from hvs.data.stores import DataError
 from hvs.geometry import skeletons
 
@@ -134,6 +135,15 @@ def test_a_frame_needs_pictures_and_keypoints_of_its_views(plain):
     assert 1 not in sequence.available(MASKS, "01") and 1 in sequence.available(IMAGES, "01")
     names = {PairDataset(plain.root)[i]["name"] for i in range(2)}
     assert names == {"ann/1/02-02", "ann/2/00-00"}
+
+
+def test_triangulating_lists_no_frames(plain, monkeypatch):
+    """A long sequence has thousands of blocks to triangulate, and hundreds of thousands of frames."""
+    plain.file("keypoints", "01", 3).unlink()
+    sequence = plain.sequence()
+    assert sequence.available("poses") == list(range(8))
+    monkeypatch.delattr(People, "frames")
+    assert sequence.points(3)[1].any()
 
 
 def test_given_poses_are_taken_as_they_are(plain):
