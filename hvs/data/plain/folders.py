@@ -35,7 +35,7 @@ def numbered(folder: Path, endings: tuple[str, ...]) -> dict[int, str]:
     for name in _names(folder):
         stem, ending = os.path.splitext(name)
         if ending.lower() in endings:
-            frame = frame_number(stem, str(folder / name))
+            frame = frame_number(stem, os.path.join(folder, name))
             if frame in found:
                 raise DataError(f"{folder}: two files of frame {frame}, {found[frame]} and {name}")
             found[frame] = name

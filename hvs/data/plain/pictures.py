@@ -45,12 +45,14 @@ class Pictures:
         """
         if view not in self._listed:
             files = numbered(self.folder / view, ENDINGS)
-            paths = [self.folder / view / files[frame] for frame in sorted(files)]
-            if paths:
+            frames = sorted(files)
+            # In a long sequence, a path for every file would take longer than the list of them.
+            some = [self.folder / view / files[frame] for frame in frames[:: -(-len(frames) // LOOKED_AT) or 1]]
+            if some:
                 # One camera took them all, so the first one shows how they are stored.
-                _check_upright(paths[0])
+                _check_upright(some[0])
                 if self.masks:
-                    _check_white(paths)
+                    _check_white(some)
             self._listed[view] = files
         return self._listed[view]
 
@@ -83,7 +85,7 @@ def _check_white(files: list[Path]) -> None:
     Usually the first one shows it, but there may be nobody in it.
     """
     faint = ""
-    for file in files[:: -(-len(files) // LOOKED_AT)]:
+    for file in files:
         # A damaged file is told when its frame is read.
         with suppress(DataError):
             brightest = int(Picture(read_bounded(file), str(file)).grey().max())

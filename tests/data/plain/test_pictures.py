@@ -1,6 +1,7 @@
 """Image files: kinds that are converted, those that are refused, and damage."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,6 +69,15 @@ def test_not_all_of_many_masks_are_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(Picture, "grey", lambda self: looked_at.append(self.where) or torch.zeros(1))
     assert len(masks(tmp_path, [0] * 250).files("a")) == 250
     assert looked_at == [str(tmp_path / f"a/{frame}.png") for frame in range(0, 250, 3)]
+
+
+def test_no_path_is_made_for_every_file(tmp_path, monkeypatch):
+    """There may be hundreds of thousands."""
+    pictures, made = masks(tmp_path, ["damaged"] * 300), []
+    join = Path.__truediv__
+    monkeypatch.setattr(Path, "__truediv__", lambda path, name: made.append(name) or join(path, name))
+    assert len(pictures.files("a")) == 300
+    assert 0 < len([name for name in made if name.endswith(".png")]) <= 100
 
 
 def masks(folder, values):
