@@ -18,6 +18,7 @@ from .layouts import IMAGES, MASKS, Split
 from .sequences import Sequence
 from .stores import DataError
 from .transforms import align, composite, crop_box, crop_camera, crop_image, crop_mask, reduction_for
+from .workers import Tick
 
 # This many unreadable pairs in a row are no accident.
 MAX_FAULTS = 64
@@ -157,10 +158,10 @@ class PoseDataset(Dataset):
         labels = sequence.keypoints(view, frame), sequence.points(frame)
         return self._pose(sequence.camera(view), sequence.resolution(view), *labels)
 
-    def tensors(self) -> tuple[dict[str, Tensor], list[str]]:
+    def tensors(self, tick: Tick = lambda: None) -> tuple[dict[str, Tensor], list[str]]:
         """All items at once, stacked in their order, and what was wrong with those left out, one line each.
 
-        Each label is read only once.
+        Each label is read only once; `tick` is called for every frame.
 
         Raises:
             DataError: nothing can be read.
@@ -170,6 +171,7 @@ class PoseDataset(Dataset):
         tensors: dict[str, Tensor] = {}
         count, faults = 0, []
         for owner, frame, usable in zip(self.index.owners, self.index.frames.tolist(), self.index.usable, strict=True):
+            tick()
             sequence = self.sequences[owner]
             views = [sequence.views[column] for column in np.flatnonzero(usable)]
             try:

@@ -53,7 +53,12 @@ class Capture:
 
     def tensors(self, dataset: PoseDataset) -> dict[str, torch.Tensor]:
         """The poses that can be read, as tensors on the CPU; what had to be skipped is noted."""
-        tensors, faults = dataset.tensors()
+        from tqdm import tqdm
+
+        # Those of a published data set take many minutes.
+        bar = tqdm(total=len(dataset.index.frames), desc="read poses", unit="frame", disable=not distribute.is_first())
+        with bar:
+            tensors, faults = dataset.tensors(bar.update)
         self.faults.note(faults, dataset)
         return tensors
 

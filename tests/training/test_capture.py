@@ -42,6 +42,12 @@ def test_one_of_other_joints_is_refused(open_capture):
         open_capture(model=dict(joints=joints)).poses()
 
 
+def test_reading_poses_shows_how_far_it_is(open_capture, capsys):
+    capture = open_capture()
+    assert len(capture.tensors(capture.poses())["valid"]) == 12
+    assert "read poses: 100%" in (shown := capsys.readouterr().err) and "4/4" in shown
+
+
 def test_pairs_are_of_two_views_at_the_models_sizes(open_capture):
     capture = open_capture(model=dict(target_resolution=64))
     pairs = capture.pairs("train", "known")
