@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 
 import torch
@@ -31,6 +31,8 @@ COVERED = 0.9
 MISSING = 0.1
 # Extent of people from end to end, in metres.
 SMALLEST, LARGEST = 0.3, 3.5
+# Tasks for each worker, at least, so that none waits long for the last one.
+TASKS = 4
 OTHERS = "other cameras, or another unit of length?"
 
 
@@ -67,32 +69,39 @@ def check(root: str | Path, layout: str | None = None, workers: int | None = Non
     """
     from tqdm import tqdm
 
-    tasks = []
-    for name, open_sequence in list_sequences(root, "all", layout):
-        try:
-            sequence = open_sequence()
-            tasks += [partial(_check_view, sequence, view) for view in sequence.views]
-            for view in sorted(_views_without_images(sequence)):
-                fault = f"{sequence.folder}: view {view}: no images, so it is not used"
-                tasks.append(partial(_ready, ViewReport(name, view, faults=[fault])))
-        except DataError as error:
-            tasks.append(partial(_ready, ViewReport(name, "", faults=[str(error)])))
-    with Workers(workers) as pool, tqdm(total=len(tasks), desc="check", unit="view") as bar:
-        return pool.run(tasks, bar.update)
+    sequences = list_sequences(root, "all", layout)
+    with Workers(workers) as pool:
+        # Views that are checked by one task share the poses of their sequence, which may have to be triangulated.
+        parts = -(-TASKS * pool.count // len(sequences))
+        tasks, views = [], 0
+        for name, open_sequence in sequences:
+            try:
+                sequence = open_sequence()
+                size = -(-len(sequence.views) // parts)
+                starts = range(0, len(sequence.views), size)
+                tasks += [partial(_check_views, sequence, sequence.views[i : i + size]) for i in starts]
+                views += len(sequence.views)
+                for view in sorted(_views_without_images(sequence)):
+                    fault = f"{sequence.folder}: view {view}: no images, so it is not used"
+                    tasks.append(partial(_ready, ViewReport(name, view, faults=[fault])))
+            except DataError as error:
+                tasks.append(partial(_ready, ViewReport(name, "", faults=[str(error)])))
+        with tqdm(total=views, desc="check", unit="view") as bar:
+            return list(chain(*pool.run(tasks, bar.update)))
 
 
-def _ready(report: ViewReport, tick: Tick) -> ViewReport:
-    tick()
-    return report
+def _ready(report: ViewReport, tick: Tick) -> list[ViewReport]:
+    return [report]
 
 
-def _check_view(sequence: Sequence, view: str, tick: Tick) -> ViewReport:
-    report = ViewReport(sequence.name, view)
-    _check(sequence, view, report)
-    # The same fault can show in several places.
-    report.faults = list(dict.fromkeys(report.faults))
-    tick()
-    return report
+def _check_views(sequence: Sequence, views: tuple[str, ...], tick: Tick) -> list[ViewReport]:
+    reports = [ViewReport(sequence.name, view) for view in views]
+    for report in reports:
+        _check(sequence, report.view, report)
+        # The same fault can show in several places.
+        report.faults = list(dict.fromkeys(report.faults))
+        tick()
+    return reports
 
 
 def _check(sequence: Sequence, view: str, report: ViewReport) -> None:

@@ -4,9 +4,11 @@ import io
 import json
 import math
 import os
+import pickle
 import re
 import shutil
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from PIL import Image
 
 from hvs.data import checking
 from hvs.data.checking import check
+from hvs.data.plain import sequence as plain_sequence
 from hvs.data.stores import DataError, Store, pack_label, write_store
 from tests.captures import Capture, jpeg
 from tests.data.plain.conftest import PlainCapture
@@ -48,6 +51,29 @@ def test_a_good_capture_has_no_faults(request, layout, workers):
         assert report.faults == [] and report.usable == 8
         assert report.counts == {"images": 8, "masks": 8, "2D": 8, "3D": 8}
         assert report.distance < 0.01
+
+
+def test_views_that_are_checked_together_share_triangulated_poses(tmp_path, monkeypatch):
+    """Of a long sequence, triangulating takes many times as long as reading a view."""
+
+    class Copying(checking.Workers):
+        """Hands on copies of the tasks, as other processes would get them."""
+
+        def run(self, tasks, tick):
+            return super().run([pickle.loads(pickle.dumps(task)) for task in tasks], tick)
+
+    triangulated = []
+
+    def triangulate(keypoints, confidence, cameras):
+        triangulated.append(keypoints)
+        return SimpleNamespace(points=torch.zeros(*keypoints.shape[1:-1], 3), confidence=torch.zeros(8, 135))
+
+    monkeypatch.setattr(plain_sequence, "triangulate", triangulate)
+    monkeypatch.setattr(checking, "Workers", Copying)
+    capture = PlainCapture(tmp_path / "plain").write()
+    # As many tasks as there are sequences.
+    monkeypatch.setattr(checking, "TASKS", 2)
+    assert len(reports(capture.root)) == 6 and len(triangulated) == 2
 
 
 def test_a_swapped_resolution_is_no_fault(human36m):
@@ -187,7 +213,7 @@ def be_killed(sequence, view, tick):
 
 
 def test_a_killed_worker_is_one_line(capture, monkeypatch):
-    monkeypatch.setattr(checking, "_check_view", be_killed)
+    monkeypatch.setattr(checking, "_check_views", be_killed)
     with pytest.raises(DataError, match="^workers: one was killed, perhaps for lack of memory"):
         check(capture.root, workers=2)
 
