@@ -57,7 +57,7 @@ class _Environments:
         with self.lock:
             try:
                 if path not in self.opened:
-                    self.opened[path] = _open(path)
+                    self.opened[path] = self._open(path)
                 self.opened.move_to_end(path)
                 while len(self.opened) > MAX_OPEN:
                     self.opened.popitem(last=False)[1].close()
@@ -73,10 +73,21 @@ class _Environments:
 
     def after_fork(self) -> None:
         # The parent's environments must not be used here, and their files count as open until they are closed.
+        self._close_all()
+        self.lock = threading.Lock()
+
+    def _open(self, path: str) -> lmdb.Environment:
+        try:
+            return _open(path)
+        except lmdb.Error:
+            # Perhaps the file is open under another path: moved since, or a hard link.
+            self._close_all()
+            return _open(path)
+
+    def _close_all(self) -> None:
         for environment in self.opened.values():
             environment.close()
         self.opened.clear()
-        self.lock = threading.Lock()
 
 
 def _open(path: str) -> lmdb.Environment:

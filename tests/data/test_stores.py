@@ -137,6 +137,15 @@ def test_writing_again_replaces_what_is_open(path):
     assert Store(path)[1] == b"new"
 
 
+def test_a_file_may_be_open_under_another_path(path, tmp_path):
+    one = (1).to_bytes(4, "little")
+    assert Store(path)[1] == one
+    path.rename(tmp_path / "moved")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/data.mdb").hardlink_to(tmp_path / "moved/data.mdb")
+    assert Store(tmp_path / "moved")[1] == Store(tmp_path / "linked")[1] == Store(tmp_path / "moved")[1] == one
+
+
 def test_interrupted_writing_leaves_nothing(tmp_path):
     def items():
         yield 0, b"x" * 2**21
