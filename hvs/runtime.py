@@ -104,7 +104,7 @@ def make_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = _temporary(path / "probe")
+        probe = hidden_beside(path / "probe")
         probe.touch()
         probe.unlink(missing_ok=True)
     except OSError as error:
@@ -142,7 +142,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` make a file next to ``path`` and move it there: a reader sees the old file or the whole new one, no
     matter when the process or the machine is stopped."""
     # A folder, as some libraries make files of their own next to the one they are to write.
-    folder = _temporary(path)
+    folder = hidden_beside(path)
     temporary = folder / path.name
     try:
         with naming(path, folder):
@@ -170,7 +170,8 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _temporary(path: Path) -> Path:
+def hidden_beside(path: Path) -> Path:
+    """Where this process, and no other, writes what is to become ``path``."""
     return path.with_name(f".{os.getpid()}.{path.name}")
 
 

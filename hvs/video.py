@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from .runtime import UserError, make_folder, naming, write_atomically
+from .runtime import UserError, hidden_beside, make_folder, naming, write_atomically
 
 Format = Literal["mp4", "gif", "webp", "png"]
 
@@ -112,15 +112,14 @@ def _write_animated(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
 
 def _write_frames(folder: Path, frames: Iterable[np.ndarray]) -> Path:
     check_folder_of_frames(folder)
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    # Left by a run that was killed.
+    unfinished = hidden_beside(folder)
+    # Left by a process of this number that was killed.
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         make_folder(unfinished)
         for i, frame in enumerate(_some(frames, folder)):
-            file = unfinished / f"{i:06d}.png"
-            with naming(file):
-                Image.fromarray(frame).save(file, compress_level=1)
+            with naming(folder, unfinished):
+                Image.fromarray(frame).save(unfinished / f"{i:06d}.png", compress_level=1)
         if folder.exists():
             shutil.rmtree(folder)
         unfinished.rename(folder)
