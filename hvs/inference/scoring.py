@@ -80,7 +80,8 @@ def evaluate(settings: Evaluate) -> None:
     with distribute.one_voice():
         device = distribute.start(settings.device)
         studio = Studio(replace(settings, device=str(device)))
-        refuse_folders(*(studio.folder / name for name in (*TABLES, *WORST)))
+        names = (*TABLES, *WORST) if settings.worst else TABLES
+        refuse_folders(*(studio.folder / name for name in names))
         root = studio.root(settings.root)
         chosen = choose_pairs(root, studio.model, settings)
         distribute.agree(checkpoint=studio.checkpoint, root=root, pairs=len(chosen))

@@ -131,6 +131,8 @@ def test_a_folder_in_the_place_of_a_file_is_told_before_the_work(settings, monke
     (settings.out / "worst.png").mkdir(parents=True)
     with pytest.raises(UserError, match="worst.png: is a folder"):
         evaluate(settings)
+    monkeypatch.undo()
+    evaluate(replace(settings, worst=0, pairs=1))
 
 
 def test_a_group_without_pairs_of_views_is_left_out(settings, capture, capsys):
