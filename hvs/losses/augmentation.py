@@ -41,13 +41,15 @@ class AdaptiveAugmentation(nn.Module):
         if len(shapes := {tuple(pictures.shape) for pictures in batches}) != 1:
             raise ValueError(f"batches: got shapes {sorted(shapes)}, wanted one for all")
         count, _, height, width = batches[0].shape
-        places = self._moves(count, height, width)
-        matrix, offset = self._colours(count)
-        changed = []
-        for pictures in batches:
-            moved = pictures.flatten(2).gather(2, places.expand(-1, 3, -1))  # [B, 3, H·W]
-            coloured = matrix.to(moved.dtype) @ (moved - 0.5) + offset.to(moved.dtype) + 0.5
-            changed.append(coloured.unflatten(2, (height, width)))
+        # Products in half precision would change pictures that are to stay as they are.
+        with torch.autocast(batches[0].device.type, enabled=False):
+            places = self._moves(count, height, width)
+            matrix, offset = self._colours(count)
+            changed = []
+            for pictures in batches:
+                moved = pictures.flatten(2).gather(2, places.expand(-1, 3, -1))  # [B, 3, H·W]
+                coloured = matrix.to(moved.dtype) @ (moved - 0.5) + offset.to(moved.dtype) + 0.5
+                changed.append(coloured.unflatten(2, (height, width)))
         return tuple(changed)
 
     @torch.no_grad()

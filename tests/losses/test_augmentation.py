@@ -12,9 +12,11 @@ def augmentation(probability):
     return module
 
 
-def test_nothing_happens_at_probability_zero():
+@pytest.mark.parametrize("autocast", [False, True])
+def test_nothing_happens_at_probability_zero(autocast):
     picture = torch.rand(3, 3, 8, 12)
-    (same,) = augmentation(0.0)(picture)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        (same,) = augmentation(0.0)(picture)
     assert torch.allclose(same, picture, atol=1e-6)
 
 
