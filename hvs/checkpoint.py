@@ -25,6 +25,8 @@ FORMAT = "hvs"
 # still written as version 1.
 VERSIONS = (1, 2)
 DISCRIMINATOR = "discriminator."
+# Files are loaded there, whatever device a program makes its tensors on.
+CPU = torch.device("cpu")
 # Entries to name for each kind of fault; a file of something else entirely may have any number.
 MAX_NAMED = 1000
 
@@ -122,7 +124,8 @@ def load(path: str | Path) -> HumanViewSynthesis:
         CheckpointError: the file is missing, unreadable, truncated, of an unknown version, or its entries are not the
             model's; the message names them.
     """
-    return build_model(path, read_contents(path))
+    with CPU:
+        return build_model(path, read_contents(path))
 
 
 def build_model(path: str | Path, contents: Contents) -> HumanViewSynthesis:
@@ -151,7 +154,8 @@ def load_discriminator(path: str | Path) -> Discriminator | None:
         CheckpointError: as :func:`load`, but for the discriminator's entries; or they are the original's and cannot be
             told apart.
     """
-    return build_discriminator(path, read_contents(path))
+    with CPU:
+        return build_discriminator(path, read_contents(path))
 
 
 def build_discriminator(path: str | Path, contents: Contents) -> Discriminator | None:
@@ -178,7 +182,8 @@ def read_extra(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: as :func:`load`, but for the entries.
     """
-    return read_contents(path).extra
+    with CPU:
+        return read_contents(path).extra
 
 
 def read_contents(path: str | Path) -> Contents:

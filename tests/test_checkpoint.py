@@ -147,6 +147,12 @@ class TestVersions:
         found = load_discriminator(tmp_path / "a.safetensors").state_dict()
         assert all(torch.equal(value, found[name]) for name, value in wanted.state_dict().items())
 
+    def test_all_is_on_the_cpu_whatever_is_the_default(self, model, tmp_path):
+        save_model(tmp_path / "a.safetensors", model, discriminator=Discriminator())
+        with torch.device("meta"):
+            found = load(tmp_path / "a.safetensors"), load_discriminator(tmp_path / "a.safetensors")
+        assert {value.device.type for module in found for value in module.state_dict().values()} == {"cpu"}
+
     def test_no_discriminator(self, saved):
         assert load_discriminator(saved) is None
 

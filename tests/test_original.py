@@ -71,6 +71,13 @@ def test_weights_and_settings_come_from_the_file(lightning, tmp_path, monkeypatc
     assert torch.serialization.get_safe_globals() == allowed
 
 
+def test_another_default_device_is_not_where_it_is_loaded(lightning, tmp_path):
+    torch.save(lightning[1], tmp_path / "model.ckpt")
+    with torch.device("meta"):
+        loaded = load(tmp_path / "model.ckpt")
+    assert {value.device.type for value in loaded.state_dict().values()} == {"cpu"}
+
+
 def test_entries_that_do_not_fit_are_named(lightning, tmp_path):
     _, content = lightning
     state = dict(content["state_dict"])
