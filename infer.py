@@ -208,6 +208,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # A scheduler's signal ends it as Ctrl-C does: nothing half written stays behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A scheduler's signal ends it as Ctrl-C does: nothing half written stays behind. One that is ignored stays ignored.
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_command(main)

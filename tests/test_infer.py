@@ -1,4 +1,5 @@
 import json
+import runpy
 import shutil
 import signal
 import subprocess
@@ -323,6 +324,19 @@ def test_a_film_that_a_scheduler_stops_leaves_nothing_behind(tmp_path, capture):
     error = process.communicate()[1]
     assert process.returncode == 130 and error.endswith("interrupted\n") and "Traceback" not in error
     assert list(folder.iterdir()) == [checkpoint]
+
+
+def test_a_signal_that_was_to_be_ignored_stays_ignored(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["infer.py", "--help"])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        for told, heeded in ((signal.SIG_IGN, signal.SIG_IGN), (signal.SIG_DFL, signal.default_int_handler)):
+            signal.signal(signal.SIGTERM, told)
+            with pytest.raises(SystemExit):
+                runpy.run_path(infer.__file__, run_name="__main__")
+            assert signal.getsignal(signal.SIGTERM) is heeded
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_without_a_model_it_says_how_to_get_one(command):
