@@ -3,8 +3,7 @@
 import json
 import math
 import warnings
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +112,10 @@ def _evaluate_group(
     try:
         chosen = capture.examples(capture.pairs("test", subjects), settings.data.evaluation_pairs)
         own = [chosen.indices[i] for i in distribute.part(len(chosen))]
-        bar = tqdm(own, f"evaluate {subjects} subjects", unit="pair", disable=not distribute.is_first())
-        batches = _usable(bar, chosen.dataset, capture)
-        scores = score(model, batches, lpips, pictures=settings.has_pictures)
+        shown = dict(desc=f"evaluate {subjects} subjects", unit="pair", disable=not distribute.is_first())
+        with tqdm(total=len(own), **shown) as bar:
+            batches = _usable(own, chosen.dataset, capture, bar.update)
+            scores = score(model, batches, lpips, pictures=settings.has_pictures)
     except (DataError, UserError) as error:
         fault = error
     # If one process cannot go on, none does.
@@ -129,14 +129,17 @@ def _evaluate_group(
     return chosen, found
 
 
-def _usable(items: Iterable[int], dataset: PairDataset, capture: Capture) -> Iterator[dict[str, Any]]:
+def _usable(
+    items: list[int], dataset: PairDataset, capture: Capture, tell_done: Callable[[int], Any]
+) -> Iterator[dict[str, Any]]:
     """Batches of these pairs, each once; those that cannot be used are left out, and broken files noted."""
-    items = iter(items)
-    while part := list(islice(items, capture.at_once)):
+    for i in range(0, len(items), capture.at_once):
+        part = items[i : i + capture.at_once]
         pairs, faults = zip(*map(dataset.read, part), strict=True)
         capture.faults.note(filter(None, faults), dataset)
         if pairs := [pair for pair in pairs if pair]:
             yield collate(pairs)
+        tell_done(len(part))
 
 
 def _without_nan(scores: dict[str, Any]) -> dict[str, Any]:

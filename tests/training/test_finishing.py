@@ -124,6 +124,21 @@ def test_no_more_pairs_are_scored_at_once_than_a_gpu_can_take(run, monkeypatch):
     assert sizes == [3, 3, 2] * 2
 
 
+def test_the_bar_waits_for_the_scores(run, capture, capsys, monkeypatch):
+    capture.entry["unknown"] = []
+    capture.write_splits()
+
+    def score(model, batches, lpips, pictures):
+        for batch in batches:
+            assert len(batch["name"]) == 1 and "1/1 [" not in capsys.readouterr().err
+        return {"psnr": torch.ones(1)}
+
+    monkeypatch.setattr(finishing, "score", score)
+    run.settings = replace(run.settings, data=replace(run.settings.data, evaluation_pairs=1))
+    finish(**vars(run))
+    assert "1/1 [" in capsys.readouterr().err
+
+
 def test_a_signal_is_heeded_before_the_evaluation(run):
     run.progress.asked = True
     with pytest.raises(StoppedError, match="after the training, before its evaluation"):
