@@ -23,7 +23,8 @@ from .state import BEST
 class Validation:
     """Scores on a few held-out pairs; the model with the best scores is kept in a file.
 
-    LPIPS decides, or without its network the PSNR of the person.
+    LPIPS decides, or without its network the PSNR of the person. A run that goes on from a state without LPIPS keeps to
+    PSNR, as nothing could be compared with the best model so far.
 
     Args:
         file: of the best model.
@@ -71,7 +72,7 @@ class Validation:
             self.loader = None
             return {}
         if scores and self.sign * scores[self.name] > self.sign * self.best.get(self.name, -self.sign * math.inf):
-            self.best = {self.name: scores[self.name], "step": step}
+            self.best = scores | {"step": step}
             save_model(self.file, model, {"validation": scores, "step": step}, discriminator)
         return scores
 
@@ -80,6 +81,8 @@ class Validation:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = state
+        if state and self.name not in state:
+            self.name, self.sign = "psnr_foreground", 1
 
 
 def make_validation(settings: TrainSettings, capture: Capture, lpips: nn.Module | None = None) -> Validation:

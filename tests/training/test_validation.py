@@ -56,6 +56,20 @@ def test_the_best_is_kept(make, tmp_path, monkeypatch, name, best):
     assert read_extra(file)["step"] == best
 
 
+@pytest.mark.parametrize("networks", [(None, torch.nn.Identity()), (torch.nn.Identity(), None)], ids=["found", "lost"])
+def test_a_run_goes_on_with_a_score_that_the_best_has_too(make, tmp_path, monkeypatch, networks):
+    """The weights of LPIPS may come and go between two parts of a run."""
+    model, state = hvs.HumanViewSynthesis(MODEL), {}
+    for step, (lpips, psnr) in enumerate(zip(networks, (20.0, 19.0), strict=True), start=1):
+        scores = {"psnr_foreground": psnr} | ({"lpips": 0.5} if lpips else {})
+        monkeypatch.setattr(module, "evaluate", lambda *_, scores=scores: scores)
+        validation = make(lpips)
+        validation.load_state_dict(state)
+        validation(step, model)
+        state = validation.state_dict()
+    assert read_extra(tmp_path / "best.safetensors")["step"] == 1
+
+
 def test_a_score_that_is_no_number_is_never_better(make, tmp_path, monkeypatch):
     model = hvs.HumanViewSynthesis(MODEL)
     validation = make()
