@@ -11,7 +11,7 @@ import torch
 import hvs
 from hvs.checkpoint import read_extra
 from hvs.data import PairDataset, collate
-from hvs.pictures import latent_to_rgb, mosaic
+from hvs.pictures import latent_to_rgb, mosaic, save_picture
 from hvs.runtime import UserError, run_command
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     print(f"error    {(image.clamp(0, 1) - pair['image_b']).abs().mean():.3f} of 1, mean over the picture")
 
     row = [pair["image_a"][0], latent_to_rgb(latent)[0], image[0], pair["image_b"][0]]
-    mosaic([row], ["input", "latent", "output", "truth"]).save(out)
+    save_picture(mosaic([row], ["input", "latent", "output", "truth"]), out)
     print(f"picture  {out}")
 
 

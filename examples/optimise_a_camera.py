@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import hvs
-from hvs.pictures import latent_to_rgb, mosaic
+from hvs.pictures import latent_to_rgb, mosaic, save_picture
 from hvs.runtime import run_command
 
 POSES = Path(__file__).parents[1] / "bench/poses.npz"
@@ -29,7 +29,7 @@ def see(points: Tensor, features: Tensor, R: Tensor, t: Tensor) -> Tensor:
 
 
 def main() -> None:
-    out = sys.argv[1] if len(sys.argv) > 1 else "camera.png"
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else "camera.png")
     torch.manual_seed(0)
     points = torch.from_numpy(np.load(POSES)["points"][2]).float()
     points = points - (points.amin(0) + points.amax(0)) / 2
@@ -52,7 +52,7 @@ def main() -> None:
         error.backward()
         optimiser.step()
 
-    mosaic([list(latent_to_rgb(torch.stack((before, found, target))))], ["before", "found", "wanted"]).save(out)
+    save_picture(mosaic([latent_to_rgb(torch.stack((before, found, target)))], ["before", "found", "wanted"]), out)
     print(f"picture  {out}")
 
 

@@ -11,7 +11,7 @@ import torch
 
 import hvs
 from hvs.export import feature_colours, save_ply, visible_scales
-from hvs.pictures import latent_to_rgb, mosaic
+from hvs.pictures import latent_to_rgb, mosaic, save_picture
 from hvs.runtime import run_command
 
 POSES = Path(__file__).parents[1] / "bench/poses.npz"
@@ -34,7 +34,7 @@ def main() -> None:
     latent = hvs.rasterize(means, rotations, scales, features, background, camera.rays(), alpha=ALPHA)
     print(f"latent   {tuple(latent.shape)}")
 
-    mosaic([list(latent_to_rgb(latent))]).save(out)
+    save_picture(mosaic([list(latent_to_rgb(latent))]), out)
     print(f"picture  {out}")
     gaussians = means[0], rotations[0], visible_scales(scales[0], ALPHA)
     save_ply(out.with_suffix(".ply"), *gaussians, feature_colours(features, latent))

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .geometry import Skeleton
+from .runtime import UserError, write_atomically
 
 # Of a mosaic: pixels between pictures, the least height of captions, the height of their letters as a fraction of it
 # and, for wide pictures, of the pictures' width, and the least width of pictures.
@@ -151,6 +152,17 @@ def mosaic(
     for y, label in enumerate(labels):
         _write(draw, (0, top - above + y * (height + above + GAP) + 2), label, letter, "la")
     return sheet
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture in the format of the path's ending, whole or not at all.
+
+    Raises:
+        UserError: the ending is none that Pillow writes.
+    """
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        raise UserError(f"{path}: got the ending {path.suffix!r}, wanted .png or another that Pillow writes")
+    write_atomically(path, picture.save)
 
 
 def _write(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, anchor: str) -> None:

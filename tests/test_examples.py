@@ -62,6 +62,7 @@ def test_rasterize_a_pose(run, tmp_path):
     ("arguments", "message"),
     [
         (["rasterize_a_pose.py", "no/where/pose.png"], "No such file or directory: 'no/where/pose.png'"),
+        (["rasterize_a_pose.py", "pose.xyz"], "pose.xyz: got the ending '.xyz', wanted .png"),
         (["novel_view.py", "no/where.safetensors"], "no/where.safetensors: no such file"),
         (["novel_view.py", "plain.safetensors"], "plain.safetensors: does not say which capture it was trained on"),
     ],

@@ -5,10 +5,22 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import font_manager
-from PIL import ImageFont
+from PIL import Image, ImageFont
 
 from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
-from hvs.pictures import CAPTION, GAP, LatentColours, draw_skeleton, error_to_rgb, heat, latent_to_rgb, mosaic, to_uint8
+from hvs.pictures import (
+    CAPTION,
+    GAP,
+    LatentColours,
+    draw_skeleton,
+    error_to_rgb,
+    heat,
+    latent_to_rgb,
+    mosaic,
+    save_picture,
+    to_uint8,
+)
+from hvs.runtime import UserError
 
 
 def test_to_uint8_rounds_and_clamps():
@@ -182,6 +194,16 @@ def test_plain_letters_look_the_same_whatever_fonts_there_are(font, monkeypatch)
 def test_bytes_are_no_picture():
     with pytest.raises(ValueError, match="image: got torch.uint8, wanted a floating dtype, in 0..1"):
         to_uint8(torch.full((3, 4, 4), 200, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("ending", [".xyz", "", ".psd"])
+def test_a_picture_is_written_in_the_format_of_its_ending_or_not_at_all(tmp_path, ending):
+    picture = mosaic([[torch.rand(3, 4, 6)]])
+    save_picture(picture, tmp_path / "out.PNG")
+    with pytest.raises(UserError, match=f"out{ending}: got the ending '{ending}', wanted .png"):
+        save_picture(picture, tmp_path / f"out{ending}")
+    assert [file.name for file in tmp_path.iterdir()] == ["out.PNG"]
+    assert np.array_equal(Image.open(tmp_path / "out.PNG"), picture)
 
 
 def test_heat_does_not_depend_on_the_default_dtype():
