@@ -81,7 +81,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def start_quiet(self) -> None:
-        """Shrink the weights of a new decoder that make its first pictures noisy and its channels depend on the style.
+        """Divide by ten the weights that make a new decoder's pictures noisy and its channels depend on the style.
 
         Drawn from N(0, 1), they paint noise over the whole picture and flip the sign of every sixth channel from one
         person to another: training would first have to remove the noise, and what it learns from one person would not
