@@ -57,18 +57,25 @@ class Pictures:
         return self._listed[view]
 
     def read(self, view: str, frame: int) -> tuple[bytes, str]:
-        """The undecoded file, and its path."""
+        """The undecoded file, and its path.
+
+        Raises:
+            DataError: there is none, or its picture would be misread.
+        """
         files = self.files(view)
         if frame not in files:
             raise MissingFrameError(f"{self.folder / view}: no frame {frame}")
         file = self.folder / view / files[frame]
-        return read_bounded(file), str(file)
+        data = read_bounded(file)
+        # A phone that hangs or lies may take another side for the upper one from picture to picture.
+        _check_upright(file, data)
+        return data, str(file)
 
 
-def _check_upright(file: Path) -> None:
+def _check_upright(file: Path, data: bytes | None = None) -> None:
     """Refuse a picture that some tools turn before they calibrate or detect: the files do not show which ones did."""
     try:
-        picture = Image.open(io.BytesIO(read_bounded(file)), formats=("JPEG", "PNG"))
+        picture = Image.open(io.BytesIO(data or read_bounded(file)), formats=("JPEG", "PNG"))
         orientation = picture.getexif().get(EXIF_ORIENTATION, UPRIGHT)
     except Exception:
         # A damaged file, whatever is raised for it, is told when its frame is read.

@@ -52,6 +52,16 @@ def test_pictures_that_are_to_be_turned_are_refused(save, name):
         save(Image.fromarray(COLOURS), name, exif=exif).files("a")
 
 
+def test_a_later_picture_that_is_to_be_turned_is_refused_when_it_is_read(save):
+    save(Image.fromarray(COLOURS), "1.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pictures = save(Image.fromarray(COLOURS), "2.jpg", exif=exif)
+    assert pictures.files("a") == {1: "1.jpg", 2: "2.jpg"} and pictures.read("a", 1)[1].endswith("a/1.jpg")
+    with pytest.raises(DataError, match="2.jpg: EXIF orientation 6, wanted pixels stored upright"):
+        pictures.read("a", 2)
+
+
 @pytest.mark.parametrize("values", [(255,), (0, 37, 255), (0, 0, 0), ("damaged", 255), ()])
 def test_masks_with_something_white_or_none(tmp_path, values):
     """Before somebody comes in there may be a shadow."""
