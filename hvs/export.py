@@ -3,6 +3,7 @@
 python -m hvs.export model.safetensors deployed    write lift.pt2, encode.pt2 and render.pt2 into a folder
 """
 
+import io
 import math
 from collections.abc import Callable
 from copy import deepcopy
@@ -167,7 +168,7 @@ def export_model(
     refuse_folders(*files.values())
     for name, (module, *values) in inputs.items():
         program = _export(module, *values)
-        write_atomically(files[name], partial(torch.export.save, program))
+        write_atomically(files[name], partial(_save, program))
         if tell:
             tell(name, files[name])
     return files
@@ -198,6 +199,13 @@ def _export(module: nn.Module, *inputs: Tensor) -> torch.export.ExportedProgram:
         # Columns of the skeleton's tables; what is stored needs memory of its own.
         program.constants[name] = value.clone() if isinstance(value, Tensor) else value
     return program
+
+
+def _save(program: torch.export.ExportedProgram, file: Path) -> None:
+    # In memory first: on a full disk, torch's own writer of files aborts the process.
+    content = io.BytesIO()
+    torch.export.save(program, content)
+    file.write_bytes(content.getbuffer())
 
 
 def _check_gaussians(means: Tensor, rotations: Tensor, scales: Tensor, colours: Tensor, opacity: Tensor) -> int:

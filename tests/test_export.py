@@ -1,4 +1,5 @@
 import math
+import resource
 import subprocess
 import sys
 
@@ -241,6 +242,19 @@ def test_each_program_is_told_of_when_it_is_written(checkpoint, tmp_path, monkey
     files = export_model(load(checkpoint), tmp_path, tell)
     assert told == [("lift", ["lift"]), ("encode", ["encode", "lift"]), ("render", ["encode", "lift", "render"])]
     assert files == {name: tmp_path / f"{name}.pt2" for name in ("lift", "encode", "render")}
+
+
+def test_a_program_that_does_not_fit_on_the_disk_is_not_there(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("hvs.export._export", lambda *_: None)
+    monkeypatch.setattr(torch.export, "save", lambda program, file: file.write(bytes(20_000)))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=f"{tmp_path}/lift.pt2"):
+            export_model(load(checkpoint), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 def test_half_weights_are_not_exported(checkpoint, tmp_path):
