@@ -46,7 +46,7 @@ class DataSettings:
     sample_subjects: int = 10
     """Subjects of the sample capture; the last one is never trained on."""
     workers: int = 0
-    """Processes that read training pairs in addition to the main one."""
+    """Processes that read poses and training pairs in addition to the main one."""
     balance: Balance = "pairs"
     """What comes up equally often in the stage "synthesis": every pair of views, every frame, or every sequence."""
     max_faults: float = 0.01

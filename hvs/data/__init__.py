@@ -1,8 +1,9 @@
 """Readers of multi-view captures."""
 
 from .captures import NoSequencesError, find_sequences
-from .datasets import PairDataset, PoseDataset, collate, even_subset
+from .datasets import PairDataset, collate, even_subset
 from .layouts import LAYOUTS, Layout
+from .poses import PoseDataset
 from .sequences import Sequence
 from .stores import DataError, Store, pack_label, read_label, write_store
 

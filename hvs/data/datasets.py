@@ -1,4 +1,4 @@
-"""What training reads: pairs of views for the synthesis, poses of single views for the lifter."""
+"""What the training of the synthesis reads: pairs of views."""
 
 import math
 from dataclasses import dataclass
@@ -18,7 +18,6 @@ from .layouts import IMAGES, MASKS, Split
 from .sequences import Sequence
 from .stores import DataError
 from .transforms import align, composite, crop_box, crop_camera, crop_image, crop_mask, reduction_for
-from .workers import Tick
 
 # This many unreadable pairs in a row are no accident.
 MAX_FAULTS = 64
@@ -133,87 +132,6 @@ class PairDataset(Dataset):
         return self._kept[key]
 
 
-class PoseDataset(Dataset):
-    """The 2D pose of every view with the 3D pose to lift it to, frame by frame.
-
-    An item is a dict: `keypoints` [J, 2], pixels of the full frame, `confidence` [J] bool, `resolution` [2], its width
-    and height; `relative` [J, 3], metres from the root in the camera's frame, and `valid` [J] bool, true where both the
-    joint and the root are known. Entries of `relative` that are not valid are zero.
-
-    Args, errors: as for `PairDataset`.
-    """
-
-    def __init__(
-        self, root: str | Path, split: Split = "train", subjects: Subjects = "known", layout: str | None = None
-    ):
-        self.sequences = find_sequences(root, subjects, layout)
-        self.layout = self.sequences[0].layout
-        self.index = FrameIndex(self.sequences, split, (self.layout.keypoints,), choices=1)
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, item: int) -> dict[str, Tensor]:
-        sequence, frame, (view,) = self.index.locate(range(len(self))[item])
-        labels = sequence.keypoints(view, frame), sequence.points(frame)
-        return self._pose(sequence.camera(view), sequence.resolution(view), *labels)
-
-    def tensors(self, tick: Tick = lambda: None) -> tuple[dict[str, Tensor], list[str]]:
-        """All items at once, stacked in their order, and what was wrong with those left out, one line each.
-
-        Each label is read only once; `tick` is called for every frame.
-
-        Raises:
-            DataError: nothing can be read.
-        """
-        cameras = [{view: sequence.camera(view) for view in sequence.views} for sequence in self.sequences]
-        sizes = [{view: sequence.resolution(view) for view in sequence.views} for sequence in self.sequences]
-        tensors: dict[str, Tensor] = {}
-        count, faults = 0, []
-        for owner, frame, usable in zip(self.index.owners, self.index.frames.tolist(), self.index.usable, strict=True):
-            tick()
-            sequence = self.sequences[owner]
-            views = [sequence.views[column] for column in np.flatnonzero(usable)]
-            try:
-                points = sequence.points(frame)
-            except DataError as error:
-                faults.append(str(error))
-                continue
-            for view in views:
-                try:
-                    keypoints = sequence.keypoints(view, frame)
-                    pose = self._pose(cameras[owner][view], sizes[owner][view], keypoints, points)
-                except DataError as error:
-                    faults.append(str(error))
-                    continue
-                # Millions of small tensors in a list would take several times the memory of their values.
-                tensors = tensors or {name: value.new_empty(len(self), *value.shape) for name, value in pose.items()}
-                for name, value in pose.items():
-                    tensors[name][count] = value
-                count += 1
-        if not count:
-            raise DataError(f"no pose can be read: {faults[-1]}")
-        return {name: values[:count] for name, values in tensors.items()}, faults
-
-    def _pose(
-        self,
-        camera: Camera,
-        resolution: tuple[int, int],
-        keypoints: tuple[Tensor, Tensor],
-        points: tuple[Tensor, Tensor],
-    ) -> dict[str, Tensor]:
-        root = self.layout.skeleton.root
-        valid = points[1] & points[1][root]
-        relative = (points[0] - points[0][root]) @ camera.R.mT
-        return {
-            "keypoints": keypoints[0],
-            "confidence": keypoints[1],
-            "resolution": torch.tensor(resolution, dtype=torch.float32),
-            "relative": relative.where(valid[:, None], 0.0),
-            "valid": valid,
-        }
-
-
 @dataclass(frozen=True)
 class View:
     """A person in one view of a frame.
@@ -290,8 +208,8 @@ def make_pair(sequence: Sequence, frame: int, a: View | None, b: View | None) ->
     }
 
 
-def even_subset(dataset: PairDataset | PoseDataset, count: int, seed: int = 0) -> Subset:
-    """`count` items, or all if there are fewer, spread evenly over sequences, frames and views.
+def even_subset(dataset: Dataset, count: int, seed: int = 0) -> Subset:
+    """`count` items of pairs or poses, or all if there are fewer, spread evenly over sequences, frames and views.
 
     The same seed always gives the same items.
     """

@@ -60,12 +60,16 @@ class FrameIndex:
         """The sequence, frame and views of an item."""
         row = int(np.searchsorted(self.ends, item, side="right"))
         rest = item - int(self.ends[row] - self.sizes[row])
-        sequence = self.sequences[self.owners[row]]
-        views = np.flatnonzero(self.usable[row])
+        sequence, frame, views = self.row(row)
         digits = [rest] if self.choices == 1 else list(divmod(rest, int(self.bases[1][row])))
         if self.distinct and digits[1] >= digits[0]:
             digits[1] += 1
-        return sequence, int(self.frames[row]), [sequence.views[views[digit]] for digit in digits]
+        return sequence, frame, [views[digit] for digit in digits]
+
+    def row(self, row: int) -> tuple[Sequence, int, list[str]]:
+        """The sequence and frame of a row, and all its usable views."""
+        sequence = self.sequences[self.owners[row]]
+        return sequence, int(self.frames[row]), [sequence.views[view] for view in np.flatnonzero(self.usable[row])]
 
     def even(self, count: int, generator: np.random.Generator) -> list[int]:
         """`count` items, ascending, spread evenly over frames and over each choice of a view (a Latin hypercube)."""

@@ -10,7 +10,7 @@ from hvs.geometry import Camera, rotation_about_axis
 from hvs.geometry.rotations import rotate
 
 from .bending import Bones
-from .datasets import PoseDataset
+from .poses import PoseDataset
 from .stores import DataError
 
 # Standard deviation, in metres, of how far a pose is moved on the floor.

@@ -1,6 +1,7 @@
 """The capture that a run trains on: its data sets, checked against the model, and its broken files."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,8 @@ class Capture:
 
         # Those of a published data set take many minutes.
         bar = tqdm(total=len(dataset.index.frames), desc="read poses", unit="frame", disable=not distribute.is_first())
-        with bar:
-            tensors, faults = dataset.tensors(bar.update)
+        with bar, _no_reader_killed():
+            tensors, faults = dataset.tensors(self.settings.data.workers, heed_parent, bar.update)
         self.faults.note(faults, dataset)
         return tensors
 
@@ -108,12 +109,10 @@ class Capture:
         Raises:
             UserError: a process that reads ahead was killed while it handed over a batch.
         """
-        try:
+        with _no_reader_killed():
             for batch in batches:
                 self.faults.note(chain(*batch["faults"]), dataset)
                 yield batch
-        except ConnectionError as error:
-            raise UserError(KILLED_READER) from error
 
     def _check_skeleton(self, dataset: PairDataset | PoseDataset) -> None:
         found, wanted = dataset.layout.skeleton, self.model.skeleton
@@ -121,6 +120,15 @@ class Capture:
             raise UserError(f"{self.root}: is a {found.name} capture, but the model's skeleton is {wanted.name}")
         if found.joints != wanted.joints:
             raise UserError(f"{self.root}: its joints differ from those of --model.joints, or are in another order")
+
+
+@contextmanager
+def _no_reader_killed() -> Iterator[None]:
+    """Say so if a process that reads ahead was killed while it handed over what it had read."""
+    try:
+        yield
+    except ConnectionError as error:
+        raise UserError(KILLED_READER) from error
 
 
 def _make_sample(data: DataSettings) -> Path:

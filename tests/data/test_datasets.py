@@ -2,7 +2,6 @@
 
 import itertools
 import pickle
-import weakref
 from collections import Counter
 
 import pytest
@@ -145,62 +144,6 @@ def test_dataset_is_pickled_small(capture):
     data = pickle.dumps(dataset)
     assert len(data) < 50_000
     assert torch.equal(pickle.loads(data)[0]["image_b"], first["image_b"])
-
-
-@BOTH
-def test_poses(written, layout):
-    dataset = PoseDataset(written.root)
-    assert len(dataset) == 4 * 3
-    pose = dataset[2 * 3 + 1]
-    sequence, root = dataset.sequences[0], dataset.layout.skeleton.root
-    points, _ = sequence.points(2)
-    wanted = sequence.camera("01").to_camera(points)
-    assert torch.allclose(pose["relative"], wanted - wanted[root], atol=1e-5)
-    assert torch.equal(pose["keypoints"], sequence.keypoints("01", 2)[0])
-    assert pose["confidence"].all() and pose["valid"].all()
-    assert pose["resolution"].tolist() == list(written.size)
-
-
-def test_relative_pose_needs_its_root(capture):
-    """Frame 1 lacks a shoulder, and with it the root; frame 2 only an ankle."""
-
-    def with_confidence(coordinates):
-        frame = next(f for f in range(8) if torch.equal(coordinates, capture.world[f]))
-        label = torch.cat((coordinates, torch.ones(135, 1)), 1)[..., None]
-        label[{1: 5, 2: 16}.get(frame, 134), 3] = 0.0
-        return label
-
-    capture.with_confidence = with_confidence
-    capture.write_points(capture.names[0])
-    dataset = PoseDataset(capture.root)
-    assert not dataset[3]["valid"].any() and not dataset[3]["relative"].any()
-    valid = dataset[6]["valid"]
-    assert not valid[16] and valid.sum() == 116 and not dataset[6]["relative"][16].any()
-
-
-def test_tensors_are_all_items(capture):
-    write_images(capture, 1, [0, 2, 3])
-    dataset = PoseDataset(capture.root, "test", "all")
-    (tensors, faults), items = dataset.tensors(), collate(list(dataset))
-    assert len(dataset) == 30 and faults == [] and tensors.keys() == items.keys()
-    assert all(torch.equal(tensors[key], items[key]) for key in items)
-
-
-def test_no_pose_is_kept_beside_the_tensors(capture, monkeypatch):
-    """There may be millions."""
-    made, alive = [], []
-    make = PoseDataset._pose
-
-    def counted(self, *labels):
-        alive.append(sum(reference() is not None for reference in made))
-        pose = make(self, *labels)
-        made.append(weakref.ref(pose["relative"]))
-        return pose
-
-    monkeypatch.setattr(PoseDataset, "_pose", counted)
-    PoseDataset(capture.root).tensors()
-    # The one before is replaced by the one being made.
-    assert len(alive) == 12 and max(alive) == 1
 
 
 def test_even_subset_is_even(capture):

@@ -105,20 +105,6 @@ def test_every_broken_file_is_passed_over_and_told(capture):
     assert len(told) == 3
 
 
-def test_poses_that_cannot_be_read_are_left_out_and_told(capture):
-    folder = capture.databases()
-    points = contents(folder / capture.layout.points)
-    write_store(folder / capture.layout.points, (points | {2: b"no pickle"}).items())
-    labels = contents(folder / capture.layout.keypoints / "01.lmdb")
-    write_store(folder / capture.layout.keypoints / "01.lmdb", (labels | {0: b""}).items())
-    tensors, faults = PoseDataset(capture.root).tensors()
-    assert len(tensors["valid"]) == 12 - 3 - 1
-    assert [fault.split(": ")[1] for fault in faults] == ["frame 0", "frame 2"]
-    write_store(folder / capture.layout.points, [(frame, b"") for frame in capture.frames])
-    with pytest.raises(DataError, match="no pose can be read: .*Reconstructed.lmdb: frame 3: unreadable pickle"):
-        PoseDataset(capture.root).tensors()
-
-
 @pytest.mark.parametrize(("limit", "message"), [(64, "no pair of views can be read"), (5, "5 unreadable pairs in")])
 def test_nothing_that_can_be_read(capture, limit, message, monkeypatch):
     monkeypatch.setattr("hvs.data.datasets.MAX_FAULTS", limit)

@@ -48,6 +48,17 @@ def test_reading_poses_shows_how_far_it_is(open_capture, capsys):
     assert "read poses: 100%" in (shown := capsys.readouterr().err) and "4/4" in shown
 
 
+def test_a_killed_process_that_reads_poses_is_told(open_capture, monkeypatch):
+    def killed(*_):
+        raise ConnectionResetError
+
+    capture = open_capture(data=dict(workers=2))
+    poses = capture.poses()
+    monkeypatch.setattr(poses, "tensors", killed)
+    with pytest.raises(UserError, match="a process that reads ahead was killed"):
+        capture.tensors(poses)
+
+
 def test_pairs_are_of_two_views_at_the_models_sizes(open_capture):
     capture = open_capture(model=dict(target_resolution=64))
     pairs = capture.pairs("train", "known")
