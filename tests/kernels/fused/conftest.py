@@ -1,8 +1,5 @@
 """The kernels run interpreted on the CPU where there is no GPU, and on the GPU where there is one."""
 
-from dataclasses import replace
-from functools import cache
-
 import pytest
 import torch
 
@@ -27,31 +24,9 @@ def quick_interpreter():
     if ON_GPU:
         yield
         return
-    from triton.language import core
-    from triton.runtime import interpreter
+    from tests.kernels.fused.interpreter import quick
 
-    prepare, scope = getattr(interpreter, "_patch_lang", None), getattr(interpreter, "_LangPatchScope", None)
-    kinds, builder = getattr(interpreter, "_get_np_dtype", None), getattr(interpreter, "interpreter_builder", None)
-    with pytest.MonkeyPatch.context() as patch:
-        # It prepares triton.language anew for every call of a device function.
-        if prepare and scope:
-
-            def prepare_what_is_not(fn):
-                modules = [v for v in fn.__globals__.values() if v is interpreter.tl or v is core]
-                return prepare(fn) if any(core.is_builtin(module.load) for module in modules) else scope()
-
-            patch.setattr(interpreter, "_patch_lang", prepare_what_is_not)
-        # It writes a table of all types to look one up.
-        if kinds:
-            looked_up = cache(kinds)
-
-            def look_up(kind):
-                return kinds(kind) if kind.scalar.is_ptr() else looked_up(kind.scalar)
-
-            patch.setattr(interpreter, "_get_np_dtype", look_up)
-        # It repeats every operation of integers in 64 bits, and then looks at the result in its debug mode only.
-        if builder and not builder.options.debug:
-            patch.setattr(builder, "options", replace(builder.options, sanitize_overflow=False))
+    with quick():
         yield
 
 
