@@ -2,6 +2,7 @@
 
 import io
 import json
+import runpy
 import sys
 from dataclasses import replace
 
@@ -191,5 +192,27 @@ def infer_command(monkeypatch, capsys, tmp_path):
         except SystemExit as stop:
             return stop.code, capsys.readouterr().err
         return 0, capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def program(monkeypatch, capsys):
+    """Run what follows `python` in this process, which has imported torch: the exit code, and what was printed."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        how, *arguments = map(str, words)
+        monkeypatch.setattr(sys, "argv", arguments if how in ("-m", "-c") else [how, *arguments])
+        code = 0
+        try:
+            if how == "-m":
+                runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+            elif how == "-c":
+                exec(arguments[0], {"__name__": "__main__"})
+            else:
+                runpy.run_path(how, run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
 
     return run

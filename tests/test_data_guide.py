@@ -1,31 +1,39 @@
 """The worked example of docs/data.md, from the first command to the last."""
 
 import json
-import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tests.quick import quick_trainings
+
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "docs/data.md").read_text()
 
 
-def run(command: list[str], folder: Path) -> str:
-    # As if the clone were the current folder; what is written stays in the test's.
-    command = [str(ROOT / word) if word in ("train.py", "infer.py") else word for word in command]
-    command = [sys.executable, *command[1:]] if command[0] == "python" else command
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
+@pytest.fixture
+def run(tmp_path, monkeypatch, program):
+    """Run a command as if the clone were the current folder; what is written stays in the test's."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*command: str) -> str:
+        if command[0] != "python":
+            return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        code, said, error = program(
+            *[str(ROOT / word) if word in ("train.py", "infer.py") else word for word in command[1:]]
+        )
+        assert code == 0, f"{command}: {error}"
+        return said
+
+    return run
 
 
-def test_the_worked_example(tmp_path):
+@quick_trainings()
+def test_the_worked_example(tmp_path, run):
     pytest.importorskip("anny", reason="the sample capture's bodies come from anny (pip install hvs[sample])")
     example = GUIDE[GUIDE.index("## A worked example") : GUIDE.index("## Plain files")]
     blocks = re.findall(r"```(bash|python)\n(.*?)```", example, flags=re.DOTALL)
@@ -33,9 +41,9 @@ def test_the_worked_example(tmp_path):
     said = {}
     for language, text in blocks:
         if language == "python":
-            said["python"] = run(["python", "-c", text], tmp_path)
+            said["python"] = run("python", "-c", text)
         else:
-            said |= {line.split()[0] + line.split()[1]: run(shlex.split(line), tmp_path) for line in text.splitlines()}
+            said |= {line.split()[0] + line.split()[1]: run(*shlex.split(line)) for line in text.splitlines()}
     (listing,) = re.findall(r"```\n\n((?:    .*\n|\n)+)", example.partition("```python")[0])
     assert said["lscapture"].split() == listing.split()
     assert "12 views, no faults" in said["python-m"]
