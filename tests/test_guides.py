@@ -19,6 +19,7 @@ from hvs.checkpoint import save_model
 from hvs.presets import PRESETS
 from tests.captures import Capture
 from tests.inference.figures import FlatLifter, body_135, figure, write
+from tests.quick import narrow_encoders
 
 ROOT = Path(__file__).parents[1]
 CI = (ROOT / ".ci/run").read_text()
@@ -37,6 +38,8 @@ RUN_BY = {
     "examples/novel_view.py": "tests/test_examples.py",
     "docs/make_reference.py": "tests/test_reference.py",
 }
+# What takes long: pairs that are scored, steps in which an appearance is refined or Gaussians are fitted, and frames.
+FEW = dict(pairs=4, refine_steps=1, steps=3, frames=8)
 # Modes that do not end by themselves, or take more than one process.
 ELSEWHERE = {"viewer": "tests/inference/test_viewer.py", "torchrun": "tests/inference/test_scoring.py"}
 
@@ -135,6 +138,7 @@ def test_links_and_pictures_are_there(guide):
             assert heading in [re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in headings], link
 
 
+@narrow_encoders()
 def test_the_commands_of_the_guide_to_inference_work(tmp_path, monkeypatch, capsys):
     guide = ROOT / "docs/inference.md"
     (cameras,) = re.findall(r"```json\n(.*?)```", guide.read_text(), flags=re.DOTALL)
@@ -162,9 +166,8 @@ def test_the_commands_of_the_guide_to_inference_work(tmp_path, monkeypatch, caps
             continue
         settings = infer.parse_settings(words[1:])
         run = dict(infer.MODES.values())[type(settings)]
-        # Refining all the pairs that there are by default takes minutes.
-        few = dict(pairs=min(settings.pairs, 4)) if words[1] == "evaluate" else {}
-        run(replace(settings, **few))
+        numbers = {name: value for name, value in vars(settings).items() if name in FEW and isinstance(value, int)}
+        run(replace(settings, **{name: min(value, FEW[name]) for name, value in numbers.items()}))
         # Everything that is said to have been written is there.
         written = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines() if "runs/" in line]
         files = [text for text in written if text.startswith("runs/")]
