@@ -20,8 +20,9 @@ if importlib.util.find_spec("lmdb"):
 MOST_PROCESSES = 8
 
 # Files that take longest are begun first, or at the end one process would have such a one and the others nothing.
-LONGEST = ("test_fused", "test_distribute", "test_guides", "test_data_guide", "test_progress", "test_train")
-LONGEST += ("test_scoring", "test_hostile", "test_infer", "test_export", "test_compiled", "test_killed")
+LONGEST = ("test_compiled", "test_fused", "test_resources", "test_distribute", "test_progress", "test_killed")
+LONGEST += ("test_scoring", "test_train", "test_export", "test_hostile", "test_decoder", "test_infer", "test_guides")
+LONGEST += ("test_data_guide", "test_culling")
 
 
 @pytest.hookimpl(tryfirst=True)
