@@ -1,8 +1,11 @@
 """Trainings in less time, for tests to which it matters that all parts are there and not what they learn.
 
-python -m tests.quick ...        train.py as such a training
+python -m tests.quick train.py ...      such a training
+python -m tests.quick infer.py ...      with a model that was made in one
 """
 
+import runpy
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from unittest.mock import patch
@@ -41,8 +44,6 @@ def quick_trainings() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    import train
-    from hvs.runtime import run_command
-
+    del sys.argv[0]
     with quick_trainings():
-        run_command(train.main)
+        runpy.run_path(sys.argv[0], run_name="__main__")

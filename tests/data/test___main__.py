@@ -54,20 +54,17 @@ def test_errors_are_one_line(tmp_path, run):
         assert (code, out) == (2, "") and err.startswith(f"error: {tmp_path}: {message}") and err.count("\n") == 1
 
 
-def test_a_download_is_prepared_and_checked(tmp_path):
-    """As a user runs it: processes of its own, and what comes out has no faults."""
+def test_a_download_is_prepared_and_checked(tmp_path, run):
+    """As a user runs it: in a process of its own, and what comes out has no faults."""
     pytest.importorskip("anny", reason="the sample capture's bodies come from anny (pip install hvs[sample])")
     from hvs.data.sample import SampleSettings, make_sample
 
-    def python(*arguments):
-        command = [sys.executable, "-m", "hvs.data", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True)
-
     settings = SampleSettings(subjects=2, takes=1, frames=6, views=2, height=36, width=64)
     raw = make_sample(tmp_path / "raw", settings, "panoptic-raw")
-    found = python("prepare", "panoptic", raw, tmp_path / "out", "--masks", raw / "masks", "--workers", "1")
+    prepare = ("prepare", "panoptic", raw, tmp_path / "out", "--masks", raw / "masks", "--workers", "1")
+    found = subprocess.run([sys.executable, "-m", "hvs.data", *prepare], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     assert "subject2_pose1/Subsequences/0      2       6   6      12  12     12" in found.stdout
     assert "subject1_pose1: pictures" in found.stderr
-    found = python("check", tmp_path / "out")
-    assert found.returncode == 0 and found.stdout.endswith("4 views, no faults\n")
+    code, said, _ = run("check", tmp_path / "out")
+    assert code == 0 and said.endswith("4 views, no faults\n")

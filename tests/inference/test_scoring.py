@@ -19,6 +19,8 @@ from hvs.runtime import UserError
 from tests.captures import Capture
 from tests.training.test_distribute import launch
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 FILES = {"evaluation.csv", "evaluation.json", "worst.png", "worst_poses.png"}
 
 
@@ -215,7 +217,7 @@ def test_what_is_missing_or_does_not_fit_is_named(settings, tmp_path, capture):
 def test_two_processes_find_what_one_does(settings, capture):
     """The batches of either group are of eight pairs and of one."""
     options = ("evaluate", "--checkpoint", settings.checkpoint, "--device", "cpu", "--pairs", 9)
-    done = launch("--", "infer.py", *options, "--out", settings.out / "two")
+    done = launch("-m", "--", "tests.quick", "infer.py", *options, "--out", settings.out / "two")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("means over pairs") == 1 and done.stderr.count("note: LPIPS") == 1
     evaluate(replace(settings, pairs=9, worst=8, out=settings.out / "one"))
@@ -229,7 +231,7 @@ def test_an_error_is_told_once(settings, capture):
         store = capture.databases(capture.names[1]) / f"Images/{view}.lmdb"
         write_store(store, [(frame, b"broken") for frame in capture.frames])
     options = ("--checkpoint", settings.checkpoint, "--out", settings.out, "--subjects", "unknown")
-    done = launch("--", "infer.py", "evaluate", *options)
+    done = launch("-m", "--", "tests.quick", "infer.py", "evaluate", *options)
     assert done.returncode != 0 and done.stderr.count("error: ") == 1
     assert "error: no pair of views can be read" in done.stderr
     assert "exitcode  : 2" in done.stderr and not list(settings.out.iterdir())

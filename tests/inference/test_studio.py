@@ -19,10 +19,10 @@ NAMES = skeletons.PANOPTIC.joints
 UP = torch.tensor([0.0, -1.0, 0.0])
 
 
-@pytest.fixture
-def checkpoint(tmp_path):
+@pytest.fixture(scope="module")
+def checkpoint(quick, tmp_path_factory):
     torch.manual_seed(0)
-    path = tmp_path / "model.safetensors"
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
     save_model(path, HumanViewSynthesis(PRESETS["tiny"].model))
     return path
 

@@ -91,7 +91,7 @@ def test_only_one_process_writes_and_tells(folder, tmp_path):
     write_store(store, [(frame, data[: len(data) // 2] if frame == 1 else data) for frame, data in items])
     run = tmp_path / "run"
     done = launch(
-        *("-m", "--", "tests.quick", "tiny", "--run", run, "--data.root", capture.root, "--device", "cpu"),
+        *("-m", "--", "tests.quick", "train.py", "tiny", "--run", run, "--data.root", capture.root, "--device", "cpu"),
         *("--lifter.steps", 4, "--synthesis.steps", 2, "--synthesis.batch-size", 8),
     )
     assert done.returncode == 0, done.stderr

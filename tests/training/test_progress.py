@@ -192,7 +192,7 @@ def start(settings):
     fixed = ["--run", settings.run, "--data.root", settings.data.root, "--device", "cpu", "--data.workers", "2"]
     fixed += ["--lifter.steps", "1", "--synthesis.steps", "100000"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.quick", "tiny", *map(str, fixed)],
+        [sys.executable, "-m", "tests.quick", "train.py", "tiny", *map(str, fixed)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -15,6 +15,8 @@ from hvs.inference.viewer import Viewer
 from hvs.presets import PRESETS
 from hvs.runtime import UserError
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 ANN, BOB = "ann/Subsequences/0", "bob/Subsequences/0"
 
 
