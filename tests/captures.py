@@ -3,6 +3,7 @@
 import io
 import json
 import runpy
+import signal
 import sys
 from dataclasses import replace
 
@@ -215,4 +216,7 @@ def program(monkeypatch, capsys):
             code = stop.code or 0
         return code, *capsys.readouterr()
 
-    return run
+    before = signal.getsignal(signal.SIGTERM)
+    yield run
+    # Programs that a signal ends take it for themselves.
+    signal.signal(signal.SIGTERM, before)
