@@ -2,6 +2,7 @@
 
 import warnings
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from unittest.mock import patch
 
 import pytest
@@ -26,23 +27,27 @@ SETTINGS = ModelSettings(
 )
 
 
-def perceptual(kind):
+@cache
+def distance():
+    """LPIPS on a VGG with random weights; making it takes a second."""
     from lpips import LPIPS
 
+    torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return PerceptualLoss(LPIPS(net="vgg", pnet_rand=True, verbose=False).eval().requires_grad_(False), kind)
+        return LPIPS(net="vgg", pnet_rand=True, verbose=False).eval().requires_grad_(False)
 
 
 def run(dtype, kind, way):
     """Losses, picture and gradients of a new model in training, and what it is then."""
+    perceptual = PerceptualLoss(distance(), kind) if kind else None
     torch.manual_seed(0)
     model = HumanViewSynthesis(SETTINGS).to(dtype)
     for layer in model.decoder.modules():
         if isinstance(layer, ModulatedConv):
             # Where no limb is, an input of zero and no bias would sit on the kink of the leaky ReLU.
             torch.nn.init.normal_(layer.bias)
-    objective = SynthesisObjective(model, True, perceptual(kind) if kind else None)
+    objective = SynthesisObjective(model, True, perceptual)
     batch = {
         name: value.to(dtype) if not torch.is_tensor(value) or value.is_floating_point() else value
         for name, value in make_pairs(3, 32, 64).items()

@@ -58,8 +58,20 @@ def file(tmp_path_factory):
     """Random weights in torchvision's layout stand in for the published ones: what is tested is where they go."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "alexnet-owt-7be5be79.pth"
-    torch.save(alexnet(weights=None).state_dict(), path)
+    # The layers behind the features, which nothing reads, take most of such a file.
+    states = alexnet(weights=None).state_dict().items()
+    torch.save({name: value if name.startswith("features.") else value[:1].clone() for name, value in states}, path)
     return path
+
+
+@pytest.fixture(scope="module")
+def vgg():
+    """LPIPS on a VGG with random weights; making it takes a second."""
+    from lpips import LPIPS
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return LPIPS(net="vgg", pnet_rand=True, verbose=False).eval()
 
 
 class TestWithWeights:
@@ -151,25 +163,16 @@ def test_vgg_weights_fit(offline, tmp_path):
 
 
 @pytest.mark.parametrize(("side", "scales"), [(64, 3), (63, 2), (32, 2), (16, 1)])
-def test_scales_too_small_for_the_classifier_are_left_out(side, scales):
-    from lpips import LPIPS
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        distance = LPIPS(net="vgg", pnet_rand=True, verbose=False).eval()
+def test_scales_too_small_for_the_classifier_are_left_out(vgg, side, scales):
     predicted, target = torch.rand(2, 1, 3, side, side)
     pairs = zip(pyramid(predicted, scales), pyramid(target, scales), strict=True)
-    wanted = sum(distance(a, b, normalize=True).mean() for a, b in pairs)
-    torch.testing.assert_close(PerceptualLoss(distance)(predicted, target), wanted)
+    wanted = sum(vgg(a, b, normalize=True).mean() for a, b in pairs)
+    torch.testing.assert_close(PerceptualLoss(vgg)(predicted, target), wanted)
 
 
-def test_training_mode_does_not_make_the_distance_a_matter_of_chance():
+def test_training_mode_does_not_make_the_distance_a_matter_of_chance(vgg):
     """LPIPS has dropout in the layers that weigh its features."""
-    from lpips import LPIPS
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        loss = PerceptualLoss(LPIPS(net="vgg", pnet_rand=True, verbose=False).eval())
+    loss = PerceptualLoss(vgg)
     pictures = torch.rand(2, 1, 3, 64, 64)
     wanted = loss(*pictures)
     module = torch.nn.ModuleList([loss]).train()
