@@ -41,8 +41,7 @@ def rewrite(path, change):
     write_store(path, [(frame, value) for frame, value in items if value is not None])
 
 
-@pytest.mark.parametrize("layout", ["capture", "human36m"])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("layout", "workers"), [("capture", 1), ("human36m", 1), ("human36m", 2)])
 def test_a_good_capture_has_no_faults(request, layout, workers):
     capture = request.getfixturevalue(layout)
     found = reports(capture.root, workers=workers)
