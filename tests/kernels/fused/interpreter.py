@@ -1,7 +1,7 @@
 """Triton's interpreter in a fifth of its time, to the same bits.
 
 Most of it goes into what every operation makes and checks anew: the types and shapes of its blocks. What is replaced
-here is Triton's own, as it is in version 3.8.
+here is Triton's own, as it is in versions 3.6 to 3.8.
 """
 
 from collections.abc import Iterator

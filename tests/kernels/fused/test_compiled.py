@@ -14,8 +14,8 @@ from tests.kernels.fused.compiled import CASES
 # Relative errors in float32 that the project promises.
 FORWARD, BACKWARD = 5e-5, 1e-3
 ROOT = Path(__file__).parents[3]
-# Most of the time is the compiler's; the other processes of pytest-xdist are as busy as this one.
-PROCESSES = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
+# Most of the time is the compiler's.
+PROCESSES = 2
 
 
 @pytest.fixture(scope="module")
