@@ -1,6 +1,7 @@
 """Poses of single views: what they hold, one by one and all at once."""
 
 import weakref
+from functools import partial
 
 import pytest
 import torch
@@ -41,12 +42,16 @@ def test_relative_pose_needs_its_root(capture):
     assert not valid[16] and valid.sum() == 116 and not dataset[6]["relative"][16].any()
 
 
+def begin(folder, worker):
+    (folder / str(worker)).touch()
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_tensors_are_all_items(capture, workers, tmp_path, monkeypatch):
     monkeypatch.setattr(poses, "FRAMES_AT_ONCE", 3)
     capture.write_view(capture.names[0], 1, frames=[0, 2, 3])
     dataset, told = PoseDataset(capture.root, "test", "all"), []
-    tensors, faults = dataset.tensors(workers, lambda worker: (tmp_path / str(worker)).touch(), told.append)
+    tensors, faults = dataset.tensors(workers, partial(begin, tmp_path), told.append)
     items = collate(list(dataset))
     assert len(dataset) == 30 and faults == [] and tensors.keys() == items.keys()
     assert all(torch.equal(tensors[key], items[key]) for key in items)
