@@ -67,7 +67,7 @@ class Pictures:
             raise MissingFrameError(f"{self.folder / view}: no frame {frame}")
         file = self.folder / view / files[frame]
         data = read_bounded(file)
-        # A phone that hangs or lies may take another side for the upper one from picture to picture.
+        # A phone decides anew for every picture which side of it is up.
         _check_upright(file, data)
         return data, str(file)
 
