@@ -5,7 +5,7 @@ import triton.language as tl
 
 from .background_weight import IMAGE_VALUES, SLOPE, WEIGHT, load_weight, place_of_deepest
 from .fill import fill
-from .geometry import PATCHES, TILE, load_ray, patch_pixels, respond, tile_pixels
+from .geometry import PATCHES, TILE, load_ray, patch_pixels, repeat, respond, tile_pixels
 from .lists import meets
 from .survey import load_patch_boxes
 from .values import image_of, load_extent, load_gaussian
@@ -131,4 +131,4 @@ def blend(
     shown = tl.load(background + c, c < channels, 0.0).to(tl.float32)
     at = latent + c[:, None].to(tl.int64) * size + pixel[None, :]
     tl.store(at, sums + shown[:, None] * of_background[None, :], inside[None, :] & (c < channels)[:, None])
-    tl.store(denominator + pixel, total, inside & (channel_block == tl.zeros_like(pixel)))
+    tl.store(denominator + pixel, total, inside & (repeat(channel_block, pixel) == 0))

@@ -22,6 +22,7 @@ from .geometry import (
     load_rotation_column,
     load_scale,
     multiply,
+    repeat,
 )
 from .gradient import MOMENTS
 from .values import image_of, load_gaussian
@@ -133,7 +134,7 @@ def chain(
         own = tl.load(piece_ends + here, mask, 0) - first_row
         most = tl.max(tl.where(mask, own, 0)).to(tl.int32)
     else:
-        first_row, own, most = here * shares, shares + tl.zeros_like(n), shares
+        first_row, own, most = here * shares, repeat(shares, n), shares
     # Loads of several shares are issued before the first is waited for.
     for share in tl.range(0, most, loop_unroll_factor=UNROLLED):
         at = moments + (first_row + share) * MOMENTS

@@ -33,6 +33,13 @@ def first_set(flags, COUNT: tl.constexpr):
 
 
 @triton.jit
+def repeat(number, block):
+    """A number for every element of a block of integers. In masks, compare this with others: Triton 3.9's interpreter
+    refuses those that a block and a comparison of two plain numbers make."""
+    return number + tl.zeros_like(block)
+
+
+@triton.jit
 def clamp(x, low, high):
     """As torch.clamp: NaN stays NaN."""
     x = tl.maximum(x, low, propagate_nan=tl.PropagateNan.ALL)

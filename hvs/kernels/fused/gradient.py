@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from .background_weight import IMAGE_VALUES, WEIGHT
-from .geometry import PATCHES, TILE, across, first_set, load_ray, multiply, patch_pixels, tile_pixels, weight_of
+from .geometry import PATCHES, TILE, across, first_set, load_ray, multiply, patch_pixels, repeat, tile_pixels, weight_of
 from .lists import PIECE, meets, start_of
 from .survey import TILE_VALUES, load_boxes, load_patch_boxes
 from .values import image_of, load_extent, load_gaussian
@@ -242,7 +242,7 @@ def gradient(
     if visited == 0:
         # Most shares of most Gaussians: sums of nothing take longer than all the rest.
         i = tl.arange(0, MOMENTS_BLOCK)
-        tl.store(at + i, tl.zeros((MOMENTS_BLOCK,), tl.float32), i < tl.where(channel_block == 0, MOMENTS, 0))
+        tl.store(at + i, tl.zeros((MOMENTS_BLOCK,), tl.float32), (i < MOMENTS) & (repeat(channel_block, i) == 0))
         tl.store(d_features + c, tl.zeros((CHANNELS,), tl.float32), c < channels)
         return
     tl.store(d_features + c, tl.sum(of_f, 1), c < channels)

@@ -6,7 +6,7 @@ In the notation of `gradient`, ``dL/dr = Σ Bᵀ h [(2z/α - k/q) e + (k z - 1)/
 import triton
 import triton.language as tl
 
-from .geometry import TILE, across, clamped, load_ray, respond, tile_pixels
+from .geometry import TILE, across, clamped, load_ray, repeat, respond, tile_pixels
 from .gradient import CHANNEL_BLOCK, load_gradient
 from .values import image_of, load_gaussian
 
@@ -45,7 +45,7 @@ def ray_gradient(
     d_latent += b * channels * size
     y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
     pixel = tl.max_contiguous(tl.multiple_of(y * width + x, 1), 2)
-    busy = inside & (met > tl.zeros_like(pixel))
+    busy = inside & (repeat(met, pixel) > 0)
     rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, busy)
     share = 1 / tl.maximum(tl.load(denominator + b * size + pixel, busy, 1.0), eps)
     gO = tl.load(projection + b * size + pixel, busy, 0.0)
