@@ -202,12 +202,17 @@ def test_geometry_survives_autocast():
         assert cam.rays().dtype == torch.float32
 
 
-def test_an_orbit_that_starts_on_its_axis_is_a_ring_all_the_same():
-    up = torch.tensor([0.0, 0.0, 1.0])
-    ring = Camera.orbit(torch.zeros(3), up, 3.0, 4, torch.eye(3), 8, 8, start=2 * up)
-    eyes = ring.to_world(torch.zeros(4, 1, 3))[:, 0]
-    torch.testing.assert_close(eyes.norm(dim=-1), torch.full((4,), 3.0))
-    assert eyes[:, 2].abs().max() < 1e-6
+@pytest.mark.parametrize("start", [None, 2.0], ids=["without a start", "a start on the axis"])
+@pytest.mark.parametrize("up", [(0.0, 0.0, 1.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0)], ids=str)
+@pytest.mark.parametrize("count", [1, 4])
+def test_an_orbit_need_not_be_told_where_to_begin(count, up, start):
+    up = torch.tensor(up)
+    ring = Camera.orbit(
+        torch.zeros(3), up, 3.0, count, torch.eye(3), 8, 8, start=None if start is None else start * up
+    )
+    eyes = ring.to_world(torch.zeros(count, 1, 3))[:, 0]
+    torch.testing.assert_close(eyes.norm(dim=-1), torch.full((count,), 3.0))
+    assert (eyes @ up).abs().max() < 1e-6
 
 
 def test_cameras_expand_to_one_batch_axis():

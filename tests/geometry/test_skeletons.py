@@ -63,6 +63,15 @@ def test_no_skeleton_is_made_of_faults(joints, limbs, message):
         skeletons.customise(skeletons.HUMAN36M, joints, limbs)
 
 
+def test_a_skeleton_has_its_root():
+    root = PANOPTIC.root
+    for count in (1, root):
+        with pytest.raises(ValueError, match=f"joints: got {count} and none is Sternum, the root"):
+            skeletons.customise(PANOPTIC, [f"joint {i}" for i in range(count)], [(0, 0, 0.1)])
+    limbs = [(0, root, 0.1)]
+    assert skeletons.customise(PANOPTIC, [f"joint {i}" for i in range(root + 1)], limbs).root == root
+
+
 @pytest.mark.parametrize(("skeleton", "paired"), [(PANOPTIC, 72), (HUMAN36M, 12)], ids=["panoptic", "human36m"])
 def test_limbs_have_their_mirror_images(skeleton, paired):
     mirror = skeleton.mirror
