@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hvs.losses.augmentation import STEP, AdaptiveAugmentation
+from hvs.losses.augmentation import BRIGHTNESS, CONTRAST, GREY, MOVE, SATURATION, STEP, AdaptiveAugmentation
 
 
 def augmentation(probability):
@@ -65,6 +65,36 @@ def test_colours_are_a_rotation_about_grey_and_scales():
     assert torch.allclose(out, out[:, :1].expand(-1, 3, 1), atol=1e-5) and (out < 0).all()
     assert torch.allclose(offset, offset[:, :1].expand(-1, 3, 1))
     assert (torch.linalg.det(matrix).abs() > 1e-4).all()
+
+
+def test_moves_reach_as_far_as_they_may():
+    torch.manual_seed(4)
+    height, width = 32, 64
+    middle = augmentation(1.0)._moves(2000, height, width).unflatten(-1, (height, width))[:, 0, height // 2, width // 2]
+    for size, found in ((height, middle // width), (width, middle % width)):
+        # Half of them are flipped, and then the middle is the pixel before.
+        furthest = round(MOVE * size)
+        assert (found.min(), found.max()) == (size // 2 - 1 - furthest, size // 2 + furthest)
+
+
+def test_colours_spread_as_far_as_they_should():
+    torch.manual_seed(5)
+    count = 20_000
+    matrix, offset = augmentation(1.0)._colours(count)
+    # The luma flip applies to all of them.
+    contrast = -(matrix @ torch.full((3, 1), GREY)).sum(1)[:, 0] * GREY
+    brightness = -offset[:, 0, 0] / contrast
+    red = torch.tensor([2.0, -1.0, -1.0]) / 6**0.5
+    cyan = torch.tensor([0.0, 1.0, -1.0]) / 2**0.5
+    across, along = ((matrix @ red) @ axis / contrast for axis in (cyan, red))
+    saturation, hue = torch.hypot(across, along), torch.atan2(across, along)
+    for found, deviation in (
+        (brightness, BRIGHTNESS),
+        (contrast.log2(), CONTRAST),
+        (saturation.log2(), SATURATION),
+        (hue, torch.pi / 3**0.5),
+    ):
+        assert abs(found.mean()) < 0.05 * deviation and found.std().item() == pytest.approx(deviation, rel=0.05)
 
 
 def test_gradients_flow_to_the_pictures():
