@@ -121,6 +121,17 @@ def test_views_that_contradict_each_other_find_nothing():
     assert (found.confidence > 0).double().mean() < 0.1
 
 
+def test_a_few_of_many_views_agree_by_chance():
+    """A quarter of those that see a joint must agree on it."""
+    cameras, points = ring(24), people(50)
+    pixels, confidence = see(cameras, points)
+    elsewhere = with_outliers(pixels, 2.0)[0]
+    for agreeing, least, most in ((4, 0.0, 0.1), (8, 0.9, 1.0)):
+        mixed = torch.cat((pixels[:agreeing], elsewhere[agreeing:]))
+        found = triangulate(mixed, confidence, cameras).confidence > 0
+        assert least <= found.double().mean() <= most
+
+
 def test_cameras_in_one_place_find_nothing():
     cameras, points = ring(6, spread=0.0), people(5)
     for view in range(6):
