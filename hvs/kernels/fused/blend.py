@@ -5,7 +5,7 @@ import triton.language as tl
 
 from .background_weight import IMAGE_VALUES, SLOPE, WEIGHT, load_weight, place_of_deepest
 from .fill import fill
-from .geometry import PATCHES, TILE, load_ray, patch_pixels, repeat, respond, tile_pixels
+from .geometry import PATCHES, TILE, corner_of, load_ray, patch_pixels, repeat, respond, tile_pixels
 from .lists import meets
 from .survey import load_patch_boxes
 from .values import image_of, load_extent, load_gaussian
@@ -13,6 +13,18 @@ from .values import image_of, load_extent, load_gaussian
 # The smallest sum of weights that there may be, in the unit in which weights are summed: weights that count do not
 # underflow, and sums of 2¹⁴ weights times any features do not overflow if that smallest sum is above 1e-21.
 LEAST_SUM = tl.constexpr(2.0**-112)
+
+
+@triton.jit
+def add_weighted(sums, f, w):
+    """Add features [G, C] times weights [G, P], of G Gaussians, to sums [C, P]."""
+    if f.shape[0] == 2:
+        # Two instructions; the sum of two products is one more.
+        f_a, f_b = tl.split(tl.trans(f))
+        w_a, w_b = tl.split(tl.trans(w))
+        return sums + f_a[:, None] * w_a[None, :] + f_b[:, None] * w_b[None, :]
+    else:
+        return sums + tl.sum(f[:, :, None] * w[:, None, :], 0)
 
 
 @triton.jit
@@ -49,9 +61,10 @@ def blend(
     GROUP: tl.constexpr,
     LOOKED: tl.constexpr,
     CHANNELS: tl.constexpr,
+    ALL: tl.constexpr,
     PAIRED: tl.constexpr,
 ):
-    """One program per tile, PIXELS of its pixels and CHANNELS of its channels, and image.
+    """One program per tile, PIXELS of its pixels and CHANNELS of its channels (with ALL, all of them), and image.
 
     Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W]; and of each image the background's weight
     and its slope, in image_values [B, 4], and the place of the deepest response, farthest [B] (int64). A program tests
@@ -60,8 +73,10 @@ def blend(
     """
     parts: tl.constexpr = TILE * TILE // PIXELS
     part, program = tl.program_id(0) % parts, tl.program_id(0) // parts
-    channel_blocks = tl.cdiv(channels, CHANNELS)
-    channel_block, program = program % channel_blocks, program // channel_blocks
+    channel_block, channel_blocks = 0, 1
+    if not ALL:
+        channel_blocks = tl.cdiv(channels, CHANNELS)
+        channel_block, program = program % channel_blocks, program // channel_blocks
     # The same tile of all images at once: those at the lower border, which are mostly empty, come last. Otherwise all
     # others would wait for the last image's most crowded tiles.
     tile, b = program // batch, (program % batch).to(tl.int64)
@@ -89,7 +104,8 @@ def blend(
             tl.store(at, tl.zeros((TILE * TILE,), tl.float32) + behind, inside)
         return
     c = channel_block * CHANNELS + tl.arange(0, CHANNELS)
-    y, x, inside = patch_pixels(tile, part * PIXELS + tl.arange(0, PIXELS), height, width)
+    top, left = corner_of(tile, width)
+    y, x, inside = patch_pixels(top, left, part * PIXELS + tl.arange(0, PIXELS), height, width)
     pixel = y * width + x
     gaussians = image_of(gaussians, b, count)
     features += b * features_stride
@@ -97,7 +113,8 @@ def blend(
     rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, inside)
     patches += 4 * PATCHES * b * tile_count
     own = part + tl.arange(0, 1)
-    left, top, right, bottom = load_patch_boxes(patches, tile, own, PIXELS)
+    x0, y0, x1, y1 = load_patch_boxes(patches, tile, own, PIXELS)
+    sharpness = 1 / alpha
     per_weight = LEAST_SUM / tl.minimum(tl.maximum(behind, eps), 1.0)
     weights = tl.zeros((PIXELS,), tl.float32)
     sums = tl.zeros((CHANNELS, PIXELS), tl.float32)
@@ -106,7 +123,7 @@ def blend(
         listed = first + lane < met
         member = tl.load(members + first + lane, listed, 0)
         low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, member, listed)
-        shows = meets(low_x, low_y, high_x, high_y, nx, ny, nz, left, top, right, bottom)
+        shows = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
         shows = (shows & listed).to(tl.int32)
         rank = tl.where(shows > 0, tl.cumsum(shows, 0) - 1, -1)
         found = tl.sum(shows)
@@ -116,12 +133,12 @@ def blend(
             b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, taken)
             there = taken[:, None] & (c < channels)[None, :]
             f = tl.load(features + n.to(tl.int64)[:, None] * channels + c[None, :], there, 0.0).to(tl.float32)
-            u0, u1, u2, w, z, q, falloff, e0, e1, e2 = respond(
-                b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha
+            u0, u1, u2, w, z, per_q, falloff, e0, e1, e2 = respond(
+                b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha, sharpness
             )
             w = tl.where(taken[:, None], w * per_weight, 0.0)
             weights += tl.sum(w, 0)
-            sums += tl.sum(f[:, :, None] * w[:, None, :], 0)
+            sums = add_weighted(sums, f, w)
     weights /= per_weight
     total = weights + behind
     share = 1 / tl.maximum(total, eps)

@@ -164,7 +164,7 @@ def chain(
         u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
         z, q = depth_of(u0, u1, u2, m0, m1, m2)
         d_z = tl.where(deepest, d_weight * tl.load(image_values + b * IMAGE_VALUES + SLOPE) / q, 0.0)
-        e0, e1, e2 = across(u0, u1, u2, m0 - z * u0, m1 - z * u1, m2 - z * u2, q)
+        e0, e1, e2 = across(u0, u1, u2, m0 - z * u0, m1 - z * u1, m2 - z * u2, 1 / q)
         M00 += 2 * d_z * e0 * u0
         M01 += d_z * (e0 * u1 + u0 * e1)
         M02 += d_z * (e0 * u2 + u0 * e2)

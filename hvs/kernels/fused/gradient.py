@@ -15,7 +15,20 @@ import triton
 import triton.language as tl
 
 from .background_weight import IMAGE_VALUES, WEIGHT
-from .geometry import PATCHES, TILE, across, first_set, load_ray, multiply, patch_pixels, repeat, tile_pixels, weight_of
+from .geometry import (
+    PATCHES,
+    TILE,
+    across,
+    corner_of,
+    first_set,
+    load_ray,
+    lowest_set,
+    multiply,
+    patch_pixels,
+    repeat,
+    tile_pixels,
+    weight_of,
+)
 from .lists import PIECE, meets, start_of
 from .survey import TILE_VALUES, load_boxes, load_patch_boxes
 from .values import image_of, load_extent, load_gaussian
@@ -139,12 +152,14 @@ def gradient(
     programs take the pieces in the given order [Q] (int64). In each tile, only those groups of PIXELS pixels that the
     Gaussian meets are visited.
     """
-    channel_blocks = tl.cdiv(channels, CHANNELS)
-    first_axis, channel_block = tl.program_id(0) // channel_blocks, tl.program_id(0) % channel_blocks
+    first_axis, channel_block, channel_blocks = tl.program_id(0), 0, 1
+    if not ALL:
+        channel_blocks = tl.cdiv(channels, CHANNELS)
+        first_axis, channel_block = first_axis // channel_blocks, first_axis % channel_blocks
     if PAIRED:
         row = tl.load(order + first_axis)
-        owner = tl.load(piece_owners + row).to(tl.int64)
-        n, b = (owner % count).to(tl.int32), owner // count
+        owner = tl.load(piece_owners + row)
+        n, b = owner % count, (owner // count).to(tl.int64)
         share, shares = 0, 1
     else:
         n, share, shares, b = first_axis, tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)
@@ -162,11 +177,11 @@ def gradient(
     b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, n < count)
     low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, n < count)
     c = channel_block * CHANNELS + tl.arange(0, CHANNELS)
-    f = tl.load(features + c, c < channels, 0.0).to(tl.float32)
 
     of_f = tl.zeros((CHANNELS, PIXELS), tl.float32)
     zero = tl.zeros((PIXELS,), tl.float32)
     M00, M01, M02, M11, M12, M22, V0, V1, V2 = zero, zero, zero, zero, zero, zero, zero, zero, zero
+    sharpness = 1 / alpha
     lane, part = tl.arange(0, LOOKED), tl.arange(0, TILE * TILE // PIXELS)
     step = tl.arange(0, PIXELS)
     if PAIRED:
@@ -196,55 +211,59 @@ def gradient(
             shows = meets(low_x, low_y, high_x, high_y, nx, ny, nz, left_x, left_y, right_x, right_y).to(tl.int32)
             bits = tl.sum(shows << part)
             visited += bits
-            for own in range(0, TILE * TILE // PIXELS):
-                if (bits >> own) & 1:
-                    y, x, inside = patch_pixels(tile, own * PIXELS + step, height, width)
-                    # Threads get neighbouring pixels, one each: wider loads would have to move between threads.
-                    pixel = tl.max_contiguous(tl.multiple_of(y * width + x, 1), 2)
-                    rx, ry, rz = load_ray(rays, y, x, width, inside)
-                    S = tl.load(denominator + pixel, inside, 1.0)
-                    g = load_gradient(d_latent, c, pixel, channels, size, inside)
-                    dw = tl.sum(g * f[:, None], 0) - tl.load(projection + pixel, inside, 0.0)
-                    if not ALL:
-                        for other in range(0, channel_blocks):
-                            if other != channel_block:
-                                d = other * CHANNELS + tl.arange(0, CHANNELS)
-                                f_d = tl.load(features + d, d < channels, 0.0).to(tl.float32)
-                                dw += tl.sum(
-                                    load_gradient(d_latent, d, pixel, channels, size, inside) * f_d[:, None], 0
-                                )
-                    u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
-                    w, z, q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0, m1, m2, alpha)
-                    w = tl.where(inside, w / tl.maximum(S, eps), 0.0)
-                    of_f += g * w[None, :]
-                    h = w * dw
-                    by_q = h / q
-                    k_by_q = 4 * z * z * z * falloff * by_q
-                    by_alpha = h * (2 / alpha)
-                    e0, e1, e2 = across(u0, u1, u2, e0, e1, e2, q)
-                    v0 = by_alpha * e0 + k_by_q * u0
-                    v1 = by_alpha * e1 + k_by_q * u1
-                    v2 = by_alpha * e2 + k_by_q * u2
-                    r0 = k_by_q * e0 + by_q * u0
-                    r1 = k_by_q * e1 + by_q * u1
-                    r2 = k_by_q * e2 + by_q * u2
-                    M00 += v0 * e0 + r0 * u0
-                    M01 += v0 * e1 + r0 * u1
-                    M02 += v0 * e2 + r0 * u2
-                    M11 += v1 * e1 + r1 * u1
-                    M12 += v1 * e2 + r1 * u2
-                    M22 += v2 * e2 + r2 * u2
-                    V0 += v0
-                    V1 += v1
-                    V2 += v2
+            top, left = corner_of(tile, width)
+            while bits != 0:
+                own = lowest_set(bits)
+                bits &= bits - 1
+                y, x, inside = patch_pixels(top, left, own * PIXELS + step, height, width)
+                # Threads get neighbouring pixels, one each: wider loads would have to move between threads.
+                pixel = tl.max_contiguous(tl.multiple_of(y * width + x, 1), 2)
+                rx, ry, rz = load_ray(rays, y, x, width, inside)
+                S = tl.load(denominator + pixel, inside, 1.0)
+                g = load_gradient(d_latent, c, pixel, channels, size, inside)
+                f = tl.load(features + c, c < channels, 0.0).to(tl.float32)
+                dw = tl.sum(g * f[:, None], 0) - tl.load(projection + pixel, inside, 0.0)
+                if not ALL:
+                    for other in range(0, channel_blocks):
+                        if other != channel_block:
+                            d = other * CHANNELS + tl.arange(0, CHANNELS)
+                            f_d = tl.load(features + d, d < channels, 0.0).to(tl.float32)
+                            dw += tl.sum(
+                                load_gradient(d_latent, d, pixel, channels, size, inside) * f_d[:, None], 0
+                            )
+                u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
+                w, z, per_q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0, m1, m2, alpha, sharpness)
+                w = tl.where(inside, w / tl.maximum(S, eps), 0.0)
+                of_f += g * w[None, :]
+                h = w * dw
+                by_q = h * per_q
+                k_by_q = 4 * z * z * z * falloff * by_q
+                by_alpha = h * (2 * sharpness)
+                e0, e1, e2 = across(u0, u1, u2, e0, e1, e2, per_q)
+                v0 = by_alpha * e0 + k_by_q * u0
+                v1 = by_alpha * e1 + k_by_q * u1
+                v2 = by_alpha * e2 + k_by_q * u2
+                r0 = k_by_q * e0 + by_q * u0
+                r1 = k_by_q * e1 + by_q * u1
+                r2 = k_by_q * e2 + by_q * u2
+                M00 += v0 * e0 + r0 * u0
+                M01 += v0 * e1 + r0 * u1
+                M02 += v0 * e2 + r0 * u2
+                M11 += v1 * e1 + r1 * u1
+                M12 += v1 * e2 + r1 * u2
+                M22 += v2 * e2 + r2 * u2
+                V0 += v0
+                V1 += v1
+                V2 += v2
     d_features += row * channels
     at = moments + row * MOMENTS
-    if visited == 0:
-        # Most shares of most Gaussians: sums of nothing take longer than all the rest.
-        i = tl.arange(0, MOMENTS_BLOCK)
-        tl.store(at + i, tl.zeros((MOMENTS_BLOCK,), tl.float32), (i < MOMENTS) & (repeat(channel_block, i) == 0))
-        tl.store(d_features + c, tl.zeros((CHANNELS,), tl.float32), c < channels)
-        return
+    if not PAIRED:
+        if visited == 0:
+            # Most shares of most Gaussians: sums of nothing take longer than all the rest.
+            i = tl.arange(0, MOMENTS_BLOCK)
+            tl.store(at + i, tl.zeros((MOMENTS_BLOCK,), tl.float32), (i < MOMENTS) & (repeat(channel_block, i) == 0))
+            tl.store(d_features + c, tl.zeros((CHANNELS,), tl.float32), c < channels)
+            return
     tl.store(d_features + c, tl.sum(of_f, 1), c < channels)
     if channel_block == 0:
         tl.store(at, -tl.sum(M00))

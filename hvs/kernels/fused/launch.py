@@ -161,7 +161,8 @@ def forward(
             pair_tiles, piece_tiles, piece_owners = (means.new_empty(0, dtype=torch.int32) for _ in range(3))
             found = starts, counts, members, pair_tiles, ends, piece_tiles, piece_owners, piece_ends
         sizes = blend_sizes(channels)
-        pieces = (TILE.value**2 // sizes["PIXELS"]) * _divide(channels, sizes["CHANNELS"])
+        channel_blocks = _divide(channels, sizes["CHANNELS"])
+        pieces = (TILE.value**2 // sizes["PIXELS"]) * channel_blocks
         blend.blend[tile_count * batch * pieces,](
             *(latent, denominator, image_values, farthest, filled, *found[:3], patches, gaussians, depths, places),
             *(features, background, rays, features.stride(0), background.stride(0), rays.stride(0)),
@@ -169,6 +170,7 @@ def forward(
             **FUSED,
             **sizes,
             LOOKED=WARP,
+            ALL=channel_blocks == 1,
             PAIRED=paired,
         )
     return Forward(latent, denominator, *found, tiles, patches, gaussians, image_values, farthest)

@@ -49,16 +49,17 @@ def ray_gradient(
     rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, busy)
     share = 1 / tl.maximum(tl.load(denominator + b * size + pixel, busy, 1.0), eps)
     gO = tl.load(projection + b * size + pixel, busy, 0.0)
+    sharpness = 1 / alpha
     dx, dy, dz = tl.zeros_like(rx), tl.zeros_like(rx), tl.zeros_like(rx)
     for first in range(0, met, GROUP):
         i = first + tl.arange(0, GROUP)
         listed = i < met
         n = tl.load(members + i, listed, 0)
         b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, listed)
-        u0, u1, u2, w, z, q, falloff, e0, e1, e2 = respond(
-            b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha
+        u0, u1, u2, w, z, per_q, falloff, e0, e1, e2 = respond(
+            b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha, sharpness
         )
-        e0, e1, e2 = across(u0, u1, u2, e0, e1, e2, q)
+        e0, e1, e2 = across(u0, u1, u2, e0, e1, e2, per_q)
         dw = tl.zeros((GROUP, TILE * TILE), tl.float32) - gO[None, :]
         for first_channel in range(0, channels, CHANNEL_BLOCK):
             c = first_channel + tl.arange(0, CHANNEL_BLOCK)
@@ -67,8 +68,9 @@ def ray_gradient(
             f = tl.load(features + n.to(tl.int64)[:, None] * channels + c[None, :], there, 0.0).to(tl.float32)
             dw += tl.sum(f[:, :, None] * g[None, :, :], 1)
         h = tl.where(listed[:, None], w * share[None, :], 0.0) * dw
-        k_by_q = 4 * z * z * z * falloff * h / q
-        of_e, of_u = 2 / alpha * z * h - k_by_q, z * k_by_q - h / q
+        h_by_q = h * per_q
+        k_by_q = 4 * z * z * z * falloff * h_by_q
+        of_e, of_u = 2 * sharpness * z * h - k_by_q, z * k_by_q - h_by_q
         d0, d1, d2 = of_e * e0 + of_u * u0, of_e * e1 + of_u * u1, of_e * e2 + of_u * u2
         dx += tl.sum(b00[:, None] * d0 + b10[:, None] * d1 + b20[:, None] * d2, 0)
         dy += tl.sum(b01[:, None] * d0 + b11[:, None] * d1 + b21[:, None] * d2, 0)

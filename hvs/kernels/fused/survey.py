@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from .. import pyramid
-from .geometry import PATCH, PATCH_WIDTH, PATCHES, TILE, load_ray, patch_pixels
+from .geometry import PATCH, PATCH_WIDTH, PATCHES, TILE, corner_of, load_ray, patch_pixels
 
 FLATTEST_RAY = tl.constexpr(pyramid.FLATTEST_RAY)
 # Values of a tile: the bounding box of (x/z, y/z) over its rays, low and high, and the ray in its middle.
@@ -52,14 +52,13 @@ def survey_tile(tiles, patches, rays, tile, tile_count, b, height, width):
 
     Returns the tile's values.
     """
-    columns = tl.cdiv(width, TILE)
-    middle_y = tl.minimum(tile // columns * TILE + TILE // 2, height - 1)
-    middle_x = tl.minimum(tile % columns * TILE + TILE // 2, width - 1)
+    top, left = corner_of(tile, width)
+    middle_y, middle_x = tl.minimum(top + TILE // 2, height - 1), tl.minimum(left + TILE // 2, width - 1)
     # Rows on the first axis: each thread then holds a whole column of a patch, and few values move between threads.
     patch, row = tl.arange(0, PATCHES), tl.arange(0, PATCH // PATCH_WIDTH)
     step = row[:, None, None] * PATCH_WIDTH + tl.arange(0, PATCH_WIDTH)[None, None, :]
-    _, _, exists = patch_pixels(tile, patch * PATCH, height, width)
-    y, x, _ = patch_pixels(tile, patch[None, :, None] * PATCH + step, height, width)
+    _, _, exists = patch_pixels(top, left, patch * PATCH, height, width)
+    y, x, _ = patch_pixels(top, left, patch[None, :, None] * PATCH + step, height, width)
     # Outside of the image, the nearest pixel inside, which is in the same patch unless all of that is outside. All
     # loads are issued before the first is waited for.
     y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)

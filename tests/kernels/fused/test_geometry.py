@@ -13,8 +13,10 @@ from hvs.kernels.fused.geometry import (
     load_mean,
     load_ray,
     load_whitening,
+    lowest_set,
     multiply,
     patch_pixels,
+    reciprocal,
     tile_pixels,
     weight_of,
 )
@@ -30,11 +32,11 @@ def respond(out, means, rotations, scales, rays, count, pixels, alpha, SIZE: tl.
     for pixel in range(0, pixels):
         rx, ry, rz = load_ray(rays, tl.program_id(0) + pixel, 0, 1, True)
         u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
-        w, z, q, _, _, _, _ = weight_of(u0, u1, u2, m0, m1, m2, alpha)
+        w, z, per_q, _, _, _, _ = weight_of(u0, u1, u2, m0, m1, m2, alpha, 1 / alpha)
         at = out + pixel * 4 * count + n
         tl.store(at, w, mask)
         tl.store(at + count, z, mask)
-        tl.store(at + 2 * count, q, mask)
+        tl.store(at + 2 * count, per_q, mask)
         tl.store(at + 3 * count, visible.to(tl.float32), mask)
 
 
@@ -51,7 +53,7 @@ def pixels_of(out, tile, first, height, width, PIXELS: tl.constexpr):
 def numbered(out, height, width):
     """Writes which pixel of the first tile is which."""
     i = tl.arange(0, 256)
-    y, x, inside = patch_pixels(0, i, height, width)
+    y, x, inside = patch_pixels(0, 0, i, height, width)
     tl.store(out + y * width + x, i, inside)
 
 
@@ -59,6 +61,18 @@ def numbered(out, height, width):
 def clamp_all(out, values, SIZE: tl.constexpr):
     i = tl.arange(0, SIZE)
     tl.store(out + i, clamp(tl.load(values + i), -2.0, 2.0))
+
+
+@triton.jit
+def lowest_bits(out, values, SIZE: tl.constexpr):
+    i = tl.arange(0, SIZE)
+    tl.store(out + i, lowest_set(tl.load(values + i)))
+
+
+@triton.jit
+def reciprocals(out, values, SIZE: tl.constexpr):
+    i = tl.arange(0, SIZE)
+    tl.store(out + i, reciprocal(tl.load(values + i)))
 
 
 def test_weights_are_those_of_the_formula(scene, device):
@@ -71,7 +85,7 @@ def test_weights_are_those_of_the_formula(scene, device):
     w = 1 / (1 + z**4) * 0.5 * (math.pi * 0.3 / q).sqrt() * (-D / 0.3).exp()
     torch.testing.assert_close(out[:, 0].double(), w, rtol=1e-3, atol=1e-9)
     torch.testing.assert_close(out[:, 1].double(), z, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(out[:, 2].double(), q, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(out[:, 2].double(), 1 / q, rtol=1e-4, atol=0.0)
     assert torch.equal(out[0, 3] > 0, inputs["means"][:, 2] >= 0.01)
 
 
@@ -102,3 +116,17 @@ def test_clamp_is_that_of_torch(device):
     out = torch.empty_like(values)
     clamp_all[(1,)](out, values, SIZE=8)
     torch.testing.assert_close(out, values.clamp(-2, 2), equal_nan=True)
+
+
+def test_the_lowest_bit(device):
+    bits = torch.tensor([1, 2, 3, 4, 0x80, 0xFF, 0x7FFFFFFF, 0x40000000], dtype=torch.int32, device=device)
+    out = torch.empty_like(bits)
+    lowest_bits[(1,)](out, bits, SIZE=8)
+    assert out.tolist() == [0, 1, 0, 2, 7, 0, 0, 30]
+
+
+def test_reciprocals_of_all_sizes(device):
+    values = torch.logspace(math.log10(torch.finfo(torch.float32).tiny) + 1e-6, 36, 256, device=device)
+    out = torch.empty_like(values)
+    reciprocals[(1,)](out, values, SIZE=256)
+    torch.testing.assert_close(out.double(), 1 / values.double(), rtol=5e-7, atol=0.0)
