@@ -10,8 +10,14 @@ WARP = 32
 SECTOR = 32
 # Alignment of the widest access, of two numbers of 128 bits.
 WIDEST = 32
-# In the place of a warp: none has accessed a byte since the last barrier, or several have.
-NONE, SEVERAL = -1, -2
+# What an access does.
+READ, WRITTEN = "read", "written"
+# Who does it is one number: from these bits on upwards, the program and how often it has waited at a barrier, and below
+# them the warp.
+PROGRAM, WAITED = 32, 8
+# In its place: nobody has, several warps of a program have since it last waited (below that and the program), or several
+# programs have.
+NOBODY, SEVERAL_WARPS, SEVERAL = 0, (1 << WAITED) - 1, -1
 
 
 class MachineError(RuntimeError):
@@ -75,11 +81,68 @@ class Memory:
             yield chosen, self.bytes[owner].view(type_), offsets // type_().itemsize
 
 
+class Accesses:
+    """Who has accessed what in some memory, to tell of accesses that nothing puts in order.
+
+    Those of one warp are in the order of the text, and those of one program's warps on both sides of a barrier.
+
+    Args:
+        size: bytes of the memory.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        # Bytes that are told apart, fewer as soon as an access is narrower.
+        self.unit = 4
+        # Who has done what to each unit, by what it is. Those that nobody accesses take no memory.
+        self.by: dict[str, np.ndarray] = {}
+
+    def enter(self, kind: str, who: np.ndarray, offsets: np.ndarray, size: int, changes: np.ndarray | bool = True) -> None:
+        """Enter accesses of ``size`` bytes each, unless they are not in order with earlier ones.
+
+        Args:
+            changes: whether each makes a difference to earlier ones.
+        """
+        if size < self.unit:
+            self.by = {kind: np.repeat(held, self.unit // size) for kind, held in self.by.items()}
+            self.unit = size
+        count = size // self.unit
+        places = (offsets[:, None] // self.unit + np.arange(count)).ravel()
+        who, changes = (np.repeat(np.broadcast_to(v, len(offsets)), count) for v in (who, changes))
+        for other, held in self.by.items():
+            # Reading alone needs no order.
+            if kind == WRITTEN or other != kind:
+                apart = changes & ~_in_order(held[places], who)
+                if np.any(apart):
+                    program = np.any((held[places] ^ who)[apart] >> PROGRAM)
+                    by = "another program has {}" if program else "another warp has {} since the last barrier"
+                    raise MachineError(f"memory that {by.format(other)} is {kind}")
+        if kind not in self.by:
+            self.by[kind] = np.zeros(self.size // self.unit, np.int64)
+        held = self.by[kind]
+        # Of those that access a unit at once, one can be entered at a time.
+        while len(places):
+            before = held[places]
+            after = _together(before, who)
+            left = after != before
+            places, who = places[left], who[left]
+            held[places] = after[left]
+
+
+def _in_order(before: np.ndarray, who: np.ndarray) -> np.ndarray:
+    differs = before ^ who
+    same_program = (differs >= 1 << WAITED) & (differs < 1 << PROGRAM)
+    return (before == NOBODY) | (differs == 0) | same_program
+
+
+def _together(before: np.ndarray, who: np.ndarray) -> np.ndarray:
+    """What stands for those of a place, and who joins them; only the last of those that are in order."""
+    several = np.where((before ^ who) >> PROGRAM == 0, who | SEVERAL_WARPS, SEVERAL)
+    return np.where(_in_order(before, who), who, several)
+
+
 class Shared:
     """The memory that the threads of each of some programs share, poisoned at first.
-
-    Knows who has accessed what since the last barrier, to tell of accesses of several warps that are not ordered.
-    Accesses of threads of the same warp are taken to be in the order of the text.
 
     Args:
         size: bytes per program.
@@ -89,20 +152,17 @@ class Shared:
     def __init__(self, programs: int, size: int, threads: int) -> None:
         self.size, self.threads, self.stride = size, threads, -(-size // WIDEST) * WIDEST
         self.bytes = np.full(programs * self.stride, 0xFF, np.uint8)
-        # Warps that have read and written each byte.
-        self.reader, self.writer = (np.full(len(self.bytes) if threads > WARP else 0, NONE, np.int32) for _ in range(2))
+        self.accesses, self.waited = Accesses(len(self.bytes)), 1
 
     def order(self) -> None:
         """A barrier: what was accessed before is ordered."""
-        self.reader.fill(NONE)
-        self.writer.fill(NONE)
+        self.waited += 1
 
     def load(self, threads: np.ndarray, offsets: np.ndarray, type_: type, count: int = 1) -> list[np.ndarray]:
         """The elements, one array for each of ``count``, that begin at offsets in the memory of threads' programs."""
         size = type_().itemsize * count
         places = self._places(threads, offsets, size)
-        if self.threads > WARP:
-            self._enter(threads, places, size, self.reader, others=[self.writer])
+        self._enter(READ, threads, places, size)
         held, start = self.bytes.view(type_), places // type_().itemsize
         return [held[start + i] for i in range(count)]
 
@@ -117,9 +177,8 @@ class Shared:
             held[start + i] = value
         if any(np.any(held[start + i] != value) for i, value in enumerate(values)):
             raise MachineError("several threads write different values to the same shared memory")
-        if self.threads > WARP:
-            # Several warps may write the same, or what is there.
-            self._enter(threads, places, size, self.writer, [self.writer, self.reader], changes)
+        # Several warps may write the same, or what is there.
+        self._enter(WRITTEN, threads, places, size, changes)
 
     def _places(self, threads: np.ndarray, offsets: np.ndarray, size: int) -> np.ndarray:
         """Where in ``bytes`` accesses begin."""
@@ -129,21 +188,15 @@ class Shared:
             raise MachineError("accesses shared memory outside of its own")
         return threads // self.threads * self.stride + offsets
 
-    def _enter(self, threads, places, size, mine, others, changes=True) -> None:
-        """Enter accesses into ``mine``, unless those in ``others`` by another warp are not in order with them.
+    def _enter(self, kind, threads, places, size, changes=True) -> None:
+        # A single warp is in order with itself.
+        if self.threads > WARP:
+            self.accesses.enter(kind, _who(threads, self.threads, self.waited), places, size, changes)
 
-        Args:
-            changes: whether each makes a difference to earlier ones.
-        """
-        places = (places[:, None] + np.arange(size)).ravel()
-        warps, changes = (np.repeat(np.broadcast_to(v, len(threads)), size) for v in (threads // WARP, changes))
-        for before in others:
-            if np.any(changes & (before[places] != NONE) & (before[places] != warps)):
-                raise MachineError("accesses shared memory that another warp has accessed since the last barrier")
-        several = (mine[places] != NONE) & (mine[places] != warps)
-        mine[places] = np.where(several, SEVERAL, warps)
-        # Of warps that access a byte at once, only one could be entered.
-        mine[places[mine[places] != warps]] = SEVERAL
+
+def _who(threads: np.ndarray, per_program: int, waited: int) -> np.ndarray:
+    """Who accesses memory, see ``PROGRAM``: threads of programs that have waited at as many barriers."""
+    return (threads // per_program << PROGRAM) + (waited << WAITED) + threads % per_program // WARP
 
 
 def sectors(threads: np.ndarray, addresses: np.ndarray) -> int:
