@@ -1,4 +1,4 @@
-"""Memory of an emulated launch: that of its arguments, and what its programs share."""
+"""Memory of an emulated launch: that of its arguments, what its programs share, and who accesses it in which order."""
 
 import ctypes
 from collections.abc import Iterator, Sequence
@@ -11,12 +11,10 @@ SECTOR = 32
 # Alignment of the widest access, of two numbers of 128 bits.
 WIDEST = 32
 # What an access does.
-READ, WRITTEN = "read", "written"
-# Who does it is one number: from these bits on upwards, the program and how often it has waited at a barrier, and below
-# them the warp.
+READ, WRITTEN, ATOMIC = "read", "written", "atomically changed"
+# Who does it is one number, see `identities`, in which the program and how often it has waited begin at these bits.
 PROGRAM, WAITED = 32, 8
-# In its place: nobody has, several warps of a program have since it last waited (below that and the program), or several
-# programs have.
+# In its place: nobody has, several warps since their program last waited (in these bits), or several programs.
 NOBODY, SEVERAL_WARPS, SEVERAL = 0, (1 << WAITED) - 1, -1
 
 
@@ -31,7 +29,7 @@ class Memory:
         spans: first address and last plus one of each argument's memory; they may overlap.
 
     Attributes:
-        read, written: which sectors of each span were, [sectors] bool. Spans that overlap are one.
+        accesses: those to each span. Spans that overlap are one.
     """
 
     def __init__(self, spans: Sequence[tuple[int, int]]) -> None:
@@ -51,16 +49,21 @@ class Memory:
             np.frombuffer((ctypes.c_uint8 * size).from_address(origin), np.uint8)
             for origin, size in zip(self.origins, sizes, strict=True)
         ]
-        self.read, self.written = ([np.zeros(size // SECTOR, bool) for size in sizes] for _ in range(2))
+        self.accesses = [Accesses(size) for size in sizes]
+
+    def bytes_of(self, *kinds: str) -> int:
+        """Size of the sectors that were accessed like this."""
+        return SECTOR * sum(each.sectors(*kinds) for each in self.accesses)
 
     def access(
-        self, addresses: np.ndarray, size: int, type_: type, touched: list[np.ndarray]
+        self, who: np.ndarray, addresses: np.ndarray, size: int, type_: type, kind: str
     ) -> Iterator[tuple[np.ndarray | slice, np.ndarray, np.ndarray]]:
         """The accesses to each span: which they are, its memory as an array of the type, and where in it they begin.
 
         Args:
+            who: see `identities`, [n] int64.
             addresses: of accesses of ``size`` bytes each, [n] int64.
-            touched: ``read`` or ``written``, in which they are entered.
+            kind: READ, WRITTEN or ATOMIC.
         """
         if not len(addresses):
             return
@@ -77,66 +80,92 @@ class Memory:
             parts = [(owner, owners == owner) for owner in np.unique(owners)]
         for owner, chosen in parts:
             offsets = addresses[chosen] - self.origins[owner]
-            touched[owner][offsets // SECTOR] = True
+            self.accesses[owner].enter(kind, who[chosen], offsets, size)
             yield chosen, self.bytes[owner].view(type_), offsets // type_().itemsize
 
 
 class Accesses:
     """Who has accessed what in some memory, to tell of accesses that nothing puts in order.
 
-    Those of one warp are in the order of the text, and those of one program's warps on both sides of a barrier.
+    Those of one warp are taken to be in the order of the text, and those of one program are in order on both sides of a
+    barrier. Those of several programs never are.
 
     Args:
-        size: bytes of the memory.
+        size: bytes of the memory, whole sectors.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        # Bytes that are told apart, fewer as soon as an access is narrower.
-        self.unit = 4
-        # Who has done what to each unit, by what it is. Those that nobody accesses take no memory.
+        # Bytes that are told apart: those of the narrowest access so far.
+        self.unit = WIDEST
+        # Who has done what to each unit, by what it is, int64.
         self.by: dict[str, np.ndarray] = {}
 
-    def enter(self, kind: str, who: np.ndarray, offsets: np.ndarray, size: int, changes: np.ndarray | bool = True) -> None:
-        """Enter accesses of ``size`` bytes each, unless they are not in order with earlier ones.
+    def enter(
+        self, kind: str, who: np.ndarray, offsets: np.ndarray, size: int, changes: np.ndarray | None = None
+    ) -> None:
+        """Enter accesses of ``size`` bytes each, unless they are not in order with each other and earlier ones.
 
         Args:
-            changes: whether each makes a difference to earlier ones.
+            changes: whether each makes a difference to earlier ones, given where those that meet are known to write
+                the same. Otherwise they must not meet at all.
         """
         if size < self.unit:
-            self.by = {kind: np.repeat(held, self.unit // size) for kind, held in self.by.items()}
+            self.by = {each: np.repeat(held, self.unit // size) for each, held in self.by.items()}
             self.unit = size
-        count = size // self.unit
-        places = (offsets[:, None] // self.unit + np.arange(count)).ravel()
-        who, changes = (np.repeat(np.broadcast_to(v, len(offsets)), count) for v in (who, changes))
+        count, places, matters = size // self.unit, offsets // self.unit, changes is None or changes
+        if count > 1:
+            places, who = (places[:, None] + np.arange(count)).ravel(), np.repeat(who, count)
+            matters = changes is None or np.repeat(changes, count)
         for other, held in self.by.items():
-            # Reading alone needs no order.
-            if kind == WRITTEN or other != kind:
-                apart = changes & ~_in_order(held[places], who)
-                if np.any(apart):
-                    program = np.any((held[places] ^ who)[apart] >> PROGRAM)
-                    by = "another program has {}" if program else "another warp has {} since the last barrier"
-                    raise MachineError(f"memory that {by.format(other)} is {kind}")
+            if other != kind:
+                _check(other, held[places], kind, who, matters)
         if kind not in self.by:
+            # What nobody accesses takes no memory of the CPU either.
             self.by[kind] = np.zeros(self.size // self.unit, np.int64)
         held = self.by[kind]
-        # Of those that access a unit at once, one can be entered at a time.
+        # Of those that access a unit at once, one is entered at a time.
         while len(places):
             before = held[places]
+            # Reads need no order among themselves, nor do atomics.
+            if kind == WRITTEN:
+                _check(kind, before, kind, who, matters)
+            # Most have been entered before.
+            left = np.flatnonzero((before != who) & (before != SEVERAL))
+            places, who, before, matters = places[left], who[left], before[left], changes is None
             after = _together(before, who)
-            left = after != before
-            places, who = places[left], who[left]
-            held[places] = after[left]
+            new = after != before
+            places, who = places[new], who[new]
+            held[places] = after[new]
+
+    def sectors(self, *kinds: str) -> int:
+        """How many were accessed like this."""
+        touched = np.zeros(self.size // SECTOR, bool)
+        for kind in self.by.keys() & set(kinds):
+            touched |= self.by[kind].reshape(len(touched), -1).any(1)
+        return int(touched.sum())
+
+
+def _check(earlier: str, before: np.ndarray, kind: str, who: np.ndarray, matters: np.ndarray | bool) -> None:
+    """What was done earlier to each place is in order with what is done to it now, where it matters."""
+    apart = ~_in_order(before, who) & matters
+    if apart.any():
+        if np.any((before ^ who)[apart] >> PROGRAM):
+            raise MachineError(f"memory that another program has {earlier} is {kind}")
+        raise MachineError(f"memory that another warp has {earlier} since the last barrier is {kind}")
 
 
 def _in_order(before: np.ndarray, who: np.ndarray) -> np.ndarray:
     differs = before ^ who
-    same_program = (differs >= 1 << WAITED) & (differs < 1 << PROGRAM)
-    return (before == NOBODY) | (differs == 0) | same_program
+    waited_since = (differs >= 1 << WAITED) & (differs < 1 << PROGRAM)
+    return (before == NOBODY) | (differs == 0) | waited_since
 
 
 def _together(before: np.ndarray, who: np.ndarray) -> np.ndarray:
-    """What stands for those of a place, and who joins them; only the last of those that are in order."""
+    """What stands for those before and who joins them.
+
+    Where they are in order it is the latter alone: whoever is in order with the latter is so with the former.
+    """
     several = np.where((before ^ who) >> PROGRAM == 0, who | SEVERAL_WARPS, SEVERAL)
     return np.where(_in_order(before, who), who, several)
 
@@ -188,14 +217,17 @@ class Shared:
             raise MachineError("accesses shared memory outside of its own")
         return threads // self.threads * self.stride + offsets
 
-    def _enter(self, kind, threads, places, size, changes=True) -> None:
+    def _enter(self, kind, threads, places, size, changes=None) -> None:
         # A single warp is in order with itself.
         if self.threads > WARP:
-            self.accesses.enter(kind, _who(threads, self.threads, self.waited), places, size, changes)
+            self.accesses.enter(kind, identities(threads, self.threads, self.waited), places, size, changes)
 
 
-def _who(threads: np.ndarray, per_program: int, waited: int) -> np.ndarray:
-    """Who accesses memory, see ``PROGRAM``: threads of programs that have waited at as many barriers."""
+def identities(threads: np.ndarray, per_program: int, waited: int = 1) -> np.ndarray:
+    """Who threads are, counted through all programs: in one int64 the program, how often it has waited, and the warp.
+
+    The second is never 0, so that nobody is `NOBODY`.
+    """
     return (threads // per_program << PROGRAM) + (waited << WAITED) + threads % per_program // WARP
 
 
