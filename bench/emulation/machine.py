@@ -2,8 +2,9 @@
 
 All threads of some programs advance together, as vectors of numpy: those whose next block comes first in the text
 execute it. What has no defined result on a GPU is an error here: accesses outside of the arguments or not aligned,
-shuffles without all threads of a warp, barriers at which not all threads of a program arrive, and accesses to shared
-memory that no barrier puts in order. Registers and shared memory that nobody has written have all bits set.
+shuffles without all threads of a warp, barriers at which not all threads of a program arrive, and accesses to the same
+memory, shared or not, that nothing puts in order. Registers and shared memory that nobody has written have all bits
+set.
 """
 
 import math
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .arithmetic import TYPES
-from .memory import SECTOR, WARP, MachineError, Memory, Shared
+from .memory import ATOMIC, READ, WAITED, WARP, WRITTEN, MachineError, Memory, Shared, identities
 from .operations import operation
 from .ptx import Instruction, Kernel, Operand, is_free, is_wide_integer
 
@@ -79,9 +80,7 @@ def run(
         for first in range(0, programs, step):
             few = np.arange(first, min(first + step, programs), dtype=np.uint32)
             Threads(kernel, blocks, grid, few, parameters, memory, shared_bytes, counts).run()
-    counts.read_bytes, counts.written_bytes = (
-        SECTOR * sum(int(v.sum()) for v in touched) for touched in (memory.read, memory.written)
-    )
+    counts.read_bytes, counts.written_bytes = memory.bytes_of(READ), memory.bytes_of(WRITTEN, ATOMIC)
     return counts
 
 
@@ -99,6 +98,7 @@ class Threads:
 
     Attributes:
         index: threads that execute the current block, in ascending order, int64.
+        who: see `identities`, of all threads, int64.
         is_all: whether these are all threads.
         is_whole: whether these are all threads of some warps; none if nobody has asked.
         guard: which of them take part in the current instruction; all do if it is none.
@@ -115,6 +115,7 @@ class Threads:
             **{"%ctaid.x": program % x, "%ctaid.y": program // x % y, "%ctaid.z": program // x // y},
             **{f"%nctaid.{axis}": np.uint32(n) for axis, n in zip("xyz", grid, strict=True)},
         }
+        self.who = identities(int(programs[0]) * kernel.threads + np.arange(size), kernel.threads)
         self.shared = Shared(len(programs), shared_bytes, kernel.threads)
         self.next = np.zeros(size, np.int32)
         self.guard: np.ndarray | None = None
@@ -141,6 +142,7 @@ class Threads:
             raise MachineError("not all threads of a program arrive at the same barrier")
         self.next[self.next < DONE] -= WAITING
         self.shared.order()
+        self.who += 1 << WAITED
 
     def _follow(self, block: int) -> None:
         warp = self.index // WARP

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from .arithmetic import CALCULATIONS, TYPES, Calculation
-from .memory import WARP, WIDEST, MachineError, sectors
+from .memory import ATOMIC, READ, WARP, WIDEST, WRITTEN, MachineError, sectors
 from .ptx import Instruction, Operand
 
 # Where an access is kept in caches changes no value.
@@ -85,7 +85,7 @@ def _load(threads, space: str, kind: str, count: int, at: tuple[Operand, ...]) -
         threads.counts.load_sectors += sectors(members, addresses)
         # Threads that take part, as indices, so that some of them can be chosen again.
         positions = np.arange(len(threads.index))[chosen]
-        for part, held, start in threads.memory.access(addresses, size, type_, threads.memory.read):
+        for part, held, start in threads.memory.access(threads.who[members], addresses, size, type_, READ):
             for i, value in enumerate(values):
                 value[positions[part]] = held[start + i]
     else:
@@ -97,6 +97,8 @@ def _load(threads, space: str, kind: str, count: int, at: tuple[Operand, ...]) -
 
 
 def _store(threads, space: str, kind: str, count: int, at: tuple[Operand, ...]) -> None:
+    # As bits: what is no number differs from itself.
+    kind = kind.replace("f", "b")
     type_, names, chosen = TYPES[kind], _names(at[1], count), _taking_part(threads)
     size = type_().itemsize * count
     values = [np.broadcast_to(threads.read(name, kind), threads.index.shape)[chosen] for name in names]
@@ -104,9 +106,11 @@ def _store(threads, space: str, kind: str, count: int, at: tuple[Operand, ...]) 
     if space == "global":
         addresses = _addresses(threads, at[0], "u64")
         threads.counts.store_sectors += sectors(members, addresses)
-        for part, held, start in threads.memory.access(addresses, size, type_, threads.memory.written):
+        for part, held, start in threads.memory.access(threads.who[members], addresses, size, type_, WRITTEN):
             for i, value in enumerate(values):
                 held[start + i] = value[part]
+            if any(np.any(held[start + i] != value[part]) for i, value in enumerate(values)):
+                raise MachineError("several threads write different values to the same memory")
     else:
         threads.shared.store(members, _addresses(threads, at[0], "u32"), values)
 
@@ -116,9 +120,10 @@ def _add_to_memory(threads, at: tuple[Operand, ...]) -> None:
     *to, where, source = at
     chosen, addresses = _taking_part(threads), _addresses(threads, where, "u64")
     values = np.broadcast_to(threads.read(source, "u32"), threads.index.shape)[chosen]
-    threads.counts.store_sectors += sectors(threads.index[chosen], addresses)
+    members = threads.index[chosen]
+    threads.counts.store_sectors += sectors(members, addresses)
     found, positions = np.zeros(threads.index.shape, np.uint32), np.arange(len(threads.index))[chosen]
-    for part, held, start in threads.memory.access(addresses, 4, np.uint32, threads.memory.written):
+    for part, held, start in threads.memory.access(threads.who[members], addresses, 4, np.uint32, ATOMIC):
         order = np.argsort(start, kind="stable")
         places, added = start[order], values[part][order]
         # Sums of what was added before, by all threads and by those of other places.
@@ -136,9 +141,10 @@ def _replace_in_memory(threads, at: tuple[Operand, ...], kind: str, choose: Call
     *to, where, source = at
     chosen, addresses = _taking_part(threads), _addresses(threads, where, "u64")
     values = np.broadcast_to(threads.read(source, kind), threads.index.shape)[chosen]
-    threads.counts.store_sectors += sectors(threads.index[chosen], addresses)
+    members = threads.index[chosen]
+    threads.counts.store_sectors += sectors(members, addresses)
     found, positions = np.zeros(threads.index.shape, TYPES[kind]), np.arange(len(threads.index))[chosen]
-    for part, held, start in threads.memory.access(addresses, 4, TYPES[kind], threads.memory.written):
+    for part, held, start in threads.memory.access(threads.who[members], addresses, 4, TYPES[kind], ATOMIC):
         for position, place, value in zip(positions[part], start, values[part], strict=True):
             found[position] = held[place]
             held[place] = choose(held[place], value)

@@ -180,9 +180,12 @@ def chain(
             dx = tl.where(clamped(rx), 0.0, tl.sum(b00 * e0 + b10 * e1 + b20 * e2))
             dy = tl.where(clamped(ry), 0.0, tl.sum(b01 * e0 + b11 * e1 + b21 * e2))
             dz = tl.where(clamped(rz), 0.0, tl.sum(b02 * e0 + b12 * e1 + b22 * e2))
-            tl.store(at, tl.load(at) + dx)
-            tl.store(at + 1, tl.load(at + 1) + dy)
-            tl.store(at + 2, tl.load(at + 2) + dz)
+            x, y, z = tl.load(at) + dx, tl.load(at + 1) + dy, tl.load(at + 2) + dz
+            # All warps have read what one of them writes.
+            tl.debug_barrier()
+            tl.store(at, x)
+            tl.store(at + 1, y)
+            tl.store(at + 2, z)
 
     means += b * means_stride + 3 * n
     mean = tl.load(means, mask, 0.0).to(tl.float32)

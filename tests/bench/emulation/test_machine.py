@@ -119,6 +119,98 @@ def test_programs_wait_for_their_own_threads_alone():
     assert out.tolist() == [i ^ 32 for i in range(64)] + [0] * 64
 
 
+# %r8 is the program, and %rd2 the place of number %r9 in the first argument.
+PLACE = "mov.u32 %r8, %ctaid.x;\n{number}\nmad.wide.u32 %rd2, %r9, 4, %rd99;\n"
+OWN, COMMON = PLACE.format(number="mov.b32 %r9, %r8;"), PLACE.format(number="mov.b32 %r9, 0;")
+NEXT = PLACE.format(number="add.u32 %r9, %r8, 1;\nrem.u32 %r9, %r9, {programs};")
+ONE_THREAD = "setp.eq.u32 %p1, %r0, 0;\n"
+
+
+# Of one batch, and of several.
+@pytest.mark.parametrize("programs", [2, 4096])
+def test_programs_are_in_no_order(programs):
+    def run(body):
+        numbers = np.zeros(programs, np.uint32)
+        execute(ONE_THREAD + body.replace("{programs}", str(programs)), numbers, programs=programs)
+        return numbers.tolist()
+
+    write, read = "@%p1 st.global.b32 [%rd2], %r8;\n", "ld.global.b32 %r1, [%rd2];\n"
+    add = "@%p1 atom.global.gpu.relaxed.add.u32 %r2, [%rd2], 1;\n"
+    add_unseen = "@%p1 red.global.gpu.relaxed.add.u32 [%rd2], 1;\n"
+    assert run(OWN + write + read + write) == list(range(programs))
+    assert run(COMMON + read + NEXT + read) == [0] * programs
+    assert run(COMMON + add + add_unseen) == [2 * programs] + [0] * (programs - 1)
+    assert run(OWN + "mov.u32 %r8, 0;\n" + add + read + write) == [0] * programs
+    for first, second in ((write, "written"), (add, "atomically changed")):
+        for other in (read, write):
+            with pytest.raises(MachineError, match=f"another program has {second} is"):
+                run(OWN + first + NEXT + other)
+    with pytest.raises(MachineError, match="another program has read is written"):
+        run(OWN + read + NEXT + write)
+    with pytest.raises(MachineError, match="another program has written is written"):
+        run(COMMON + write)
+    # Even of the same value: with other arguments it may be another one.
+    with pytest.raises(MachineError, match="another program has written is written"):
+        run(COMMON + "mov.b32 %r8, 7;\n" + write)
+    # By two programs alone, which have the same place in their batches.
+    two = f"rem.u32 %r9, %r8, {programs // 2};\nsetp.eq.u32 %p2, %r9, 0;\nand.pred %p1, %p1, %p2;\n"
+    with pytest.raises(MachineError, match="another program has written is written"):
+        run(COMMON + two + write)
+
+
+def test_programs_may_write_parts_of_a_word():
+    halves = np.zeros(6000, np.uint16)
+    body = "mov.u32 %r8, %ctaid.x;\nmad.wide.u32 %rd2, %r8, 2, %rd99;\ncvt.u16.u32 %rs1, %r8;\n" + ONE_THREAD
+    execute(body + "@%p1 st.global.b16 [%rd2], %rs1;\nld.global.b16 %rs2, [%rd2];", halves, programs=6000)
+    assert (halves == np.arange(6000)).all()
+    with pytest.raises(MachineError, match="another program has written is read"):
+        execute(body + "@%p1 st.global.b16 [%rd2], %rs1;\nld.global.b16 %rs2, [%rd99];", halves, programs=6000)
+
+
+def test_a_launch_is_in_order_with_the_next():
+    numbers = np.zeros(4, np.uint32)
+    for body in (
+        OWN + "@%p1 st.global.b32 [%rd2], %r8;",
+        COMMON + "ld.global.b32 %r1, [%rd2];",
+        OWN + "@%p1 st.global.b32 [%rd2], %r0;",
+    ):
+        execute(ONE_THREAD + body, numbers, programs=4)
+
+
+IN_MEMORY = """
+    xor.b32 %r3, %r0, 32;
+    mad.wide.u32 %rd3, %r3, 4, %rd99;
+    st.global.b32 [%rd0], %r0;
+    {barrier}
+    ld.global.b32 %r1, [%rd3];
+    {second}
+    st.global.b32 [%rd0], %r1;
+"""
+
+
+def test_a_barrier_orders_what_is_in_the_arguments():
+    numbers = np.zeros(64, np.uint32)
+    execute(IN_MEMORY.format(barrier="bar.sync 0;", second="bar.sync 0;"), numbers, threads=64)
+    assert numbers.tolist() == [i ^ 32 for i in range(64)]
+    for barrier in ("", "bar.warp.sync -1;"):
+        with pytest.raises(MachineError, match="another warp has written since the last barrier is read"):
+            execute(IN_MEMORY.format(barrier=barrier, second="bar.sync 0;"), numbers, threads=64)
+        with pytest.raises(MachineError, match="another warp has read since the last barrier is written"):
+            execute(IN_MEMORY.format(barrier="bar.sync 0;", second=barrier), numbers, threads=64)
+
+
+def test_threads_of_a_warp_write_the_same():
+    numbers = np.zeros(1, np.uint32)
+    for kind, value, bits in (("b32", "5", 5), ("f32", "0f7FC00000", 0x7FC00000)):
+        execute(f"st.global.{kind} [%rd99], {value};", numbers)
+        assert numbers.tolist() == [bits]
+    with pytest.raises(MachineError, match="different values to the same memory"):
+        execute("st.global.b32 [%rd99], %r0;", numbers)
+    # By several warps it is none of theirs.
+    with pytest.raises(MachineError, match="another warp has written"):
+        execute("st.global.b32 [%rd99], 5;", numbers, threads=64)
+
+
 def test_registers_that_nobody_has_set_are_no_numbers():
     assert (results("add.u32 %r1, %r9, 0;") == 0xFFFFFFFF).all()
     body = "setp.lt.u32 %p1, %r0, 16;\n@%p1 mov.b32 %r1, 3;"

@@ -1,9 +1,11 @@
 """Accesses go where they should, are told where they should not, and their sectors are counted."""
 
+import itertools
+
 import numpy as np
 import pytest
 
-from bench.emulation.memory import MachineError, Memory, Shared, sectors
+from bench.emulation.memory import ATOMIC, READ, WRITTEN, MachineError, Memory, Shared, identities, sectors
 from tests.bench.emulation.snippets import aligned
 
 
@@ -13,7 +15,8 @@ def span(array):
 
 def load(memory, addresses, size, type_=np.uint32):
     found = np.zeros(len(addresses), type_)
-    for chosen, held, start in memory.access(np.array(addresses), size, type_, memory.read):
+    who = identities(np.arange(len(addresses)), 32)
+    for chosen, held, start in memory.access(who, np.array(addresses), size, type_, READ):
         found[chosen] = held[start]
     return found.tolist()
 
@@ -24,7 +27,7 @@ def test_several_arguments_at_once():
     start = numbers.ctypes.data
     memory = Memory([span(numbers[8:16]), span(numbers[32:34]), span(numbers[:0])])
     assert load(memory, [start + 4 * i for i in (33, 8, 15)], 4) == [33, 8, 15]
-    assert [int(v.sum()) for v in memory.read] == [1, 1] and not any(v.any() for v in memory.written)
+    assert memory.bytes_of(READ) == 2 * 32 and memory.bytes_of(WRITTEN) == 0
     for i in (7, 16, 31, 34, 63):
         with pytest.raises(MachineError, match="outside"):
             load(memory, [start + 4 * 9, start + 4 * i], 4)
@@ -54,6 +57,103 @@ def test_arguments_may_begin_anywhere_and_overlap():
             load(memory, [start + 2 * i], 2, np.uint16)
     # Neighbours that only touch are two.
     assert len(Memory([span(halves[:8]), span(halves[8:])]).spans) == 2
+
+
+class Accessed:
+    """Memory of 64 bytes that programs of 64 threads access, as many at once as threads are given."""
+
+    def __init__(self):
+        self.numbers = aligned(64, np.uint8)
+        self.memory, self.waited = Memory([span(self.numbers)]), 1
+
+    def __call__(self, kind, threads, offset=0, size=4):
+        who = identities(np.atleast_1d(threads), 64, self.waited)
+        addresses = np.full(len(who), self.numbers.ctypes.data + offset)
+        for _ in self.memory.access(who, addresses, size, np.uint8, kind):
+            pass
+
+
+# The first and the last thread of the first program, which are in different warps, and some of other programs.
+FIRST, LAST, ELSEWHERE, FAR = 0, 63, 64, 64 * 100_000
+KINDS = [(READ, READ), (READ, WRITTEN), (READ, ATOMIC), (WRITTEN, WRITTEN), (WRITTEN, ATOMIC), (ATOMIC, ATOMIC)]
+
+
+@pytest.mark.parametrize("kinds", [*KINDS, *(pair[::-1] for pair in KINDS if pair[0] != pair[1])], ids=" ".join)
+def test_accesses_that_nothing_puts_in_order(kinds):
+    first, second = kinds
+    harmless = kinds in ((READ, READ), (ATOMIC, ATOMIC))
+    for other, words in (
+        (ELSEWHERE, f"memory that another program has {first} is {second}"),
+        (FAR, f"memory that another program has {first} is {second}"),
+        (LAST, f"memory that another warp has {first} since the last barrier is {second}"),
+    ):
+        accessed = Accessed()
+        accessed(first, FIRST)
+        # Of the same warp.
+        accessed(first, FIRST + 1)
+        if harmless:
+            accessed(second, other)
+            continue
+        with pytest.raises(MachineError, match=words):
+            accessed(second, other)
+
+
+@pytest.mark.parametrize("kinds", [*KINDS, *(pair[::-1] for pair in KINDS if pair[0] != pair[1])], ids=" ".join)
+def test_a_barrier_puts_warps_in_order_and_no_programs(kinds):
+    first, second = kinds
+    for others in ([FIRST], [FIRST, LAST]):
+        if others == [FIRST] or first != WRITTEN:
+            accessed = Accessed()
+            accessed(first, others)
+            accessed.waited += 1
+            accessed(second, LAST)
+            if second == READ and first != READ:
+                with pytest.raises(MachineError, match=f"another program has {first} is read"):
+                    accessed(READ, ELSEWHERE)
+    if kinds not in ((READ, READ), (ATOMIC, ATOMIC)):
+        accessed = Accessed()
+        accessed(first, FIRST)
+        accessed.waited += 1
+        with pytest.raises(MachineError, match=f"another program has {first} is {second}"):
+            accessed(second, ELSEWHERE)
+
+
+@pytest.mark.parametrize(("other", "words"), [(LAST, "another warp"), (ELSEWHERE, "another program")])
+def test_several_at_once(other, words):
+    with pytest.raises(MachineError, match=words):
+        Accessed()(WRITTEN, [FIRST, other])
+    with pytest.raises(MachineError, match=words):
+        Accessed()(WRITTEN, [FIRST, FIRST + 1, FIRST, other, FIRST])
+    for kind in (READ, ATOMIC):
+        accessed = Accessed()
+        accessed(kind, [FIRST, other, FIRST])
+        # None of them is forgotten.
+        for one in (FIRST, other):
+            with pytest.raises(MachineError, match=f"{words} has {kind} .*is written"):
+                accessed(WRITTEN, one)
+    # Three at once, of which two are in one program.
+    for three in itertools.permutations([FIRST, LAST, ELSEWHERE]):
+        accessed = Accessed()
+        accessed(READ, three)
+        accessed.waited += 1
+        with pytest.raises(MachineError, match="another program has read is written"):
+            accessed(WRITTEN, FIRST)
+
+
+def test_accesses_of_any_size_are_told_apart():
+    accessed = Accessed()
+    accessed(WRITTEN, FIRST, 0, 16)
+    accessed(WRITTEN, ELSEWHERE, 16, 8)
+    accessed(WRITTEN, 2 * ELSEWHERE, 24, 2)
+    accessed(WRITTEN, 3 * ELSEWHERE, 26, 1)
+    accessed(WRITTEN, 4 * ELSEWHERE, 27, 1)
+    accessed(READ, FIRST, 15, 1)
+    for offset in range(16, 28):
+        with pytest.raises(MachineError, match="another program has written is read"):
+            accessed(READ, FIRST, offset, 1)
+    with pytest.raises(MachineError, match="another program has written is read"):
+        accessed(READ, FIRST, 0, 32)
+    accessed(WRITTEN, FIRST, 32, 32)
 
 
 def test_sectors_of_warps():

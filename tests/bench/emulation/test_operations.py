@@ -139,10 +139,12 @@ def test_a_sum_in_memory():
     ("opcode", "wanted"), [("add.u32", [sum(range(64)), 77]), ("max.s32", [63, 77]), ("min.u32", [0, 77])]
 )
 def test_threads_that_do_not_want_what_they_found_in_memory(opcode, wanted):
-    total = np.array([0, 77], np.uint32)
+    total = aligned(2, np.uint32)
+    total[1] = 77
     body = f"ld.param.b64 %rd1, [snippet_param_0];\nred.global.gpu.relaxed.{opcode} [ %rd1 + 0 ], %r0;"
-    execute(body, total, threads=64)
+    counts = execute(body, total, threads=64)
     assert total.tolist() == wanted
+    assert (counts.read_bytes, counts.written_bytes) == (0, 32)
 
 
 @pytest.mark.parametrize(
