@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..runtime import write_atomically
+from ..runtime import naming, write_atomically
 
 FILE = "history.jsonl"
 DIGITS = 6
@@ -27,7 +27,7 @@ class History:
     def append(self, entry: dict[str, Any]) -> None:
         """Add an entry to the file."""
         line = json.dumps(_plain(entry), allow_nan=False)
-        with open(self.file, "a", encoding="utf-8") as file:
+        with naming(self.file), open(self.file, "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def cut(self, stage: str, step: int) -> None:

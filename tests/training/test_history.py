@@ -47,6 +47,12 @@ def test_what_is_not_finite_is_json_all_the_same(history):
     }
 
 
+def test_a_full_disk_is_told_with_the_name_of_the_file(history):
+    history.file.symlink_to("/dev/full")
+    with pytest.raises(OSError, match=f"No space left on device: '{history.file}'"):
+        fill(history, ("lifter", 10))
+
+
 ALL = [("lifter", 10), ("lifter", 20), ("synthesis", 5), ("synthesis", 10), ("synthesis", 15)]
 
 
