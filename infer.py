@@ -40,7 +40,7 @@ def view(settings: View) -> None:
     studio = Studio(settings)
     check_film(studio, "view", settings)
     sequence = find_sequence(studio.root(settings.root), studio.model.skeleton, settings.sequence)
-    target = settings.target or next_view(sequence, settings.view)
+    target = next_view(sequence, settings.view) if settings.target is None else settings.target
     footage = choose_frames(sequence, studio.model.settings, settings.view, target, settings.interval)
     appearance = studio.encode_batch(footage.sources(settings.appearance_frames, studio.device))
 

@@ -36,7 +36,15 @@ from hvs.presets import DESCRIPTIONS, PRESETS
 from hvs.runtime import UserError, autocast, choose_precision, make_folder, run_command, seed_everything
 from hvs.training.capture import Capture
 from hvs.training.finishing import finish
-from hvs.training.making import make_critic, make_lpips, make_perceptual, make_terms, require_before, tell_unheeded
+from hvs.training.making import (
+    in_synthesis,
+    make_critic,
+    make_lpips,
+    make_perceptual,
+    make_terms,
+    require_before,
+    tell_unheeded,
+)
 from hvs.training.monitor import ROWS, Watch
 from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, add_up, total
 from hvs.training.optimizers import critic_optimizer, lifter_optimizer, set_rates, synthesis_optimizer, train_mode
@@ -77,18 +85,21 @@ class Trainer:
         # All pictures have the same size, so the search for the fastest convolution is short.
         torch.backends.cudnn.benchmark = True
         self.average: AveragedModel | None = None
-        self.critic: Critic | None = None
-        # Made before anything is trained, as are all weights from files: a faulty one should not end the run later.
+        # All weights from files are read before anything is trained or renamed: a faulty one should not end the run
+        # later.
         synthesis = "synthesis" in settings.stages
         self.perceptual = make_perceptual(settings.synthesis, self.device) if synthesis else None
         self.lpips = make_lpips(model.settings, self.device) if settings.has_pictures else None
-        # Every machine has a download cache of its own.
-        found = {"vgg16_weights": self.perceptual, "alexnet_weights": self.lpips}
-        distribute.agree(**{name: "found" if part else "missing" for name, part in found.items()})
-        # Opened before anything is trained or renamed, too; what is in the files is read later.
+        self.critic: Critic | None = make_critic(settings, self.device) if synthesis else None
+        if synthesis and not in_synthesis(settings):
+            self.load_weights()
+        # Captures are opened before, too; what is in the files is read later.
         self.capture = Capture(settings, model)
         self.poses = self.capture.poses() if "lifter" in settings.to_train else None
         self.pairs = self.capture.pairs("train", "known") if synthesis else None
+        # Every machine has a download cache of its own.
+        found = {"vgg16_weights": self.perceptual, "alexnet_weights": self.lpips}
+        distribute.agree(**{name: "found" if part else "missing" for name, part in found.items()})
         weights = settings.synthesis.lifter_weights, settings.synthesis.encoder_weights
         reads = settings.start_from, Path(self.capture.root), *weights
         self.progress = Progress(settings, self.model, self.device, started, reads)
@@ -111,6 +122,7 @@ class Trainer:
             # Trained again, the lifter's states would replace those of the synthesis.
             raise UserError(f"stages: got only the lifter, but {self.settings.run} has gone on to the synthesis")
         if "synthesis" in stages and self.progress.stage != "synthesis":
+            # Again, as a state of the lifter would have taken their place.
             self.load_weights()
         reached = stages.index(self.progress.stage) if self.progress.stage in stages else 0
         for stage in stages[reached:]:
@@ -163,7 +175,7 @@ class Trainer:
         dataset = self.pairs
         distribute.agree(pairs=len(dataset))
 
-        self.critic = critic = make_critic(self.settings, self.device)
+        critic = self.critic
         objective = SynthesisObjective(model, self.settings.lifter.weigh_parts, self.perceptual, critic)
         if settings.save_memory:
             model.decoder.save_memory()

@@ -90,7 +90,8 @@ def save_model(
         try:
             save_file(state, temporary, metadata)
         except SafetensorError as error:
-            raise OSError(f"{path}: cannot be written ({_line(error)})") from error
+            # Of a full disk; the file is named outside.
+            raise OSError(_line(error)) from error
 
     write_atomically(path, write)
 
@@ -260,7 +261,8 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or repr(error)
+    # Without the file that an OSError names too.
+    return str(getattr(error, "strerror", None) or error).partition("\n")[0] or repr(error)
 
 
 if __name__ == "__main__":

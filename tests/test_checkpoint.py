@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from hvs import checkpoint
@@ -61,6 +61,22 @@ class TestOwnFormat:
             save_model(saved, model)
         assert saved.read_bytes() == before
         assert [file.name for file in saved.parent.iterdir()] == ["model.safetensors"]
+
+    def test_a_full_disk_is_told_with_the_file_named_once(self, model, saved, monkeypatch):
+        def fail(state, path, metadata):
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+        monkeypatch.setattr(checkpoint, "save_file", fail)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            save_model(saved, model)
+        assert str(caught.value).count(str(saved)) == 1
+
+    def test_a_file_that_may_not_be_read_is_named_once(self, saved, monkeypatch):
+        def refuse(path):
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(checkpoint, "is_torch_file", refuse)
+        refused(saved, f"^{saved}: Permission denied$")
 
     def test_faulty_entries_are_listed_by_name(self, saved):
         state = load_file(saved)

@@ -201,7 +201,9 @@ def test_without_others_a_capture_shows_its_own(checkpoint, command, capture):
     ("arguments", "message"),
     [
         (["--sequence", "nobody"], "sequence: got 'nobody', wanted one of ann/Subsequences/0, bob/Subsequences/0"),
+        (["--sequence", ""], "sequence: got '', wanted one of ann/Subsequences/0, bob/Subsequences/0"),
         (["--view", "77"], "view: got '77', wanted one of 00, 01, 02"),
+        (["--view", ""], "view: got '', wanted one of 00, 01, 02"),
         (["--interval", "90", "99"], "no frame of 90 to 99 has a person, its frames are 0 to 7"),
         (["--interval", "5", "3"], "no frame of 5 to 3 has a person"),
         (["--fps", "0"], "fps: got 0, wanted more than 0"),
@@ -226,6 +228,7 @@ def test_bad_arguments_of_all_modes_end_with_one_line(untouched, command, argume
     ("arguments", "message"),
     [
         (["view", "--target", "77"], "target: got '77', wanted one of 00, 01, 02"),
+        (["view", "--target", ""], "target: got '', wanted one of 00, 01, 02"),
         (["orbit", "--frames", "0"], "frames: got 0, wanted more than 0"),
         (["orbit", "--elevation", "90"], "elevation: got 90.0, wanted between -90 and 90 degrees"),
         (["orbit", "--focal", "-1"], "focal: got -1.0, wanted between 4 and 4000 mm"),
@@ -241,6 +244,8 @@ def test_bad_arguments_of_all_modes_end_with_one_line(untouched, command, argume
         (["orbit", "--eye", "1", "2", "3", "--target", "1", "2", "3"], "eye: got the place it is to look at"),
         (["transfer", "--person", "nobody"], "person: got 'nobody', wanted one of ann/"),
         (["transfer", "--person-view", "77"], "person_view: got '77'"),
+        (["transfer", "--person-view", ""], "person_view: got '', wanted one of 00, 01, 02"),
+        (["transfer", "--target", ""], "target: got '', wanted one of 00, 01, 02"),
         (["transfer", "--person-interval", "90", "99"], "person_interval: "),
         (["transfer", "--person-root", "no/where"], "no/where: no such folder"),
     ],

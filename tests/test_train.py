@@ -8,6 +8,8 @@ import lmdb
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torchvision.models import alexnet, vgg16
 
 import hvs
@@ -179,14 +181,40 @@ def test_a_broken_classifier_in_torchs_cache_ends_before_anything_is_trained(com
     assert not Checkpoints.found(settings.run)
 
 
+@pytest.fixture
+def earlier(settings):
+    """A run that is in the folder; whatever comes instead of a new one, it stays there."""
+    state = settings.run / "checkpoints/lifter-0000002.pt"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    yield
+    assert [path.name for path in settings.run.parent.glob("run*")] == ["run"]
+    assert [path.name for path in state.parent.iterdir()] == [state.name]
+
+
 @pytest.mark.parametrize("weights", ["perceptual", "encoder", "lifter"])
-def test_broken_weights_end_before_anything_is_trained(command, settings, tmp_path, weights):
+def test_broken_weights_end_a_run_before_it_begins(earlier, command, tmp_path, weights):
     path = tmp_path / "weights.pth"
     path.write_bytes(b"no weights at all")
     code, error = command(f"--synthesis.{weights}-weights", str(path))
     lines = [line for line in error.splitlines() if line.startswith("error:")]
     assert code == 2 and len(lines) == 1 and "weights.pth: " in lines[0] and "Traceback" not in error
-    assert not Checkpoints.found(settings.run)
+
+
+def test_a_broken_discriminator_ends_a_run_before_it_begins(earlier, command, settings, tmp_path):
+    discriminator, path = hvs.models.Discriminator(), tmp_path / "start.safetensors"
+    save_model(path, hvs.HumanViewSynthesis(settings.model), discriminator=discriminator)
+    with safe_open(path, "pt") as file:
+        entries, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    del entries["discriminator.head.weight"]
+    save_file(entries, path, metadata)
+    code, error = command("--start-from", str(path), "--synthesis.image-loss", "adaptive")
+    assert code == 2 and "start.safetensors: missing discriminator.head.weight" in error
+
+
+def test_a_disk_that_is_too_small_ends_a_run_before_it_begins(earlier, command):
+    code, error = command("--keep", "1000000000")
+    assert code == 2 and "make room, or use another --run or a --keep below 1000000000" in error
 
 
 @quick_trainings()
@@ -227,15 +255,11 @@ def _without_capture(capture):
 
 
 @pytest.mark.parametrize("fault", [_without_masks, _without_pairs, _without_capture], ids=lambda f: f.__name__[1:])
-def test_what_cannot_be_trained_on_ends_a_run_before_it_begins(settings, command, capture, fault):
-    """And before it takes the place of one that is there."""
-    (settings.run / "checkpoints").mkdir(parents=True)
-    (settings.run / "checkpoints/lifter-0000002.pt").touch()
+def test_what_cannot_be_trained_on_ends_a_run_before_it_begins(earlier, command, capture, fault):
     fault(capture)
     code, error = command()
     assert code == 2 and "Traceback" not in error and "lifter:" not in error
     assert {"masks": "Masks", "pairs": "two views", "capture": "no such folder"}[fault.__name__[9:]] in error
-    assert [path.name for path in settings.run.parent.glob("run*")] == ["run"]
 
 
 def test_model_settings_in_place_of_a_checkpoints_are_told(settings, command):

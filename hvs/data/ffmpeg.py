@@ -1,5 +1,6 @@
 """Reading and writing videos frame by frame, with imageio-ffmpeg's ffmpeg: none is ever held in memory as a whole."""
 
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,8 @@ HEADER_BYTES = 32
 # Nearly lossless, in full colour resolution, which also allows odd widths and heights. A single thread gives the same
 # bytes everywhere.
 FAITHFUL = ("-crf", "3", "-pix_fmt", "yuv444p", "-threads", "1", "-fflags", "+bitexact")
+# Which of its objects a message of ffmpeg is from.
+ADDRESSED = re.compile(r"\[[^][\n]* @ 0x[0-9a-f]+\] *")
 # Opens in every player.
 FOR_PLAYERS = ("-crf", "10", "-pix_fmt", "yuv420p", "-movflags", "+faststart")
 
@@ -109,7 +112,7 @@ def _ffmpeg(arguments: list[str], path: Path, **pipes: int) -> Iterator[subproce
             for pipe in (process.stdin, process.stdout):
                 _close(pipe)
         complaints.seek(0)
-        lines = complaints.read().decode(errors="replace").split("\n")
+        lines = ADDRESSED.sub("", complaints.read().decode(errors="replace")).split("\n")
     if code:
         reason = next((line.strip() for line in lines if line.strip()), f"exit code {code}")
         raise DataError(f"{path}: ffmpeg cannot work with this video ({reason:.120})")

@@ -18,6 +18,9 @@ from .files import read_json
 from .layouts import CONFIDENT, IMAGES, MASKS, Layout, Split
 from .stores import DataError, Store, read_label
 
+# How many images of a view are searched for one that is not broken, at most.
+LOOKED_AT = 100
+
 
 @dataclass(eq=False)
 class Sequence(ABC):
@@ -112,8 +115,9 @@ class Sequence(ABC):
         return self.picture(MASKS, view, frame).mask()
 
     def size_of_images(self, view: str) -> tuple[int, int] | None:
-        """(width, height) of the view's first image that is not broken, if there is any."""
-        for frame in self.available(IMAGES, view):
+        """(width, height) of the view's first image that is not broken, of a few spread evenly, if there is any."""
+        frames = self.available(IMAGES, view)
+        for frame in frames[:: -(-len(frames) // LOOKED_AT) or 1]:
             with suppress(DataError):
                 picture = Picture(*self.encoded(IMAGES, view, frame))
                 return picture.width, picture.height

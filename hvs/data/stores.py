@@ -64,7 +64,8 @@ class _Environments:
                 with self.opened[path].begin() as transaction:
                     return transaction.get(key)
             except (lmdb.Error, OSError) as error:
-                raise DataError(f"{path}: not a readable LMDB database ({error})") from error
+                reason = str(error).removeprefix(f"{path}: ")
+                raise DataError(f"{path}: not a readable LMDB database ({reason})") from error
 
     def close(self, path: str) -> None:
         with self.lock:

@@ -74,7 +74,8 @@ def read_torch_file(path: Path, lenient: bool = False) -> Any:
             return _read_zip(archive, size, lenient)
     # A damaged file can fail anywhere, with any error.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        # Without the file that an OSError names too.
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
         raise ValueError(f"not a readable PyTorch file ({reason:.200})") from error
 
 

@@ -95,7 +95,7 @@ def fit(settings: Fit) -> None:
     sequence = open_capture(settings.root, settings.sequence)[0]
     frame = choose_frame(sequence, settings.frame)
     shots, points = load_shots(sequence, frame, settings.size, device)
-    name = choose("held_out", settings.held_out or shots.names[len(shots.names) // 2], shots.names)
+    name = choose("held_out", settings.held_out, shots.names, shots.names[len(shots.names) // 2])
     held = shots.names.index(name)
     seen = [view for view in range(len(shots.names)) if view != held]
     folder = make_folder(settings.out)

@@ -173,8 +173,8 @@ def choose_frames(
     Raises:
         UserError: a view that the sequence does not have, or an interval without frames.
     """
-    view = choose(f"{argument}view", view or sequence.views[0], sequence.views)
-    target = choose("target", target or view, sequence.views)
+    view = choose(f"{argument}view", view, sequence.views, sequence.views[0])
+    target = choose("target", target, sequence.views, view)
     # Points exist only for frames with exactly one person.
     places = IMAGES, MASKS, sequence.layout.keypoints
     held = set(sequence.available(sequence.layout.points))
@@ -206,8 +206,10 @@ def _subject(sequence: Sequence) -> str:
     return sequence.name.partition("/")[0]
 
 
-def choose(argument: str, name: str, names: Collection[str]) -> str:
-    """The name, if it is one of `names`; a UserError lists them if not."""
+def choose(argument: str, name: str | None, names: Collection[str], default: str = "") -> str:
+    """The name, or the default for None, if it is one of `names`; a UserError lists them if not."""
+    # An empty name, such as that of an unset variable, is none of them, and does not stand for the default.
+    name = default if name is None else name
     if name not in names:
         raise UserError(f"{argument}: got {name!r}, wanted one of {', '.join(names)}")
     return name

@@ -58,7 +58,7 @@ class Evaluate(WithModel):
     """Pairs of views, spread evenly over sequences, frames and views, as many of known as of unknown subjects; 0 takes
     all pairs. With as many as training evaluates (96 by default) they are the same pairs."""
     worst: int = 8
-    """How many worst cases to draw, by picture and by pose; 0 draws none."""
+    """How many worst cases to draw, by picture and by pose; 0 draws none, and earlier pictures are removed."""
     batch_size: int = 8
     """Pairs that the networks process at once."""
     precision: Precision = "fp32"
@@ -98,6 +98,9 @@ def evaluate(settings: Evaluate) -> None:
                 "precision": str(studio.precision).removeprefix("torch."),
                 "refine_steps": settings.refine_steps,
             }
+            # They show the worst cases of an earlier evaluation.
+            for picture in filter(Path.is_file, (studio.folder / name for name in WORST)):
+                picture.unlink()
             write_tables(studio.folder, sheet, about | tell_left_out(outcomes))
             # Last, as it needs more memory than the scores.
             draw_worst(studio, scored, sheet, settings.worst)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose as Turn
 
 from hvs.data.decoding import MAX_PIXELS, WHITE
@@ -83,10 +83,14 @@ def _read(file: Path) -> tuple[Image.Image, float | None]:
         with warnings.catch_warnings():
             # Pillow warns about fewer pixels than are accepted here.
             warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(read_bounded(file)))
+            data = read_bounded(file)
+            picture = Image.open(io.BytesIO(data))
             if picture.width * picture.height > MAX_PIXELS:
                 raise DataError(f"{file}: {picture.width}x{picture.height} pixels, wanted at most {MAX_PIXELS}")
             picture.load()
+    except UnidentifiedImageError as error:
+        # Its message shows the object that was read from, not the file.
+        raise DataError(f"{file}: not a readable picture (of no known kind, {len(data)} bytes)") from error
     # What Pillow's many decoders raise for damaged files.
     except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
         if isinstance(error, DataError):

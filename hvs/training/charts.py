@@ -3,9 +3,13 @@
 import math
 from collections.abc import Sequence
 from html import escape
-from itertools import groupby
+from itertools import accumulate, groupby
 
-Points = Sequence[tuple[int, float | None]]
+import numpy as np
+
+from .curves import Curve
+
+Points = Sequence[tuple[float, float]]
 
 # Size of the SVG in its own units, and margins for the numbers on the axes.
 WIDTH, HEIGHT = 360, 200
@@ -21,33 +25,37 @@ LARGEST = 1e300
 MANY, EXTREME = 50, 0.01
 
 
-def chart(title: str, curves: dict[str, Points], smooth: bool = True) -> str:
+def chart(title: str, curves: dict[str, Curve], smooth: bool = True) -> str:
     """An HTML figure of values over steps; empty if no value is finite.
 
     Args:
         title: text above it; if there is only one curve, its last value follows.
-        curves: (step, value) in order, by name. Values that are None, not finite or beyond 1e300 leave a gap.
+        curves: steps, ascending, and their values, by name. Values that are not finite or beyond 1e300 leave a gap.
         smooth: draw the values faintly, with a smoothed curve over them.
     """
-    finite = {name: [(x, y) for x, y in points if _is_number(y)] for name, points in curves.items()}
-    finite = {name: points for name, points in finite.items() if points}
-    if not finite:
+    # Differences of larger values would not be finite.
+    curves = {name: (steps, np.where(np.abs(ys) < LARGEST, ys, math.nan)) for name, (steps, ys) in curves.items()}
+    finite = {name: np.isfinite(ys) for name, (_, ys) in curves.items()}
+    curves = {name: curve for name, curve in curves.items() if finite[name].any()}
+    if not curves:
         return ""
-    steps = [x for points in finite.values() for x, _ in points]
-    values = sorted(y for points in finite.values() for _, y in points)
-    across = _Axis(min(steps), max(steps), LEFT, WIDTH - RIGHT)
+    steps = [xs[finite[name]] for name, (xs, _) in curves.items()]
+    values = np.sort(np.concatenate([ys[finite[name]] for name, (_, ys) in curves.items()]))
+    across = _Axis(float(min(map(np.min, steps))), float(max(map(np.max, steps))), LEFT, WIDTH - RIGHT)
     trimmed = round(EXTREME * len(values)) if len(values) >= MANY else 0
-    low, high = values[trimmed], values[-1 - trimmed]
+    low, high = float(values[trimmed]), float(values[-1 - trimmed])
     up = _Axis(low, high, HEIGHT - BOTTOM, TOP, values[0] > 0 and high > LOGARITHMIC * low)
     lines = []
-    for number, name in enumerate(finite):
+    for number, (name, curve) in enumerate(curves.items()):
         strong, faint = f"line c{number % 6}", f"faint c{number % 6}"
-        smoothed = _smooth(curves[name])
-        lines.append(_path(_thin(curves[name]), across, up, faint if smooth and len(finite[name]) > 2 else strong))
-        if smooth and len(finite[name]) > 2:
-            lines.append(_path(_thin(smoothed, ends_only=True), across, up, strong))
-    shown = _number(finite[next(iter(finite))][-1][1]) if len(finite) == 1 else ""
-    legend = "".join(f'<span class="key c{i % 6}">{escape(name)}</span> ' for i, name in enumerate(finite))
+        smoothed = smooth and np.count_nonzero(finite[name]) > 2
+        lines.append(_path(_thin(curve), across, up, faint if smoothed else strong))
+        if smoothed:
+            lines.append(_path(_thin(_smooth(curve), ends_only=True), across, up, strong))
+    # The only curve, if there is only one.
+    name, (_, last) = next(iter(curves.items()))
+    shown = _number(float(last[finite[name]][-1])) if len(curves) == 1 else ""
+    legend = "".join(f'<span class="key c{i % 6}">{escape(name)}</span> ' for i, name in enumerate(curves))
     return (
         f"<figure><figcaption><b>{escape(title)}</b> {shown or legend}</figcaption>"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
@@ -87,46 +95,41 @@ class _Axis:
         return [tick for tick in found if self.low <= tick <= self.high]
 
 
-def _is_number(value: object) -> bool:
-    # Differences of larger values would not be finite.
-    return isinstance(value, (int, float)) and abs(value) < LARGEST
-
-
-def _smooth(points: Points) -> list[tuple[int, float | None]]:
+def _smooth(curve: Curve) -> Curve:
     """An exponential running mean; its first values are means of the values so far."""
-    keep = 1 - 1 / max(1.0, SMOOTHING * len(points))
-    total = weight = 0.0
-    found = []
-    for step, value in points:
-        if _is_number(value):
-            total, weight = keep * total + value, keep * weight + 1
-        found.append((step, total / weight if _is_number(value) else None))
-    return found
+    steps, values = curve
+    keep = 1 - 1 / max(1.0, SMOOTHING * len(values))
+    finite = np.isfinite(values)
+    numbers = values[finite]
+    totals = np.fromiter(accumulate(numbers.tolist(), lambda total, value: keep * total + value), float, len(numbers))
+    # The weights 1 + keep + keep² + ... of the values so far.
+    weights = (1 - keep ** np.arange(1, len(numbers) + 1)) / (1 - keep)
+    smoothed = np.full(len(values), math.nan)
+    smoothed[finite] = totals / weights
+    return steps, smoothed
 
 
-def _thin(points: Points, ends_only: bool = False) -> list[tuple[int, float | None]]:
+def _thin(curve: Curve, ends_only: bool = False) -> Points:
     """Fewer points: the lowest and the highest of each group of neighbours, or only the last."""
-    size = -(-len(points) // DRAWN)
-    if size == 1:
-        return list(points)
-    found: list[tuple[int, float | None]] = []
-    for start in range(0, len(points), size):
-        group = points[start : start + size]
-        numbers = [point for point in group if _is_number(point[1])]
-        if not numbers:
-            found.append((group[0][0], None))
+    steps, values = curve
+    size = -(-len(values) // DRAWN)
+    chosen: list[int] = []
+    for start in range(0, len(values), size):
+        (numbers,) = np.isfinite(values[start : start + size]).nonzero()
+        group = values[start + numbers]
+        if not len(group):
+            chosen.append(start)
         elif ends_only:
-            found.append(numbers[-1])
+            chosen.append(start + numbers[-1])
         else:
-            extremes = {min(numbers, key=lambda point: point[1]), max(numbers, key=lambda point: point[1])}
-            found += sorted(extremes)
-    return found
+            chosen += sorted({start + numbers[group.argmin()], start + numbers[group.argmax()]})
+    return list(zip(steps[chosen].tolist(), values[chosen].tolist(), strict=True))
 
 
 def _path(points: Points, across: _Axis, up: _Axis, kind: str) -> str:
     """A line with gaps; a single point between two gaps becomes a dot."""
     lines, dots = [], []
-    for numbers, piece in groupby(points, key=lambda point: _is_number(point[1])):
+    for numbers, piece in groupby(points, key=lambda point: math.isfinite(point[1])):
         places = [f"{across.place(step):.1f} {up.place(value):.1f}" for step, value in piece] if numbers else []
         if len(places) == 1:
             dots.append(f"M{places[0]}h0")

@@ -2,10 +2,11 @@
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..runtime import write_atomically
+from ..runtime import naming, write_atomically
 
 FILE = "history.jsonl"
 DIGITS = 6
@@ -27,34 +28,47 @@ class History:
     def append(self, entry: dict[str, Any]) -> None:
         """Add an entry to the file."""
         line = json.dumps(_plain(entry), allow_nan=False)
-        with open(self.file, "a", encoding="utf-8") as file:
+        with naming(self.file), open(self.file, "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def cut(self, stage: str, step: int) -> None:
         """Drop what was logged after ``step`` steps of a stage, and the stages after it."""
-        entries = self.read()
-        first = next((i for i, entry in enumerate(entries) if entry["stage"] == stage), len(entries))
-        own = [entry for entry in entries[first:] if entry["stage"] == stage and entry["step"] <= step]
+
+        def kept() -> Iterator[dict[str, Any]]:
+            reached = False
+            for entry in self.read():
+                reached = reached or entry["stage"] == stage
+                if not reached or (entry["stage"] == stage and entry["step"] <= step):
+                    yield entry
+
+        def write(path: Path) -> None:
+            with open(path, "w", encoding="utf-8") as file:
+                file.writelines(json.dumps(entry) + "\n" for entry in kept())
+
         # Written even if all entries stay: the next entry must not be appended to half a line.
         if self.file.exists():
-            lines = "".join(json.dumps(entry) + "\n" for entry in entries[:first] + own)
-            write_atomically(self.file, lambda path: path.write_text(lines, encoding="utf-8"))
+            write_atomically(self.file, write)
 
-    def read(self) -> list[dict[str, Any]]:
-        """All entries; lines that are not entries, such as a last line that was cut off, are skipped."""
-        try:
-            lines = self.file.read_text(encoding="utf-8", errors="replace").splitlines()
-        except FileNotFoundError:
-            return []
-        entries = []
-        for line in lines:
-            try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(entry, dict) and isinstance(entry.get("stage"), str) and type(entry.get("step")) is int:
-                entries.append(entry)
-        return entries
+    def read(self) -> Iterator[dict[str, Any]]:
+        """All entries, one by one, as there may be one for every step; lines that are not entries, such as a last line
+        that was cut off, are skipped."""
+        if not self.file.exists():
+            return
+        with open(self.file, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    entry = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                if _is_entry(entry):
+                    yield entry
+
+
+def _is_entry(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("stage"), str):
+        return False
+    # No run has as many steps as would not be exact as floating-point numbers.
+    return type(value.get("step")) is int and abs(value["step"]) < 2**53
 
 
 def _plain(value: Any) -> Any:

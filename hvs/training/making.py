@@ -27,9 +27,7 @@ def require_before(settings: TrainSettings) -> None:
     synthesis = settings.synthesis
     if not settings.to_train:
         raise UserError("stages: got only the lifter, which already comes from --synthesis.lifter-weights")
-    resumed = settings.resume == "auto" and Checkpoints.found(settings.run)
-    # Once in the synthesis, a run has trained its lifter, and read its weights but for the classifier's.
-    begun = resumed and Checkpoints.found(settings.run, "synthesis-*")
+    resumed, begun = settings.resume == "auto" and Checkpoints.found(settings.run), in_synthesis(settings)
     for stage in settings.to_train:
         if stage == "lifter" and begun:
             continue
@@ -48,6 +46,12 @@ def require_before(settings: TrainSettings) -> None:
     for path in (synthesis.perceptual_weights, *others):
         if path and not path.is_file():
             raise UserError(f"{path}: no such file")
+
+
+def in_synthesis(settings: TrainSettings) -> bool:
+    """Whether the run resumes in its synthesis: then it has trained its lifter, and read all weights from files but for
+    the classifier's."""
+    return settings.resume == "auto" and Checkpoints.found(settings.run, "synthesis-*")
 
 
 def tell_unheeded(arguments: list[str], given: ModelSettings, found: ModelSettings) -> None:

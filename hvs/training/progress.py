@@ -17,7 +17,7 @@ from . import history, report
 from .interrupt import Interrupt
 from .lock import FolderLock
 from .monitor import BOARD, PICTURES, clear_logs, count_bytes
-from .state import BEST, RESULT, Checkpoints, random_state, restore, set_aside
+from .state import BEST, RESULT, Checkpoints, check_space, random_state, restore, set_aside
 
 # What a run writes beside its states, in its folder.
 WRITTEN = (RESULT, BEST, history.FILE, report.FILE, f"{BOARD}/*/*", f"{PICTURES}/*.png")
@@ -53,11 +53,14 @@ class Progress:
         self._lock = FolderLock(settings.run) if distribute.is_first() else None
         # A finished run without its states cannot be resumed either.
         over = (settings.run / RESULT).exists() and not Checkpoints.found(settings.run)
-        if (settings.resume == "never" or over) and distribute.is_first():
+        new = settings.resume == "never" or over
+        self.settings, self.model, self.device = settings, model, device
+        if new and distribute.is_first():
+            # Before anything is renamed. What is there makes no room for a new run.
+            self._check_space()
             set_aside(settings.run, reads)
         # All processes share the folder; they wait until the first one has cleared it.
         distribute.agree()
-        self.settings, self.model, self.device = settings, model, device
         self.checkpoints = Checkpoints(settings.run, settings.keep)
         self._state = self.checkpoints.load() if settings.resume == "auto" else {}
         found = self._state.get("settings")
@@ -69,7 +72,8 @@ class Progress:
         self._started = started - self._state.get("seconds", 0.0)
         self._interrupt = Interrupt()
         if distribute.is_first():
-            self._check_space()
+            if not new:
+                self._check_space(self.checkpoints.files(), WRITTEN)
             if not self._state:
                 clear_logs(settings.run)
 
@@ -139,7 +143,7 @@ class Progress:
             tqdm.write(f"stopped {where}; the same command with --resume continues")
         sys.exit(0)
 
-    def _check_space(self) -> None:
+    def _check_space(self, states: Iterable[Path] = (), written: Iterable[str] = ()) -> None:
         """Check the disk against an upper bound, as if everything were trained at once."""
         settings = self.settings.synthesis
         model = weights = _module_bytes(self.model)
@@ -150,7 +154,7 @@ class Progress:
         shown = count_bytes(settings.steps, settings.log_every)
         state = (1 + moments) * weights + (model if settings.decay else 0)
         # The best model so far, the one that replaces it, and the final one.
-        self.checkpoints.check_space(state, 3 * weights + shown, WRITTEN)
+        check_space(self.settings.run, self.settings.keep, state, 3 * weights + shown, states, written)
 
 
 def _module_bytes(module: nn.Module) -> int:

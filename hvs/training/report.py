@@ -10,14 +10,16 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from .. import distribute
 from ..config import TrainSettings
 from ..losses import CLASSIFIERS, TERMS
 from ..runtime import choose_precision, write_atomically
-from .charts import Points, chart
+from .charts import chart
 from .console import clock
+from .curves import ALONE, Curve, Curves
 from .history import History
 from .monitor import PICTURES
 
@@ -82,11 +84,11 @@ def write_report(
     Returns:
         The path of the page; None, without a page, if nothing has been logged.
     """
-    entries = History(folder).read()
-    if not entries:
+    curves = Curves(History(folder).read())
+    if not curves.last:
         return None
-    last = entries[-1]
-    state = "" if scores else f", stopped or running: {last['step']} steps of the stage {last['stage']} are logged"
+    stage, step = curves.last
+    state = "" if scores else f", stopped or running: {step} steps of the stage {stage} are logged"
     parts = [
         f"<h1>{escape(folder.absolute().name)}</h1>",
         f"<p>{escape(' and '.join(settings.stages))}, {clock(seconds)} of work on {escape(_name(device))}{state}</p>",
@@ -94,9 +96,9 @@ def write_report(
     if scores:
         parts += ["<h2>Scores on novel views</h2>", _scores(scores)]
         parts += _picture(folder / "preview.png", "Held-out frames, and people never seen in training if there are any")
-    parts += _curves(entries)
-    parts += _pictures(folder / PICTURES, last["step"])
-    parts += ["<h2>Settings</h2>", *_missing(entries, settings), *_settings(settings)]
+    parts += _charts(curves)
+    parts += _pictures(folder / PICTURES, step)
+    parts += ["<h2>Settings</h2>", *_missing(curves, settings), *_settings(settings)]
     parts += ["<h2>Environment</h2>", _table(_environment(settings, device).items())]
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(folder.absolute().name)}</title>'
@@ -142,42 +144,32 @@ def _score(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, (int, float)) and value == value else "–"
 
 
-def _curves(entries: list[dict[str, Any]]) -> list[str]:
+def _charts(curves: Curves) -> list[str]:
     """A chart for each loss, score and other value, stage by stage."""
     parts = []
-    for stage in dict.fromkeys(entry["stage"] for entry in entries):
-        own = [entry for entry in entries if entry["stage"] == stage]
-        charts = [chart(name, {name: points}) for name, points in _series(own, "losses").items()]
-        charts += _validation(_series(own, "validation"))
-        charts.append(chart("learning rates", _series(own, "rates"), smooth=False))
-        for name in dict.fromkeys(name for entry in own for name in entry):
-            points = [(entry["step"], entry[name]) for entry in own if name in entry]
+    for stage in curves.stages():
+        charts = [chart(name, {name: curve}) for name, curve in curves.of(stage, "losses").items()]
+        charts += _validation(curves.of(stage, "validation"))
+        charts.append(chart("learning rates", curves.of(stage, "rates"), smooth=False))
+        for name, (steps, values) in curves.of(stage, ALONE).items():
             # A value that is always zero, such as a count of skipped steps, needs no chart.
-            if name not in ("step", "stage") and any(isinstance(y, (int, float)) and y for _, y in points):
-                charts.append(chart(name.replace("_", " "), {name: points}, smooth=name == "images_per_second"))
+            if np.nan_to_num(values).any():
+                title, smooth = name.replace("_", " "), name == "images_per_second"
+                charts.append(chart(title, {name: (steps, values)}, smooth))
         parts += [f"<h2>Stage {escape(stage)}</h2>", '<div class="charts">', *charts, "</div>"]
     return parts
 
 
-def _validation(scores: dict[str, Points]) -> list[str]:
+def _validation(scores: dict[str, Curve]) -> list[str]:
     """A chart for each score, together with its baselines."""
     charts = []
-    for name, points in scores.items():
+    for name, curve in scores.items():
         if not name.endswith("_baseline"):
             beside = {f"{name}_{baseline}_baseline": baseline for baseline in ("background", "copy")}
             baselines = {baseline: scores[other] for other, baseline in beside.items() if other in scores}
-            curves = {"model" if baselines else name: points, **baselines}
+            curves = {"model" if baselines else name: curve, **baselines}
             charts.append(chart(f"validation: {ROWS.get(name, name).strip()}", curves, smooth=False))
     return charts
-
-
-def _series(entries: list[dict[str, Any]], kind: str) -> dict[str, Points]:
-    found: dict[str, list[tuple[int, Any]]] = {}
-    for entry in entries:
-        values = entry.get(kind)
-        for name, value in values.items() if isinstance(values, dict) else ():
-            found.setdefault(name, []).append((entry["step"], value))
-    return found
 
 
 def _pictures(folder: Path, last: int) -> list[str]:
@@ -214,9 +206,9 @@ def _picture(path: Path, caption: str) -> list[str]:
     return [f'<figure><img alt="{escape(caption)}" src="{source}"><figcaption>{escape(caption)}</figcaption></figure>']
 
 
-def _missing(entries: list[dict[str, Any]], settings: TrainSettings) -> list[str]:
+def _missing(curves: Curves, settings: TrainSettings) -> list[str]:
     """A line about a term of the image loss that was left out, as the classifier's weights were missing."""
-    logged = _series([entry for entry in entries if entry["stage"] == "synthesis"], "losses")
+    logged = curves.of("synthesis", "losses")
     left_out = [term for term in TERMS[settings.synthesis.image_loss] if term in CLASSIFIERS and term not in logged]
     text = "For want of the classifier's weights, the image loss was that of pixels alone."
     return [f"<p>{text}</p>"] if logged and left_out else []

@@ -108,26 +108,32 @@ class Checkpoints:
             raise UserError(f"{self.run / OLD_FILE}: is from an earlier release, and only that can resume from it")
         return {}
 
-    def check_space(self, state: int, others: int, written: Iterable[str] = ()) -> None:
-        """Check before training that the disk has room for everything the run will write that is not there already.
 
-        Args:
-            state: bytes of one state.
-            others: bytes of all other files.
-            written: what these are called in the run's folder, as patterns.
+def check_space(
+    run: Path, keep: int, state: int, others: int, states: Iterable[Path] = (), written: Iterable[str] = ()
+) -> None:
+    """Check before training that the disk has room for everything the run will write that is not there already.
 
-        Raises:
-            UserError: it has not.
-        """
-        # A new state is written before the oldest one is deleted.
-        needed = (self.keep + 1) * state - _file_bytes(self.files())
-        needed += max(0, others - _file_bytes(path for pattern in written for path in self.run.glob(pattern)))
-        free = shutil.disk_usage(self.folder).free
-        if free < needed:
-            raise UserError(
-                f"{self.run}: {free / 2**20:.0f} MiB are free, and the run will write up to {needed / 2**20:.0f} MiB; "
-                f"make room, or use another --run or a --keep below {self.keep}"
-            )
+    Args:
+        run: the run's folder.
+        keep: how many states it keeps.
+        state: bytes of one state.
+        others: bytes of all other files.
+        states: those that are there already.
+        written: what the other files are called in the folder, as patterns.
+
+    Raises:
+        UserError: it has not.
+    """
+    # A new state is written before the oldest one is deleted.
+    needed = (keep + 1) * state - _file_bytes(states)
+    needed += max(0, others - _file_bytes(path for pattern in written for path in run.glob(pattern)))
+    free = shutil.disk_usage(run).free
+    if free < needed:
+        raise UserError(
+            f"{run}: {free / 2**20:.0f} MiB are free, and the run will write up to {needed / 2**20:.0f} MiB; "
+            f"make room, or use another --run or a --keep below {keep}"
+        )
 
 
 def _file_bytes(files: Iterable[Path]) -> int:

@@ -166,6 +166,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_is_no_database_is_named_once(path):
+    (path / "data.mdb").write_bytes(b"no database at all" * 1000)
+    with pytest.raises(DataError, match=r"x.lmdb: not a readable LMDB database \(MDB_INVALID: ") as caught:
+        Store(path)[0]
+    assert str(caught.value).count("x.lmdb") == 1
+
+
 def test_interrupted_writing_keeps_the_old(path):
     with pytest.raises(ValueError, match="frame 5 came twice"):
         write_store(path, [(5, b""), (5, b"")])

@@ -61,6 +61,12 @@ def test_copies_of_one_storage_are_bounded(saved):
         read_torch_file(saved([tensor[i:] for i in range(10)]))
 
 
+def test_a_file_that_cannot_be_opened_is_not_named(tmp_path):
+    """The message follows its path."""
+    with pytest.raises(ValueError, match=r"^not a readable PyTorch file \(No such file or directory\)$"):
+        read_torch_file(tmp_path / "none.pt")
+
+
 def test_other_files_are_told_apart(saved, tmp_path):
     assert is_torch_file(saved([1]))
     # A safetensors file whose numbers end as a zip does.

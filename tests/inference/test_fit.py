@@ -158,6 +158,7 @@ def test_cameras_are_refined_on_request(command, tmp_path):
         (["--sequence", "nobody"], "sequence: got 'nobody', wanted one of ann/Subsequences/0"),
         (["--frame", "99"], "frame: got 99, wanted one of 0 to 7"),
         (["--held-out", "77"], "held_out: got '77', wanted one of 00, 01, 02"),
+        (["--held-out", ""], "held_out: got '', wanted one of 00, 01, 02"),
         (["--device", "warp9"], "device: got 'warp9'"),
         (["--out", "file/fit"], "file/fit: not a folder that can be written to"),
     ],

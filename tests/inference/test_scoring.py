@@ -74,6 +74,18 @@ def test_the_worst_are_drawn_in_rows_with_a_label(settings):
     assert {path.name for path in (settings.out / "none").iterdir()} == {"evaluation.csv", "evaluation.json"}
 
 
+def test_pictures_of_an_earlier_evaluation_do_not_stay(settings, monkeypatch):
+    """Not even if the new ones cannot be drawn."""
+    evaluate(settings)
+    (settings.out / "notes.txt").touch()
+    evaluate(replace(settings, worst=0, pairs=1))
+    assert {path.name for path in settings.out.iterdir()} == {"evaluation.csv", "evaluation.json", "notes.txt"}
+    evaluate(settings)
+    monkeypatch.setattr(scoring, "draw_worst", lambda *_: None)
+    evaluate(replace(settings, pairs=1))
+    assert {path.name for path in settings.out.iterdir()} == {"evaluation.csv", "evaluation.json", "notes.txt"}
+
+
 def test_appearances_are_refined_when_asked_for(settings):
     evaluate(settings)
     before = read(settings)[1]

@@ -2,9 +2,17 @@ import math
 import re
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from hvs.training.charts import BOTTOM, DRAWN, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart
+from hvs.training import charts
+from hvs.training.charts import BOTTOM, DRAWN, HEIGHT, LEFT, RIGHT, TOP, WIDTH
+
+
+def chart(title, curves, **options):
+    """A chart of curves that are lists of points."""
+    arrays = {name: tuple(np.array(points, float).reshape(-1, 2).T) for name, points in curves.items()}
+    return charts.chart(title, arrays, **options)
 
 
 def parse(figure):
@@ -44,7 +52,7 @@ def test_values_are_faint_and_their_mean_is_not():
     assert max(heights) - min(heights) < 0.15 * (HEIGHT - BOTTOM - TOP) and len(raw) == 200
 
 
-@pytest.mark.parametrize("bad", [None, math.nan, math.inf, -math.inf, -1e308, "text"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -1e308])
 def test_what_is_not_finite_leaves_a_gap(bad):
     points = [(0, bad), (1, 1.0), (2, 2.0), (3, bad), (4, 3.0), (5, bad)]
     found = lines(chart("loss", {"loss": points}))

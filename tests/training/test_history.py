@@ -21,7 +21,7 @@ def places(history):
 
 
 def test_there_is_none_at_first(history):
-    assert history.read() == []
+    assert list(history.read()) == []
     history.cut("lifter", 0)
     assert not history.file.exists()
 
@@ -29,7 +29,7 @@ def test_there_is_none_at_first(history):
 def test_entries_come_back_with_six_digits(history):
     entry = {"stage": "lifter", "step": 50, "losses": {"pose": 0.123456789, "total": 1e-12}, "faults": 2}
     history.append(entry)
-    assert history.read() == [entry | {"losses": {"pose": 0.123457, "total": 1e-12}}]
+    assert list(history.read()) == [entry | {"losses": {"pose": 0.123457, "total": 1e-12}}]
 
 
 def test_what_is_not_finite_is_json_all_the_same(history):
@@ -45,6 +45,12 @@ def test_what_is_not_finite_is_json_all_the_same(history):
         "losses": {"pose": None},
         "speed": None,
     }
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(history):
+    history.file.symlink_to("/dev/full")
+    with pytest.raises(OSError, match=f"No space left on device: '{history.file}'"):
+        fill(history, ("lifter", 10))
 
 
 ALL = [("lifter", 10), ("lifter", 20), ("synthesis", 5), ("synthesis", 10), ("synthesis", 15)]
@@ -81,7 +87,15 @@ def test_half_a_line_is_dropped_and_not_written_behind(history):
 
 @pytest.mark.parametrize(
     "line",
-    ["", "[]", "7", "null", '{"stage": 1, "step": 1}', '{"stage": "a"}', '{"stage": "a", "step": 1.5}', "[" * 9**5],
+    [
+        *("", "[]", "7", "null", "[" * 9**5),
+        *(
+            '{"stage": 1, "step": 1}',
+            '{"stage": "a"}',
+            '{"stage": "a", "step": 1.5}',
+            f'{{"stage": "a", "step": {2**53}}}',
+        ),
+    ],
 )
 def test_lines_that_are_no_entries_are_passed_over(history, line):
     fill(history, ALL[0])

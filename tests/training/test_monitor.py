@@ -58,7 +58,7 @@ def test_entries_are_means_since_the_last_one(tmp_path):
     train(tmp_path, range(35), 3, total=35)
     wanted = [(step, step - 1.0) for step in range(3, 34, 3)] + [(35, 34.5)]
     assert losses(tmp_path) == wanted
-    entry = History(tmp_path).read()[0]
+    entry = next(History(tmp_path).read())
     assert entry["stage"] == "synthesis" and entry["images_per_second"] > 0
     # The discriminator's own loss is no part of the total.
     assert entry["losses"] == {"pixel": 2.0, "discriminator": 2.0, "total": 20.0}
@@ -88,7 +88,7 @@ def test_what_is_done_again_is_logged_once(tmp_path):
 
 def test_steps_left_out_are_told_and_counted(tmp_path, capsys):
     train(tmp_path, range(10), fault=(3, 4))
-    entries = History(tmp_path).read()
+    entries = list(History(tmp_path).read())
     assert [entry["left_out"] for entry in entries] == [0, 0, 0, 1, 2, 2, 2, 2, 2, 2]
     assert entries[3]["losses"] == {"pixel": None, "discriminator": None, "total": None}
     assert capsys.readouterr().err.count("note: part: 1 steps were not finite and were skipped") == 2
@@ -254,7 +254,7 @@ def test_a_single_loss_is_its_own_total(tmp_path):
         for step in watch:
             watch.add({"pose": torch.tensor(3.0)})
             watch.log(step, [stepper])
-    assert History(tmp_path).read()[0]["losses"] == {"pose": 3.0}
+    assert next(History(tmp_path).read())["losses"] == {"pose": 3.0}
 
 
 def test_what_it_writes_is_foreseen(tmp_path, model, pairs):

@@ -131,7 +131,7 @@ def test_a_run_killed_before_its_first_state_leaves_no_log_in_the_next(settings,
         train.Trainer(synthesis).run()
     settings = replace(settings, stages=("lifter",), resume=resume)
     train.Trainer(settings).run()
-    entries = History(settings.run).read()
+    entries = list(History(settings.run).read())
     assert {entry["stage"] for entry in entries} == {"lifter"} and entries[0]["step"] == 1
     assert len(list(settings.run.glob("tensorboard/*/*"))) == 1
     assert not list(settings.run.glob("pictures/*"))

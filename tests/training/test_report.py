@@ -1,7 +1,9 @@
 import base64
 import io
+import json
 import math
 import re
+import tracemalloc
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -174,6 +176,25 @@ def test_bad_values_do_not_break_it(write, settings):
     assert page.titles() == ["pixel", "learning rates", "images per second", "<b>"]
     text = (settings.run / "report.html").read_text()
     assert not re.search(r"\b(nan|inf|NaN|Infinity)\b", text)
+
+
+def test_a_long_log_takes_no_more_memory_than_its_text(settings):
+    """A run at full size logs hundreds of thousands of entries."""
+    settings.run.mkdir()
+    file = settings.run / "history.jsonl"
+    with open(file, "w") as lines:
+        for step in range(20_000):
+            lines.write(json.dumps(log("synthesis", step, pixel=math.sin(step), lpips=0.1, total=1.0 + step)) + "\n")
+    tracemalloc.start()
+    try:
+        write_report(settings.run, settings, torch.device("cpu"), 61.0)
+        assert tracemalloc.get_traced_memory()[1] < file.stat().st_size
+        tracemalloc.reset_peak()
+        History(settings.run).cut("synthesis", 19_000)
+        assert tracemalloc.get_traced_memory()[1] < file.stat().st_size / 10
+    finally:
+        tracemalloc.stop()
+    assert sum(1 for _ in History(settings.run).read()) == 19_001
 
 
 def test_pictures_over_time_are_a_few(write, settings):

@@ -14,7 +14,7 @@ from hvs.runtime import UserError
 from hvs.training import state as module
 from hvs.training.objectives import Terms
 from hvs.training.progress import WRITTEN
-from hvs.training.state import Checkpoints, random_state, restore, restore_random_state, set_aside
+from hvs.training.state import Checkpoints, check_space, random_state, restore, restore_random_state, set_aside
 from hvs.training.stepper import Stepper
 
 from .states import same
@@ -146,14 +146,18 @@ def test_a_disk_that_fills_up_while_torch_writes(checkpoints, monkeypatch):
         checkpoints.save(make(1, weights=torch.zeros(10**6)))
 
 
+def ask_for_space(checkpoints, state, others, written=()):
+    check_space(checkpoints.run, checkpoints.keep, state, others, checkpoints.files(), written)
+
+
 def test_space_is_asked_for_before(checkpoints, monkeypatch):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 450 * 2**20}))
-    checkpoints.check_space(100 * 2**20, 50 * 2**20)
+    ask_for_space(checkpoints, 100 * 2**20, 50 * 2**20)
     with pytest.raises(UserError, match=r"run: 450 MiB are free, and the run will write up to 454 MiB; make room"):
-        checkpoints.check_space(101 * 2**20, 50 * 2**20)
+        ask_for_space(checkpoints, 101 * 2**20, 50 * 2**20)
     # What will be dropped makes room.
     (checkpoints.folder / "lifter-0000001.pt").write_bytes(bytes(2**20 * 5))
-    checkpoints.check_space(101 * 2**20, 50 * 2**20)
+    ask_for_space(checkpoints, 101 * 2**20, 50 * 2**20)
 
 
 def test_a_run_that_fits_can_be_resumed(checkpoints, monkeypatch):
@@ -162,15 +166,15 @@ def test_a_run_that_fits_can_be_resumed(checkpoints, monkeypatch):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
     for name in ("model.safetensors", "history.jsonl", "tensorboard/synthesis/events.1", "pictures/0000000.png"):
         with pytest.raises(UserError, match="the run will write up to 4"):
-            checkpoints.check_space(100 * 2**20, 50 * 2**20, WRITTEN)
+            ask_for_space(checkpoints, 100 * 2**20, 50 * 2**20, WRITTEN)
         path = checkpoints.run / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(2**20 * 5 // 2))
         (checkpoints.run / "mine.bin").write_bytes(bytes(2**20 * 20))
-    checkpoints.check_space(100 * 2**20, 50 * 2**20, WRITTEN)
+    ask_for_space(checkpoints, 100 * 2**20, 50 * 2**20, WRITTEN)
     usage.free = 399 * 2**20
     with pytest.raises(UserError, match="the run will write up to 400 MiB"):
-        checkpoints.check_space(100 * 2**20, 5 * 2**20, WRITTEN)
+        ask_for_space(checkpoints, 100 * 2**20, 5 * 2**20, WRITTEN)
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path):

@@ -126,9 +126,10 @@ class PlainSequence(Sequence):
     def resolution(self, view: str) -> tuple[int, int]:
         entry = self.entries.get(view)
         if isinstance(entry, dict) and entry.get("resolution") is None:
-            entry["resolution"] = self.size_of_images(view)
-            if entry["resolution"] is None:
-                raise DataError(f"{self.folder / 'images' / view}: no picture that can be read shows the resolution")
+            # Empty if there is none, so that it is looked for only once.
+            entry["resolution"] = self.size_of_images(view) or ()
+        if isinstance(entry, dict) and entry["resolution"] == ():
+            raise DataError(f"{self.folder / 'images' / view}: no picture that can be read shows the resolution")
         return super().resolution(view)
 
     def camera(self, view: str) -> Camera:
@@ -241,6 +242,8 @@ class PlainSequence(Sequence):
         frames = self._seen
         if frame not in frames:
             raise MissingFrameError(f"{self.folder}: no frame {frame} with keypoints in two views")
+        # First, as nothing is to be read for those that are broken.
+        cameras = [self.camera(view) for view in self.views]
         start = frames.index(frame) // BLOCK * BLOCK
         block = frames[start : start + BLOCK]
         joints = self.layout.label_joints
@@ -253,7 +256,6 @@ class PlainSequence(Sequence):
                 # Keypoints that cannot be read raise an error when they are asked for; triangulation does without them.
                 with suppress(DataError):
                     keypoints[column, row], confidence[column, row], _ = self._person(view, other)
-        cameras = [self.camera(view) for view in self.views]
         found = triangulate(keypoints, confidence.nan_to_num(nan=0.0), cameras)
         poses = zip(found.points.float(), found.confidence.float(), strict=True)
         self._triangulated |= dict(zip(block, poses, strict=True))

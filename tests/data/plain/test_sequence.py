@@ -314,6 +314,23 @@ def test_a_missing_resolution_is_that_of_the_images(plain, change):
     fails("images/01: no picture that can be read shows the resolution", plain)
 
 
+def test_pictures_that_cannot_be_read_are_soon_given_up_on(plain, monkeypatch):
+    """All poses to triangulate ask for the camera."""
+    monkeypatch.setattr("hvs.data.sequences.LOOKED_AT", 3)
+    # Otherwise the sequence could not be opened.
+    (plain.folder / "capture.json").write_text('{"up": [0, -1, 0]}')
+    entry(lambda e: e.pop("resolution"))(plain)
+    for frame in range(8):
+        plain.file("images", frame=frame).write_bytes(b"")
+    sequence, looked, read = plain.sequence(), [], PlainSequence.encoded
+    monkeypatch.setattr(PlainSequence, "encoded", lambda *asked: looked.append(asked[-1]) or read(*asked))
+    monkeypatch.setattr(People, "person", lambda *_: pytest.fail("read keypoints that no camera has seen"))
+    for frame in (0, 1):
+        with pytest.raises(DataError, match="images/01: no picture that can be read shows the resolution"):
+            sequence.points(frame)
+    assert looked == [0, 3, 6]
+
+
 def test_other_names_of_the_distortion(plain):
     wanted = plain.sequence().camera("01").distortion
     entry(lambda e: e.update(distCoef=e.pop("dist_coef")))(plain)
