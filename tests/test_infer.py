@@ -326,6 +326,14 @@ def test_a_film_that_a_scheduler_stops_leaves_nothing_behind(tmp_path, capture):
     assert list(folder.iterdir()) == [checkpoint]
 
 
+@pytest.mark.parametrize("option", ["--frmaes 3", "--frames many"])
+def test_a_wrong_option_names_the_help_that_explains_it(capsys, option):
+    with pytest.raises(SystemExit) as stop:
+        infer.parse_settings(["orbit", *option.split()])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and option.split()[0] in said and "infer.py orbit --help" in said
+
+
 def test_a_signal_that_was_to_be_ignored_stays_ignored(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["infer.py", "--help"])
     before = signal.getsignal(signal.SIGTERM)
