@@ -193,7 +193,10 @@ MODES: dict[str, tuple[type, Callable[[Any], None]]] = {
 def parse_settings(arguments: list[str]) -> Any:
     """The settings of the mode that the arguments name, with the options they give."""
     kinds = {name: kind for name, (kind, _) in MODES.items()}
-    return tyro.extras.subcommand_cli_from_dict(kinds, description=__doc__, args=arguments)
+    if not arguments or arguments[0] not in kinds:
+        return tyro.extras.subcommand_cli_from_dict(kinds, description=__doc__, args=arguments)
+    # On its own, so that errors point to the help with all the options, not to the list of modes.
+    return tyro.cli(kinds[arguments[0]], prog=f"infer.py {arguments[0]}", args=arguments[1:])
 
 
 def main() -> None:

@@ -293,7 +293,11 @@ def parse_settings(arguments: list[str]) -> TrainSettings:
             arguments = [*arguments[: i + 1], "auto", *arguments[i + 1 :]]
     presets = {name: (DESCRIPTIONS[name], settings) for name, settings in PRESETS.items()}
     with distribute.first_prints():
-        return tyro.extras.overridable_config_cli(presets, description=__doc__, args=arguments)
+        if (name := arguments[0]) not in presets:
+            return tyro.extras.overridable_config_cli(presets, description=__doc__, args=arguments)
+        # On its own, so that errors point to the help with all the settings, not to the list of presets.
+        described = dict(prog=f"train.py {name}", description=DESCRIPTIONS[name])
+        return tyro.cli(TrainSettings, default=PRESETS[name], args=arguments[1:], **described)
 
 
 def show_warning(message: Warning | str, *_: Any) -> None:

@@ -112,7 +112,9 @@ def write_page(page: Page, links: dict[str, str]) -> str:
         own = links | {method: f"#{anchor(method)}" for method in methods(value)}
         for method, function in methods(value).items():
             owner = f"{value.__name__}." if isinstance(vars(value)[method], staticmethod) else ""
-            parts += [f"### {method}", code(signature(owner + method, function))]
+            # Underscores would make it bold.
+            heading = f"`{method}`" if method.startswith("_") else method
+            parts += [f"### {heading}", code(signature(owner + method, function))]
             parts.append(markdown(inspect.getdoc(function), own))
     file = Path(inspect.getsourcefile(page.module or next(iter(page.entries.values())))).resolve().relative_to(ROOT)
     parts.append(f"Source: [{file}](../../{file}). This page is written by `python docs/make_reference.py`.")
@@ -120,13 +122,13 @@ def write_page(page: Page, links: dict[str, str]) -> str:
 
 
 def methods(value: Callable | type) -> dict[str, Callable]:
-    """Public methods and properties that a class defines and describes, in their order."""
+    """Public methods and properties that a class defines and describes, indexing among them, in their order."""
     if not inspect.isclass(value):
         return {}
     found = {}
     for name, method in vars(value).items():
         function = getattr(method, "fget", None) or getattr(method, "__func__", method)
-        if inspect.isfunction(function) and function.__doc__ and not name.startswith("_"):
+        if inspect.isfunction(function) and function.__doc__ and (not name.startswith("_") or name == "__getitem__"):
             found[name] = method
     return found
 

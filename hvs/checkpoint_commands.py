@@ -57,7 +57,7 @@ def inspect(file: Annotated[Positional[Path], arg(metavar="FILE")]) -> None:
     """
     for name, value in describe(file):
         # Text from a file goes to the terminal without its control characters.
-        shown = "".join(letter if letter.isprintable() and letter.isascii() else "?" for letter in f"{name:22s}{value}")
+        shown = "".join(letter if letter.isprintable() else "?" for letter in f"{name:22s}{value}")
         print(shown if len(shown) <= WIDEST else f"{shown[: WIDEST - 3]}...")
 
 

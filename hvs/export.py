@@ -214,8 +214,8 @@ def _check_gaussians(means: Tensor, rotations: Tensor, scales: Tensor, colours: 
     values = dict(means=means, rotations=rotations, scales=scales, colours=colours)
     for name, shape in shapes.items():
         if values[name].shape != shape or not count:
-            wanted = ", ".join(map(str, shape[1:]))
-            raise ValueError(f"{name}: got shape {tuple(values[name].shape)}, wanted [{count or 'N'}, {wanted}]")
+            wanted = f"[{count or 'N'}, {', '.join(map(str, shape[1:]))}]{'' if count else ' with N at least 1'}"
+            raise ValueError(f"{name}: got shape {tuple(values[name].shape)}, wanted {wanted}")
     if opacity.shape not in ((), (count,)):
         raise ValueError(f"opacity: got shape {tuple(opacity.shape)}, wanted a number or [{count}]")
     for name, value in (values | dict(opacity=opacity)).items():

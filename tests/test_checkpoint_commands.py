@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -56,6 +57,13 @@ def test_a_started_program_says_the_same(run, original, tmp_path):
         done, wanted = start(*arguments), run(*arguments)
         assert done.returncode == wanted.returncode == code
         assert (done.stdout, done.stderr) == (wanted.stdout, wanted.stderr)
+
+
+def test_names_are_shown_in_any_language_and_without_control_characters(run, original, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path("Müller \x1b[31m 人.ckpt")
+    path.symlink_to(original)
+    assert " Müller ?[31m 人.ckpt\n" in run("inspect", path).stdout
 
 
 def test_convert_keeps_all_that_is_used(run, original, tmp_path):

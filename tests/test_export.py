@@ -145,7 +145,7 @@ def test_feature_colours_are_those_of_a_latent_image():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(means=torch.zeros(0, 3)), r"means: got shape \(0, 3\), wanted \[N, 3\]"),
+        (dict(means=torch.zeros(0, 3)), r"means: got shape \(0, 3\), wanted \[N, 3\] with N at least 1"),
         (dict(means=torch.tensor(1.0)), r"means: got shape \(\), wanted \[N, 3\]"),
         (dict(means=torch.full((25, 3), 1e39, dtype=torch.float64)), "means: is not finite everywhere in float32"),
         (dict(rotations=torch.zeros(25, 4)), r"rotations: got shape \(25, 4\), wanted \[25, 3, 3\]"),

@@ -205,7 +205,7 @@ def test_without_others_a_capture_shows_its_own(checkpoint, command, capture):
         (["--view", "77"], "view: got '77', wanted one of 00, 01, 02"),
         (["--view", ""], "view: got '', wanted one of 00, 01, 02"),
         (["--interval", "90", "99"], "no frame of 90 to 99 has a person, its frames are 0 to 7"),
-        (["--interval", "5", "3"], "no frame of 5 to 3 has a person"),
+        (["--interval", "5", "3"], "interval: got 5 to 3, wanted the first frame and then the last one"),
         (["--fps", "0"], "fps: got 0, wanted more than 0"),
         (["--fps", "60", "--format", "gif"], "fps: got 60, wanted at most 50 in gif"),
         (["--batch-size", "-2"], "batch_size: got -2, wanted more than 0"),
@@ -329,6 +329,14 @@ def test_a_film_that_a_scheduler_stops_leaves_nothing_behind(tmp_path, capture):
     error = process.communicate()[1]
     assert process.returncode == 130 and error.endswith("interrupted\n") and "Traceback" not in error
     assert list(folder.iterdir()) == [checkpoint]
+
+
+@pytest.mark.parametrize("option", ["--frmaes 3", "--frames many"])
+def test_a_wrong_option_names_the_help_that_explains_it(capsys, option):
+    with pytest.raises(SystemExit) as stop:
+        infer.parse_settings(["orbit", *option.split()])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and option.split()[0] in said and "infer.py orbit --help" in said
 
 
 def test_a_signal_that_was_to_be_ignored_stays_ignored(monkeypatch, capsys):

@@ -36,6 +36,10 @@ def test_every_public_name_has_a_page(texts):
         assert f"[`hvs.{name}`]({name}.md)" in texts["index.md"]
 
 
+def test_cameras_are_said_to_be_indexed(texts):
+    assert "### `__getitem__`\n\n```python\n__getitem__(index: Any) -> Camera\n" in texts["Camera.md"]
+
+
 def test_links_lead_somewhere(script, texts):
     for name, text in texts.items():
         for link in re.findall(r"\]\(([^)]+)\)", text):

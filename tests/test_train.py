@@ -317,6 +317,21 @@ def test_saving_memory_changes_no_bit(settings):
     assert same(*found)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("tiny --synthesis.steps 0", "synthesis: steps: got 0, wanted more than 0"),
+        ("tiny --model.alpha -1", "model: alpha: got -1.0, wanted a positive number"),
+        ("tiny --stpes 3", "Unrecognized options: --stpes"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_the_help_that_explains_it(capsys, arguments, named):
+    with pytest.raises(SystemExit) as stop:
+        train.parse_settings(arguments.split())
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert stop.value.code == 2 and named in said and "train.py tiny --help" in said and "dummy" not in said
+
+
 def test_help_explains_every_setting_and_is_printed_by_one_process(monkeypatch, capsys):
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)

@@ -45,13 +45,10 @@ class Camera:
     width: int
 
     def __post_init__(self) -> None:
-        for name in _TAILS:
-            if not isinstance(getattr(self, name), Tensor):
-                raise ValueError(f"{name}: got {type(getattr(self, name)).__name__}, wanted a tensor")
         for name, tail in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,))):
-            shape = tuple(getattr(self, name).shape)
-            if shape[-len(tail) :] != tail:
-                raise ValueError(f"{name}: got shape {shape}, wanted [..., {', '.join(map(str, tail))}]")
+            _check(name, getattr(self, name), tail)
+        if not isinstance(self.distortion, Tensor):
+            raise ValueError(f"distortion: got {type(self.distortion).__name__}, wanted a tensor [..., n]")
         check_coefficients(self.distortion)
         try:
             _ = self.batch_shape
@@ -198,7 +195,13 @@ class Camera:
             K: intrinsics, [..., 3, 3].
             height, width: size of the image, in pixels.
             distortion: coefficients [..., n]; by default there is no distortion.
+
+        Raises:
+            ValueError: an argument is no tensor of its shape.
         """
+        for name, tensor in dict(eye=eye, target=target, up=up).items():
+            _check(name, tensor, (3,))
+        _check("K", K, (3, 3))
         eye, target, up, K = _in_common_dtype(eye, target, up, K)
         eye, target, up = torch.broadcast_tensors(eye, target, up)
         forward = F.normalize(target - eye, dim=-1)
@@ -240,11 +243,16 @@ class Camera:
                 perpendicular to ``up``. If not given, or parallel to ``up``, any direction is taken.
 
         Raises:
-            ValueError: there are no cameras.
+            ValueError: there are no cameras, or an argument is no tensor of its shape.
         """
         if count < 1:
             raise ValueError(f"count: got {count}, wanted at least 1")
-        target, up, K, start = _in_common_dtype(target, up, K, torch.zeros_like(up) if start is None else start)
+        _check("up", up, (3,), batched=False)
+        start = torch.zeros_like(up) if start is None else start
+        for name, tensor in dict(target=target, start=start).items():
+            _check(name, tensor, (3,), batched=False)
+        _check("K", K, (3, 3), batched=False)
+        target, up, K, start = _in_common_dtype(target, up, K, start)
         up = F.normalize(up, dim=-1)
         across = F.one_hot(up.abs().argmin(), 3).to(up)
         # A start along the axis does not say where to begin.
@@ -266,6 +274,16 @@ class Camera:
 
     def _map(self, function: Any) -> "Camera":
         return replace(self, **{name: function(getattr(self, name)) for name in _TAILS})
+
+
+def _check(name: str, tensor: Tensor, tail: tuple[int, ...], batched: bool = True) -> None:
+    """Raise a ValueError if this is not a tensor of this shape, after batch axes if it may have some."""
+    wanted = f"[{'..., ' if batched else ''}{', '.join(map(str, tail))}]"
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name}: got {type(tensor).__name__}, wanted a tensor {wanted}")
+    shape = tuple(tensor.shape)
+    if (shape[-len(tail) :] if batched else shape) != tail:
+        raise ValueError(f"{name}: got shape {shape}, wanted {wanted}")
 
 
 def _in_common_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:

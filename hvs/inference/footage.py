@@ -181,6 +181,9 @@ def choose_frames(
     held.intersection_update(*(sequence.available(place, name) for place in places for name in (view, target)))
     # All frames, although evaluation takes only every nth: a video should not stutter.
     tested = {frame for frame in held if any(first <= frame <= last for first, last in sequence.intervals["test"])}
+    if interval and interval[0] > interval[1]:
+        got = f"{interval[0]} to {interval[1]}"
+        raise UserError(f"{argument}interval: got {got}, wanted the first frame and then the last one")
     asked = tested or held if interval is None else {f for f in held if interval[0] <= f <= interval[1]}
     if not asked:
         where = f"{sequence.folder}, {_views(view, target)}"

@@ -207,8 +207,10 @@ def _numbers(entry: dict, name: str, where: str, *shape: int | None) -> Tensor:
     if _any_boolean(entry[name]):
         raise DataError(f"{where}: {name} is not a table of numbers, it has true or false")
     size = values.numel() if None in shape else math.prod(shape)
-    if values.numel() != size or not values.isfinite().all():
-        raise DataError(f"{where}: {name} has shape {list(values.shape)}, wanted {list(shape)} finite numbers")
+    if values.numel() != size:
+        raise DataError(f"{where}: {name} has shape {list(values.shape)}, wanted {list(shape)}")
+    if not values.isfinite().all():
+        raise DataError(f"{where}: {name} has numbers that are not finite in float32")
     return values.reshape(-1) if None in shape else values.reshape(shape)
 
 

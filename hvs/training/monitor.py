@@ -73,7 +73,9 @@ class Watch:
         # Values by name since the last line of the table.
         self._recent: dict[str, list[float]] = {}
         self._first = distribute.is_first()
-        self._bar = tqdm(steps, stage, initial=steps.start, total=steps.stop, mininterval=1, disable=not self._first)
+        # None: only on a terminal. Bars would fill a file, in which the table says as much.
+        hidden = None if self._first else True
+        self._bar = tqdm(steps, stage, initial=steps.start, total=steps.stop, mininterval=1, disable=hidden)
         self._writer = None
         if self._first:
             from torch.utils.tensorboard import SummaryWriter

@@ -207,9 +207,7 @@ def test_geometry_survives_autocast():
 @pytest.mark.parametrize("count", [1, 4])
 def test_an_orbit_need_not_be_told_where_to_begin(count, up, start):
     up = torch.tensor(up)
-    ring = Camera.orbit(
-        torch.zeros(3), up, 3.0, count, torch.eye(3), 8, 8, start=None if start is None else start * up
-    )
+    ring = Camera.orbit(torch.zeros(3), up, 3.0, count, torch.eye(3), 8, 8, start=None if start is None else start * up)
     eyes = ring.to_world(torch.zeros(count, 1, 3))[:, 0]
     torch.testing.assert_close(eyes.norm(dim=-1), torch.full((count,), 3.0))
     assert (eyes @ up).abs().max() < 1e-6
@@ -246,6 +244,26 @@ def test_an_index_does_not_pick_the_coefficients_of_a_tensor_without_batch_axis(
 def test_what_is_not_a_tensor_is_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"{name}: got {type(value).__name__}, wanted a tensor"):
         replace(camera(), **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("make", "change", "message"),
+    [
+        (Camera.look_at, dict(eye=[0.0, 0.0, -3.0]), r"eye: got list, wanted a tensor \[..., 3\]"),
+        (Camera.look_at, dict(up=np.zeros(3)), r"up: got ndarray, wanted a tensor \[..., 3\]"),
+        (Camera.look_at, dict(target=torch.zeros(2)), r"target: got shape \(2,\), wanted \[..., 3\]"),
+        (Camera.look_at, dict(K=torch.eye(4)), r"K: got shape \(4, 4\), wanted \[..., 3, 3\]"),
+        (Camera.orbit, dict(target=torch.zeros(2, 3)), r"target: got shape \(2, 3\), wanted \[3\]"),
+        (Camera.orbit, dict(up=torch.tensor(1.0)), r"up: got shape \(\), wanted \[3\]"),
+        (Camera.orbit, dict(start=(1.0, 0.0, 0.0)), r"start: got tuple, wanted a tensor \[3\]"),
+        (Camera.orbit, dict(K=torch.eye(3).expand(2, 3, 3)), r"K: got shape \(2, 3, 3\), wanted \[3, 3\]"),
+    ],
+)
+def test_what_a_camera_is_aimed_with_is_refused_by_name(make, change, message):
+    first = dict(eye=torch.ones(3)) if make is Camera.look_at else dict(distance=2.0, count=3)
+    given = dict(target=torch.zeros(3), up=torch.tensor([0.0, -1.0, 0.0]), K=torch.eye(3), height=8, width=8)
+    with pytest.raises(ValueError, match=message):
+        make(**first | given | change)
 
 
 def test_a_size_that_is_not_whole_is_refused():

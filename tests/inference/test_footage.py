@@ -137,5 +137,7 @@ def test_faults_are_named(capture):
         find_sequence(capture.root, HUMAN36M)
     with pytest.raises(UserError, match="person: got 'nobody', wanted one of ann/"):
         find_sequence(capture.root, PANOPTIC, "nobody", "person")
+    with pytest.raises(UserError, match="person_interval: got 9 to 3, wanted the first frame and then the last one"):
+        footage(capture, interval=(9, 3), argument="person_")
     with pytest.raises(UserError, match="person_view: got 'x', wanted one of 00, 01, 02"):
         footage(capture, view="x", argument="person_")

@@ -1,4 +1,5 @@
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -154,6 +155,15 @@ def test_lines_on_the_console_are_tenths_of_a_stage(tmp_path, capsys):
     assert [int(line.split()[0]) for line in lines] == [21, 42, 60, 81, 102, 120, 141, 162, 180, 200]
     assert [float(line.split()[1]) for line in lines[:2]] == [11.0, 32.0]
     assert lines[-1].split()[-1] == "0:00"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_only_a_terminal_gets_a_bar_besides_the_table(tmp_path, capsys, monkeypatch, terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    train(tmp_path, range(20), 3, total=20)
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) > 5
+    assert ("synthesis:   0%" in err) is terminal and bool(err) is terminal
 
 
 def test_scores_are_logged(tmp_path):
