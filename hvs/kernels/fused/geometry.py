@@ -201,7 +201,5 @@ def whiten_rays(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz):
 def respond(b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha, sharpness):
     """u and the results of `weight_of` for Gaussians [N] and rays [P], [N, P] each."""
     u0, u1, u2 = whiten_rays(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
-    w, z, per_q, falloff, e0, e1, e2 = weight_of(
-        u0, u1, u2, m0[:, None], m1[:, None], m2[:, None], alpha, sharpness
-    )
+    w, z, per_q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0[:, None], m1[:, None], m2[:, None], alpha, sharpness)
     return u0, u1, u2, w, z, per_q, falloff, e0, e1, e2

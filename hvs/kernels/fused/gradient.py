@@ -228,9 +228,7 @@ def gradient(
                         if other != channel_block:
                             d = other * CHANNELS + tl.arange(0, CHANNELS)
                             f_d = tl.load(features + d, d < channels, 0.0).to(tl.float32)
-                            dw += tl.sum(
-                                load_gradient(d_latent, d, pixel, channels, size, inside) * f_d[:, None], 0
-                            )
+                            dw += tl.sum(load_gradient(d_latent, d, pixel, channels, size, inside) * f_d[:, None], 0)
                 u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
                 w, z, per_q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0, m1, m2, alpha, sharpness)
                 w = tl.where(inside, w / tl.maximum(S, eps), 0.0)
@@ -257,13 +255,12 @@ def gradient(
                 V2 += v2
     d_features += row * channels
     at = moments + row * MOMENTS
-    if not PAIRED:
-        if visited == 0:
-            # Most shares of most Gaussians: sums of nothing take longer than all the rest.
-            i = tl.arange(0, MOMENTS_BLOCK)
-            tl.store(at + i, tl.zeros((MOMENTS_BLOCK,), tl.float32), (i < MOMENTS) & (repeat(channel_block, i) == 0))
-            tl.store(d_features + c, tl.zeros((CHANNELS,), tl.float32), c < channels)
-            return
+    if not PAIRED and visited == 0:
+        # Most shares of most Gaussians: sums of nothing take longer than all the rest. Pieces are of pairs that are met.
+        i = tl.arange(0, MOMENTS_BLOCK)
+        tl.store(at + i, tl.zeros((MOMENTS_BLOCK,), tl.float32), (i < MOMENTS) & (repeat(channel_block, i) == 0))
+        tl.store(d_features + c, tl.zeros((CHANNELS,), tl.float32), c < channels)
+        return
     tl.store(d_features + c, tl.sum(of_f, 1), c < channels)
     if channel_block == 0:
         tl.store(at, -tl.sum(M00))
