@@ -90,7 +90,6 @@ def evaluate(settings: Evaluate) -> None:
             scored = [pair for pair, outcome in zip(chosen, outcomes, strict=True) if outcome.where]
             where = [outcome.where for outcome in outcomes if outcome.where]
             sheet = Scoresheet(where, [pair.group == "unknown" for pair in scored], scores)
-            print(f"\n{sheet.table()}\n\n{LEGEND}\n")
             about = {
                 "checkpoint": str(studio.checkpoint),
                 "root": str(root.absolute()),
@@ -102,6 +101,8 @@ def evaluate(settings: Evaluate) -> None:
             for picture in filter(Path.is_file, (studio.folder / name for name in WORST)):
                 picture.unlink()
             write_tables(studio.folder, sheet, about | tell_left_out(outcomes))
+            # Then, as nobody may be reading any more.
+            print(f"\n{sheet.table()}\n\n{LEGEND}\n")
             # Last, as it needs more memory than the scores.
             draw_worst(studio, scored, sheet, settings.worst)
 

@@ -140,6 +140,17 @@ def test_scores_are_written_before_the_worst_are_drawn(settings, capsys, monkeyp
     assert asked == [(1, torch.bfloat16, 3)]
 
 
+def test_scores_are_written_though_nobody_reads_the_table(settings, monkeypatch):
+    def nobody_reads(*_, file=None):
+        if file is None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", nobody_reads)
+    with pytest.raises(BrokenPipeError):
+        evaluate(replace(settings, pairs=2))
+    assert len(read(settings)[0]) == 4
+
+
 def test_a_folder_in_the_place_of_a_file_is_told_before_the_work(settings, monkeypatch):
     monkeypatch.setattr(scoring, "score_pairs", lambda *_: pytest.fail("began to score"))
     (settings.out / "worst.png").mkdir(parents=True)
