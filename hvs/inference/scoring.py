@@ -101,8 +101,6 @@ def evaluate(settings: Evaluate) -> None:
             for picture in filter(Path.is_file, (studio.folder / name for name in WORST)):
                 picture.unlink()
             write_tables(studio.folder, sheet, about | tell_left_out(outcomes))
-            # Then, as nobody may be reading any more.
-            print(f"\n{sheet.table()}\n\n{LEGEND}\n")
             # Last, as it needs more memory than the scores.
             draw_worst(studio, scored, sheet, settings.worst)
 
@@ -229,6 +227,9 @@ def write_tables(folder: Path, sheet: Scoresheet, about: dict[str, Any]) -> None
     texts = sheet.csv(), json.dumps(about | sheet.summary(), indent=1) + "\n"
     for name, text in zip(TABLES, texts, strict=True):
         write_atomically(folder / name, partial(Path.write_text, data=text, encoding="utf-8"))
+    # After all is written, as nobody may be reading any more.
+    print(f"\n{sheet.table()}\n\n{LEGEND}\n")
+    for name in TABLES:
         print(f"wrote  {folder / name}")
 
 
