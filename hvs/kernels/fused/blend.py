@@ -5,7 +5,7 @@ import triton.language as tl
 
 from .background_weight import IMAGE_VALUES, SLOPE, WEIGHT, load_weight, place_of_deepest
 from .fill import fill
-from .geometry import PATCHES, TILE, corner_of, load_ray, patch_pixels, repeat, respond, tile_pixels
+from .geometry import PATCHES, TILE, load_ray, patch_pixels, repeat, respond, tile_pixels
 from .lists import meets
 from .survey import load_patch_boxes
 from .values import image_of, load_extent, load_gaussian
@@ -47,8 +47,6 @@ def blend(
     features_stride,
     background_stride,
     rays_stride,
-    batch,
-    tile_count,
     count,
     channels,
     height,
@@ -72,14 +70,17 @@ def blend(
     tile meets none, the first ``filled`` channels are already there, and its programs share the others.
     """
     parts: tl.constexpr = TILE * TILE // PIXELS
-    part, program = tl.program_id(0) % parts, tl.program_id(0) // parts
+    part, column = tl.program_id(0) % parts, tl.program_id(0) // parts
     channel_block, channel_blocks = 0, 1
     if not ALL:
         channel_blocks = tl.cdiv(channels, CHANNELS)
-        channel_block, program = program % channel_blocks, program // channel_blocks
-    # The same tile of all images at once: those at the lower border, which are mostly empty, come last. Otherwise all
-    # others would wait for the last image's most crowded tiles.
-    tile, b = program // batch, (program % batch).to(tl.int64)
+        channel_block, column = column % channel_blocks, column // channel_blocks
+    # The same row of tiles of all images at once: those at the lower border, which are mostly empty, come last.
+    # Otherwise all others would wait for the last image's most crowded tiles.
+    row, b = tl.program_id(2), tl.program_id(1).to(tl.int64)
+    columns = tl.cdiv(width, TILE)
+    tile, tile_count = row * columns + column, tl.num_programs(2) * columns
+    top, left = row * TILE, column * TILE
     here = b * tile_count + tile
     met = tl.load(counts + here)
     image_values += b * IMAGE_VALUES
@@ -97,14 +98,13 @@ def blend(
         # Where the background alone stays below the floor, it is dimmed, and so are the channels that are filled.
         first = tl.where(behind < eps, 0, filled)
         share = tl.where(behind < eps, behind / eps, 1.0)
-        fill(latent, background, share, tile, first, channels, height, width, piece, channel_blocks * parts)
+        fill(latent, background, share, top, left, first, channels, height, width, piece, channel_blocks * parts)
         if piece == 0:
-            y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
+            y, x, inside = tile_pixels(top, left, 0, height, width, TILE * TILE)
             at = denominator + y * width + x
             tl.store(at, tl.zeros((TILE * TILE,), tl.float32) + behind, inside)
         return
     c = channel_block * CHANNELS + tl.arange(0, CHANNELS)
-    top, left = corner_of(tile, width)
     y, x, inside = patch_pixels(top, left, part * PIXELS + tl.arange(0, PIXELS), height, width)
     pixel = y * width + x
     gaussians = image_of(gaussians, b, count)

@@ -10,13 +10,13 @@ TOGETHER = tl.constexpr(2)
 
 
 @triton.jit
-def fill(latent, background, share, tile, first, last, height, width, piece, pieces):
-    """Write the background's features, times ``share``, into channels first..last of one tile of one image.
+def fill(latent, background, share, top, left, first, last, height, width, piece, pieces):
+    """Write the background's features, times ``share``, into channels first..last of one image's tile with this corner.
 
     Programs divide the channels among them: this is one piece of several. Whole rows of a tile are written, which takes
     less time than patches.
     """
-    y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
+    y, x, inside = tile_pixels(top, left, 0, height, width, TILE * TILE)
     pixel, size = y * width + x, height * width
     for start in range(first + piece * TOGETHER, last, pieces * TOGETHER):
         c = start + tl.arange(0, TOGETHER)

@@ -80,12 +80,12 @@ def clamped(r):
 
 
 @triton.jit
-def tile_pixels(tile, first, height, width, PIXELS: tl.constexpr):
-    """Rows and columns of PIXELS pixels of a tile, from pixel ``first`` on, and which of them are in the image."""
-    top, left = corner_of(tile, width)
-    pixel = first + tl.arange(0, PIXELS)
-    y, x = top + pixel // TILE, left + pixel % TILE
-    return y, x, (y < height) & (x < width)
+def own_tile():
+    """Of a program in a grid of columns and rows of tiles: the number of its tile, how many there are, and row and
+    column of the tile's first pixel. Found without a division."""
+    column, row = tl.program_id(0), tl.program_id(1)
+    columns, rows = tl.num_programs(0), tl.num_programs(1)
+    return row * columns + column, rows * columns, row * TILE, column * TILE
 
 
 @triton.jit
@@ -94,6 +94,15 @@ def corner_of(tile, width):
     columns = tl.cdiv(width, TILE)
     row = tile // columns
     return row * TILE, (tile - row * columns) * TILE
+
+
+@triton.jit
+def tile_pixels(top, left, first, height, width, PIXELS: tl.constexpr):
+    """Rows and columns of PIXELS pixels of the tile with this corner, from pixel ``first`` on, and which of them are in
+    the image."""
+    pixel = first + tl.arange(0, PIXELS)
+    y, x = top + pixel // TILE, left + pixel % TILE
+    return y, x, (y < height) & (x < width)
 
 
 @triton.jit

@@ -24,6 +24,7 @@ from .geometry import (
     load_ray,
     lowest_set,
     multiply,
+    own_tile,
     patch_pixels,
     repeat,
     tile_pixels,
@@ -62,10 +63,10 @@ def background_gradient(
     Writes sums over the tile's pixels, d_background [B, T, C] and d_weight [B, T], and, where the tile meets a
     Gaussian, projection [B, H, W], which is g·O, or zero where S sits on its floor.
     """
-    tile, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    here = b * tl.num_programs(0) + tile
+    (tile, tile_count, top, left), b = own_tile(), tl.program_id(2).to(tl.int64)
+    here = b * tile_count + tile
     size = height * width
-    y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
+    y, x, inside = tile_pixels(top, left, 0, height, width, TILE * TILE)
     pixel = y * width + x
     weight = tl.load(image_values + b * IMAGE_VALUES + WEIGHT)
     background += b * background_stride
@@ -256,7 +257,7 @@ def gradient(
     d_features += row * channels
     at = moments + row * MOMENTS
     if not PAIRED and visited == 0:
-        # Most shares of most Gaussians: sums of nothing take longer than all the rest. Pieces are of pairs that are met.
+        # Most shares of most Gaussians: sums of nothing take longer than all the rest.
         i = tl.arange(0, MOMENTS_BLOCK)
         tl.store(at + i, tl.zeros((MOMENTS_BLOCK,), tl.float32), (i < MOMENTS) & (repeat(channel_block, i) == 0))
         tl.store(d_features + c, tl.zeros((CHANNELS,), tl.float32), c < channels)

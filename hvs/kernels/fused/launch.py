@@ -51,8 +51,8 @@ RAY_GRADIENT_SIZES = dict(GROUP=1, num_warps=4)
 CHAIN_SIZES = dict(BLOCK=16, CHANNELS=16)
 # Largest number of channels of a program of `blend` or `gradient`.
 MOST_CHANNELS = 256
-# Largest size of a grid's second and third axes.
-MOST_IMAGES = 65535
+# Largest size of a grid's second and third axes, which are images and rows of tiles.
+MOST_IMAGES = MOST_ROWS = 65535
 # The values of an image's Gaussians, and of its rays, are indexed with 32 bits.
 MOST_GAUSSIANS = (2**31 - 1) // values.GAUSSIAN_VALUES.value - values.TOGETHER.value
 MOST_PIXELS = (2**31 - 1) // 3
@@ -101,6 +101,8 @@ def forward(
     height, width = rays.shape[1:3]
     if height * width > MOST_PIXELS:
         raise ValueError(f"rays: got {height * width} of them, wanted at most {MOST_PIXELS} per image")
+    if height > MOST_ROWS * TILE.value:
+        raise ValueError(f"rays: got {height} rows of them, wanted at most {MOST_ROWS * TILE.value}")
     geometry = [_inner_contiguous(v) for v in (means, rotations, scales)]
     features, background, rays = (_inner_contiguous(v) for v in (features, background, rays))
     rows, columns = tile_grid(height, width)
@@ -133,7 +135,7 @@ def forward(
         )
         if paired:
             cells = empty(4, cell_count)
-            survey.survey[tile_count, batch](
+            survey.survey[columns, rows, batch](
                 *(tiles, patches, rays, rays.stride(0), height, width), **FUSED, num_warps=1
             )
             search.search[cell_count, shares, batch](
@@ -149,7 +151,7 @@ def forward(
         else:
             counts = empty(tile_count, dtype=torch.int32)
             members = means.new_empty(batch * tile_count * count, dtype=torch.int32)
-            small.survey_small[tile_count, batch](
+            small.survey_small[columns, rows, batch](
                 *(tiles, patches, counts, members, latent, filled, depths, places, image_values),
                 *(first_depths, variances, gaussians, background, rays, background.stride(0), rays.stride(0)),
                 *(blocks, count, channels, height, width, alpha, near),
@@ -163,10 +165,10 @@ def forward(
         sizes = blend_sizes(channels)
         channel_blocks = _divide(channels, sizes["CHANNELS"])
         pieces = (TILE.value**2 // sizes["PIXELS"]) * channel_blocks
-        blend.blend[tile_count * batch * pieces,](
+        blend.blend[columns * pieces, batch, rows](
             *(latent, denominator, image_values, farthest, filled, *found[:3], patches, gaussians, depths, places),
             *(features, background, rays, features.stride(0), background.stride(0), rays.stride(0)),
-            *(batch, tile_count, count, channels, height, width, searches, alpha, beta, eps),
+            *(count, channels, height, width, searches, alpha, beta, eps),
             **FUSED,
             **sizes,
             LOOKED=WARP,
@@ -212,7 +214,7 @@ def backward(
     size = channels, height, width
     scene = saved.gaussians, features, rays, features.stride(0), rays.stride(0), count, *size, alpha, eps
     with _on(means):
-        gradient.background_gradient[tile_count, batch](
+        gradient.background_gradient[columns, rows, batch](
             *(tile_backgrounds, tile_weights, projection, d_latent, saved.latent, saved.denominator, saved.counts),
             *(saved.image_values, background, background.stride(0), *size, eps),
             **FUSED,
@@ -232,7 +234,7 @@ def backward(
                 PAIRED=paired,
             )
         if with_rays:
-            ray_gradient.ray_gradient[tile_count, batch](
+            ray_gradient.ray_gradient[columns, rows, batch](
                 *(d_rays, d_latent, projection, saved.denominator, saved.starts, saved.counts, saved.members, *scene),
                 **FUSED,
                 **RAY_GRADIENT_SIZES,

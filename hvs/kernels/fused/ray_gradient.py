@@ -6,7 +6,7 @@ In the notation of `gradient`, ``dL/dr = Σ Bᵀ h [(2z/α - k/q) e + (k z - 1)/
 import triton
 import triton.language as tl
 
-from .geometry import TILE, across, clamped, load_ray, repeat, respond, tile_pixels
+from .geometry import TILE, across, clamped, load_ray, own_tile, repeat, respond, tile_pixels
 from .gradient import CHANNEL_BLOCK, load_gradient
 from .values import image_of, load_gaussian
 
@@ -35,7 +35,7 @@ def ray_gradient(
     PAIRED: tl.constexpr,
 ):
     """One program per tile and image. Writes d_rays [B, H, W, 3]."""
-    tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
+    (tile, tile_count, top, left), b = own_tile(), tl.program_id(2).to(tl.int64)
     here = b * tile_count + tile
     met = tl.load(counts + here)
     members += tl.load(starts + here) if PAIRED else here * count
@@ -43,7 +43,7 @@ def ray_gradient(
     gaussians = image_of(gaussians, b, count)
     features += b * features_stride
     d_latent += b * channels * size
-    y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
+    y, x, inside = tile_pixels(top, left, 0, height, width, TILE * TILE)
     pixel = tl.max_contiguous(tl.multiple_of(y * width + x, 1), 2)
     busy = inside & (repeat(met, pixel) > 0)
     rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, busy)

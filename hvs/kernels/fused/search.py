@@ -10,7 +10,7 @@ import triton.language as tl
 
 from .. import culling
 from .background_weight import IMAGE_VALUES, NOWHERE, deeper, enter_response, store_nearest
-from .geometry import TILE, depth_of, first_set, load_ray, multiply, tile_pixels
+from .geometry import TILE, corner_of, depth_of, first_set, load_ray, multiply, tile_pixels
 from .survey import TILE_VALUES, load_boxes, tiles_of_cell
 from .values import MEAN, NORM, REACH, image_of, load_gaussian, value_at
 
@@ -64,7 +64,8 @@ def may_be_deepest(gaussians, n, count, near, cx, cy, cz, radius, best):
 def deepest_pixel(gaussians, n, count, rays, tile, height, width):
     """The largest depth of one Gaussian over the rays of a tile, and the first pixel that attains it."""
     b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, n < count)
-    y, x, inside = tile_pixels(tile, 0, height, width, TILE * TILE)
+    top, left = corner_of(tile, width)
+    y, x, inside = tile_pixels(top, left, 0, height, width, TILE * TILE)
     rx, ry, rz = load_ray(rays, y, x, width, inside)
     u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
     z, q = depth_of(u0, u1, u2, m0, m1, m2)
@@ -77,9 +78,8 @@ def deepest_pixel(gaussians, n, count, rays, tile, height, width):
 @triton.jit
 def flat_index(tile, pixel, n, width, count):
     """pixel·N + Gaussian, for a pixel of a tile; the pixels of a tile are numbered row by row."""
-    columns = tl.cdiv(width, TILE)
-    y = tile // columns * TILE + pixel // TILE
-    x = tile % columns * TILE + pixel % TILE
+    top, left = corner_of(tile, width)
+    y, x = top + pixel // TILE, left + pixel % TILE
     return (y.to(tl.int64) * width + x) * count + n
 
 

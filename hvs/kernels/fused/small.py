@@ -10,6 +10,7 @@ import triton.language as tl
 
 from .background_weight import IMAGE_VALUES, enter_response, store_nearest
 from .fill import fill
+from .geometry import own_tile
 from .lists import list_tile
 from .search import deepest_of, radius_of, search_tile
 from .survey import survey_tile
@@ -52,16 +53,18 @@ def survey_small(
     the deepest of first_depths [B, blocks]; and into image_values [B, 4] the deepest of all and the background's weight
     at depth zero.
     """
-    tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
+    (tile, tile_count, top, left), b = own_tile(), tl.program_id(2).to(tl.int64)
     here = b * tile_count + tile
     gaussians = image_of(gaussians, b, count)
     rays += b * rays_stride
-    low_x, low_y, high_x, high_y, x, y, z = survey_tile(tiles, patches, rays, tile, tile_count, b, height, width)
+    low_x, low_y, high_x, high_y, x, y, z = survey_tile(
+        tiles, patches, rays, tile, tile_count, top, left, b, height, width
+    )
     found = list_tile(members + here * count, gaussians, count, low_x, low_y, high_x, high_y, BLOCK)
     tl.store(counts + here, found)
     if found == 0:
         latent += b * channels * height * width
-        fill(latent, background + b * background_stride, 1.0, tile, 0, filled, height, width, 0, 1)
+        fill(latent, background + b * background_stride, 1.0, top, left, 0, filled, height, width, 0, 1)
     best = deepest_of(first_depths + b * blocks, blocks, BLOCK)
     radius = radius_of(low_x, low_y, high_x, high_y, x, y, z)
     depth, place = search_tile(gaussians, rays, best, tile, count, height, width, near, x, y, z, radius, BLOCK)

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from .. import pyramid
-from .geometry import PATCH, PATCH_WIDTH, PATCHES, TILE, corner_of, load_ray, patch_pixels
+from .geometry import PATCH, PATCH_WIDTH, PATCHES, TILE, load_ray, own_tile, patch_pixels, reciprocal
 
 FLATTEST_RAY = tl.constexpr(pyramid.FLATTEST_RAY)
 # Values of a tile: the bounding box of (x/z, y/z) over its rays, low and high, and the ray in its middle.
@@ -47,12 +47,11 @@ def least_of_patches(values):
 
 
 @triton.jit
-def survey_tile(tiles, patches, rays, tile, tile_count, b, height, width):
-    """Write what `survey` writes, for one tile of image ``b``, whose rays begin at ``rays``.
+def survey_tile(tiles, patches, rays, tile, tile_count, top, left, b, height, width):
+    """Write what `survey` writes, for one tile and its corner in image ``b``, whose rays begin at ``rays``.
 
     Returns the tile's values.
     """
-    top, left = corner_of(tile, width)
     middle_y, middle_x = tl.minimum(top + TILE // 2, height - 1), tl.minimum(left + TILE // 2, width - 1)
     # Rows on the first axis: each thread then holds a whole column of a patch, and few values move between threads.
     patch, row = tl.arange(0, PATCHES), tl.arange(0, PATCH // PATCH_WIDTH)
@@ -66,7 +65,8 @@ def survey_tile(tiles, patches, rays, tile, tile_count, b, height, width):
     rx, ry, rz = load_ray(rays, y, x, width, x >= 0)
     infinity = float("inf")
     flat = least_of_patches(rz) < FLATTEST_RAY
-    steep = 1 / rz
+    # Of flat or backward rays it is no number, nor needed.
+    steep = reciprocal(rz)
     plane_x, plane_y = rx * steep, ry * steep
     low_x = tl.where(exists, tl.where(flat, -infinity, least_of_patches(plane_x)), infinity)
     low_y = tl.where(exists, tl.where(flat, -infinity, least_of_patches(plane_y)), infinity)
@@ -95,5 +95,5 @@ def survey(tiles, patches, rays, rays_stride, height, width):
 
     Writes tiles [B, 7, T] (see TILE_VALUES) and the bounding boxes of their patches, patches [B, T, 4, 8].
     """
-    tile, tile_count, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
-    survey_tile(tiles, patches, rays + b * rays_stride, tile, tile_count, b, height, width)
+    (tile, tile_count, top, left), b = own_tile(), tl.program_id(2).to(tl.int64)
+    survey_tile(tiles, patches, rays + b * rays_stride, tile, tile_count, top, left, b, height, width)

@@ -9,8 +9,8 @@ from hvs.kernels.fused.fill import fill
 
 
 @triton.jit
-def fill_piece(latent, background, tile, first, last, height, width, pieces: tl.constexpr):
-    fill(latent, background, 0.5, tile, first, last, height, width, tl.program_id(0), pieces)
+def fill_piece(latent, background, top, left, first, last, height, width, pieces: tl.constexpr):
+    fill(latent, background, 0.5, top, left, first, last, height, width, tl.program_id(0), pieces)
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 4])
@@ -18,7 +18,7 @@ def fill_piece(latent, background, tile, first, last, height, width, pieces: tl.
 def test_every_channel_once(device, pieces, first, last):
     background = torch.arange(1.0, 8, device=device)
     latent = torch.full((7, 20, 37), torch.nan, device=device)
-    fill_piece[(pieces,)](latent, background, 4, first, last, 20, 37, pieces=pieces)
+    fill_piece[(pieces,)](latent, background, 16, 16, first, last, 20, 37, pieces=pieces)
     wanted = torch.full((7, 20, 37), torch.nan, device=device)
     wanted[first:last, 16:, 16:32] = background[first:last, None, None] / 2
     assert torch.equal(latent.nan_to_num(), wanted.nan_to_num())

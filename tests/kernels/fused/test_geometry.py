@@ -10,6 +10,7 @@ import triton.language as tl
 from hvs.kernels import reference
 from hvs.kernels.fused.geometry import (
     clamp,
+    corner_of,
     load_mean,
     load_ray,
     load_whitening,
@@ -42,7 +43,8 @@ def respond(out, means, rotations, scales, rays, count, pixels, alpha, SIZE: tl.
 
 @triton.jit
 def pixels_of(out, tile, first, height, width, PIXELS: tl.constexpr):
-    y, x, inside = tile_pixels(tile, first, height, width, PIXELS)
+    top, left = corner_of(tile, width)
+    y, x, inside = tile_pixels(top, left, first, height, width, PIXELS)
     i = tl.arange(0, PIXELS)
     tl.store(out + i, y)
     tl.store(out + PIXELS + i, x)

@@ -109,6 +109,13 @@ def test_more_pixels_than_are_numbered_are_refused(single, monkeypatch):
         render(single(1, 3, 4))
 
 
+def test_more_rows_of_tiles_than_a_grid_has_are_refused(single, monkeypatch):
+    monkeypatch.setattr(launch, "MOST_ROWS", 2)
+    with pytest.raises(ValueError, match="rays: got 33 rows of them, wanted at most 32"):
+        render(single(1, 33, 1))
+    assert render(single(1, 32, 1)).shape[-2:] == (32, 1)
+
+
 def test_batched_gradients_are_refused(single):
     inputs = single(3, 8, 8)
     features = inputs["features"].requires_grad_()
