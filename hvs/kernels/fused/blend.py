@@ -137,8 +137,8 @@ def blend(
                 b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha, sharpness
             )
             w = tl.where(taken[:, None], w * per_weight, 0.0)
-            weights += tl.sum(w, 0)
             sums = add_weighted(sums, f, w)
+            weights += tl.sum(w, 0)
     weights /= per_weight
     total = weights + behind
     share = 1 / tl.maximum(total, eps)

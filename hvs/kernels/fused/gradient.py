@@ -24,7 +24,6 @@ from .geometry import (
     load_ray,
     lowest_set,
     multiply,
-    own_tile,
     patch_pixels,
     repeat,
     tile_pixels,
@@ -63,9 +62,10 @@ def background_gradient(
     Writes sums over the tile's pixels, d_background [B, T, C] and d_weight [B, T], and, where the tile meets a
     Gaussian, projection [B, H, W], which is g·O, or zero where S sits on its floor.
     """
-    (tile, tile_count, top, left), b = own_tile(), tl.program_id(2).to(tl.int64)
-    here = b * tile_count + tile
+    tile, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    here = b * tl.num_programs(0) + tile
     size = height * width
+    top, left = corner_of(tile, width)
     y, x, inside = tile_pixels(top, left, 0, height, width, TILE * TILE)
     pixel = y * width + x
     weight = tl.load(image_values + b * IMAGE_VALUES + WEIGHT)

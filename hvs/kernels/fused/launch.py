@@ -214,7 +214,7 @@ def backward(
     size = channels, height, width
     scene = saved.gaussians, features, rays, features.stride(0), rays.stride(0), count, *size, alpha, eps
     with _on(means):
-        gradient.background_gradient[columns, rows, batch](
+        gradient.background_gradient[tile_count, batch](
             *(tile_backgrounds, tile_weights, projection, d_latent, saved.latent, saved.denominator, saved.counts),
             *(saved.image_values, background, background.stride(0), *size, eps),
             **FUSED,

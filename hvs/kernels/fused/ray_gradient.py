@@ -35,7 +35,8 @@ def ray_gradient(
     PAIRED: tl.constexpr,
 ):
     """One program per tile and image. Writes d_rays [B, H, W, 3]."""
-    (tile, tile_count, top, left), b = own_tile(), tl.program_id(2).to(tl.int64)
+    tile, tile_count, top, left = own_tile()
+    b = tl.program_id(2).to(tl.int64)
     here = b * tile_count + tile
     met = tl.load(counts + here)
     members += tl.load(starts + here) if PAIRED else here * count

@@ -53,7 +53,8 @@ def survey_small(
     the deepest of first_depths [B, blocks]; and into image_values [B, 4] the deepest of all and the background's weight
     at depth zero.
     """
-    (tile, tile_count, top, left), b = own_tile(), tl.program_id(2).to(tl.int64)
+    tile, tile_count, top, left = own_tile()
+    b = tl.program_id(2).to(tl.int64)
     here = b * tile_count + tile
     gaussians = image_of(gaussians, b, count)
     rays += b * rays_stride

@@ -95,5 +95,6 @@ def survey(tiles, patches, rays, rays_stride, height, width):
 
     Writes tiles [B, 7, T] (see TILE_VALUES) and the bounding boxes of their patches, patches [B, T, 4, 8].
     """
-    (tile, tile_count, top, left), b = own_tile(), tl.program_id(2).to(tl.int64)
+    tile, tile_count, top, left = own_tile()
+    b = tl.program_id(2).to(tl.int64)
     survey_tile(tiles, patches, rays + b * rays_stride, tile, tile_count, top, left, b, height, width)
