@@ -22,7 +22,7 @@ def add_weighted(sums, f, w):
         # Two instructions; the sum of two products is one more.
         f_a, f_b = tl.split(tl.trans(f))
         w_a, w_b = tl.split(tl.trans(w))
-        return sums + f_a[:, None] * w_a[None, :] + f_b[:, None] * w_b[None, :]
+        return sums + f_b[:, None] * w_b[None, :] + f_a[:, None] * w_a[None, :]
     else:
         return sums + tl.sum(f[:, :, None] * w[:, None, :], 0)
 
@@ -137,8 +137,8 @@ def blend(
                 b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha, sharpness
             )
             w = tl.where(taken[:, None], w * per_weight, 0.0)
-            sums = add_weighted(sums, f, w)
             weights += tl.sum(w, 0)
+            sums = add_weighted(sums, f, w)
     weights /= per_weight
     total = weights + behind
     share = 1 / tl.maximum(total, eps)
