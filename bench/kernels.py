@@ -69,7 +69,7 @@ def variants(scene: Scene) -> dict[str, dict[str, Any]]:
         for block, warps in ((64, 1), (128, 1), (128, 2), (128, 4)):
             sizes = dict(BLOCK=block, num_warps=warps)
             found[f"survey_small: blocks of {block}, {warps} warps"] = dict(SURVEY_SIZES=sizes)
-        for registers in (96, 112, 128, 255) if limited else ():
+        for registers in (64, 72, 80, 255) if limited else ():
             sizes = launch.SURVEY_SIZES | dict(maxnreg=registers)
             found[f"survey_small: at most {registers} registers"] = dict(SURVEY_SIZES=sizes)
         for share in (0.0, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0):
@@ -77,13 +77,13 @@ def variants(scene: Scene) -> dict[str, dict[str, Any]]:
     for pixels, group, warps in ((32, 2, 1), (32, 4, 1), (64, 1, 1), (64, 2, 1), (64, 4, 1), (64, 2, 2), (128, 1, 4)):
         sizes = dict(CHANNELS=size, PIXELS=pixels, GROUP=group, num_warps=warps)
         found[f"blend: {pixels} pixels, {group} Gaussians, {warps} warps"] = dict(blend_sizes=lambda _, s=sizes: s)
-    for registers in (96, 104, 128, 152) if limited else ():
+    for registers in (64, 80, 96, 128) if limited else ():
         sizes = launch.blend_sizes(scene.channels) | dict(maxnreg=registers)
         found[f"blend: at most {registers} registers"] = dict(blend_sizes=lambda _, s=sizes: s)
     for pixels, warps in ((32, 1), (64, 1), (64, 2), (128, 4), (256, 4)):
         sizes = launch.gradient_sizes(scene.channels) | dict(PIXELS=pixels, num_warps=warps)
         found[f"gradient: {pixels} pixels, {warps} warps"] = dict(gradient_sizes=lambda _, s=sizes: s)
-    for registers in (128, 152, 168, 200, 255) if limited else ():
+    for registers in (96, 112, 152, 200, 255) if limited else ():
         sizes = launch.gradient_sizes(scene.channels) | dict(maxnreg=registers)
         found[f"gradient: at most {registers} registers"] = dict(gradient_sizes=lambda _, s=sizes: s)
     for programs in (4096, 8192, 16384, 32768) if small else ():

@@ -265,7 +265,7 @@ def gradient_sizes(channels: int) -> dict[str, int]:
     sizes = dict(CHANNELS=size, PIXELS=WARP, num_warps=max(1, size // WARP_CHANNELS))
     if WARP == 32:
         # The compiler takes more if it may, and then fewer warps run at a time. AMD's takes no limit.
-        sizes["maxnreg"] = 152 if size <= WARP_CHANNELS // 2 else 200
+        sizes["maxnreg"] = 128 if size <= WARP_CHANNELS // 2 else 200
     return sizes
 
 
