@@ -51,7 +51,9 @@ def test_tensors_are_all_items(capture, workers, tmp_path, monkeypatch):
     monkeypatch.setattr(poses, "FRAMES_AT_ONCE", 3)
     capture.write_view(capture.names[0], 1, frames=[0, 2, 3])
     dataset, told = PoseDataset(capture.root, "test", "all"), []
+    before = torch.get_rng_state()
     tensors, faults = dataset.tensors(workers, partial(begin, tmp_path), told.append)
+    assert torch.equal(torch.get_rng_state(), before)
     items = collate(list(dataset))
     assert len(dataset) == 30 and faults == [] and tensors.keys() == items.keys()
     assert all(torch.equal(tensors[key], items[key]) for key in items)

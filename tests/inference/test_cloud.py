@@ -44,6 +44,13 @@ def test_every_part_of_the_model_has_a_gradient_the_cameras_included():
             torch.testing.assert_close(slope, values.grad.view(-1)[place], rtol=1e-3, atol=0, msg=name)
 
 
+def test_a_view_is_the_same_alone_and_among_others():
+    cameras, cloud = ring(), toy()
+    with torch.no_grad():
+        alone = [cloud(cameras[[view]], cameras[[view]].rays()) for view in range(len(cameras.t))]
+        torch.testing.assert_close(cloud(cameras, cameras.rays()), torch.cat(alone), rtol=0, atol=1e-6)
+
+
 def test_the_background_stays_as_the_gaussians_change():
     cameras, cloud = ring(), toy()
 
