@@ -67,7 +67,8 @@ def blend(
     Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W]; and of each image the background's weight
     and its slope, in image_values [B, 4], and the place of the deepest response, farthest [B] (int64). A program tests
     LOOKED of the tile's Gaussians at a time, and evaluates those that its own pixels meet, GROUP at a time. Where the
-    tile meets none, the first ``filled`` channels are already there, and its programs share the others.
+    tile meets none, the first ``filled`` channels are already there, and its programs share the others. The grid's
+    second and third axes are images and rows of tiles.
     """
     parts: tl.constexpr = TILE * TILE // PIXELS
     part, column = tl.program_id(0) % parts, tl.program_id(0) // parts

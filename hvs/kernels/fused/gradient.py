@@ -222,6 +222,7 @@ def gradient(
                 rx, ry, rz = load_ray(rays, y, x, width, inside)
                 S = tl.load(denominator + pixel, inside, 1.0)
                 g = load_gradient(d_latent, c, pixel, channels, size, inside)
+                # Not before the loop: every thread would keep all of them in registers.
                 f = tl.load(features + c, c < channels, 0.0).to(tl.float32)
                 dw = tl.sum(g * f[:, None], 0) - tl.load(projection + pixel, inside, 0.0)
                 if not ALL:
