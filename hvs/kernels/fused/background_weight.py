@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from .. import limits
-from .geometry import LARGEST, PI
+from .geometry import LARGEST, PI, reciprocal
 
 SMALLEST_VARIANCE = tl.constexpr(limits.SMALLEST_VARIANCE)
 # A variance that exceeds a power of ten by no more than this factor counts as that power.
@@ -55,7 +55,7 @@ def load_weight(image_values, beta):
     z = tl.load(image_values + DEPTH)
     z = tl.where(z < -LARGEST, 0.0, z)
     scaled = beta * z
-    falloff = 1 / (1 + scaled * scaled * scaled * scaled)
+    falloff = reciprocal(1 + scaled * scaled * scaled * scaled)
     weight = tl.load(image_values + NEAREST) * falloff
     slope = -4 * beta * weight * falloff * scaled * scaled * scaled
     # Depths of responses are clamped.

@@ -5,10 +5,10 @@ import triton.language as tl
 
 from .background_weight import IMAGE_VALUES, SLOPE, WEIGHT, load_weight, place_of_deepest
 from .fill import fill
-from .geometry import PATCHES, TILE, load_ray, patch_pixels, repeat, respond, tile_pixels
-from .lists import meets
+from .geometry import PATCHES, TILE, load_ray, patch_pixels, reciprocal, repeat, respond
+from .lists import meets, member_of, ranks_of
 from .survey import load_patch_boxes
-from .values import image_of, load_extent, load_gaussian
+from .values import address_of, image_of, load_extent, load_gaussian
 
 # The smallest sum of weights that there may be, in the unit in which weights are summed: weights that count do not
 # underflow, and sums of 2¹⁴ weights times any features do not overflow if that smallest sum is above 1e-21.
@@ -64,11 +64,11 @@ def blend(
 ):
     """One program per tile, PIXELS of its pixels and CHANNELS of its channels (with ALL, all of them), and image.
 
-    Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W]; and of each image the background's weight
-    and its slope, in image_values [B, 4], and the place of the deepest response, farthest [B] (int64). A program tests
-    LOOKED of the tile's Gaussians at a time, and evaluates those that its own pixels meet, GROUP at a time. Where the
-    tile meets none, the first ``filled`` channels are already there, and its programs share the others. The grid's
-    second and third axes are images and rows of tiles.
+    Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W], which is zero where the tile meets no
+    Gaussian; and of each image the background's weight and its slope, in image_values [B, 4], and the place of the
+    deepest response, farthest [B] (int64). A program tests LOOKED of the tile's Gaussians at a time, and evaluates
+    those that its own pixels meet, GROUP at a time. Where the tile meets none, the first ``filled`` channels are
+    already there, and its programs share the others. The grid's second and third axes are images and rows of tiles.
     """
     parts: tl.constexpr = TILE * TILE // PIXELS
     part, column = tl.program_id(0) % parts, tl.program_id(0) // parts
@@ -92,19 +92,19 @@ def blend(
         tl.store(image_values + SLOPE, slope)
         tl.store(farthest + b, place_of_deepest(depths + b * searches, places + b * searches, searches))
     size = height * width
-    latent += b * channels * size
-    denominator += b * size
-    background += b * background_stride
     if met == 0:
         # Where the background alone stays below the floor, it is dimmed, and so are the channels that are filled.
         first = tl.where(behind < eps, 0, filled)
-        share = tl.where(behind < eps, behind / eps, 1.0)
-        fill(latent, background, share, top, left, first, channels, height, width, piece, channel_blocks * parts)
-        if piece == 0:
-            y, x, inside = tile_pixels(top, left, 0, height, width, TILE * TILE)
-            at = denominator + y * width + x
-            tl.store(at, tl.zeros((TILE * TILE,), tl.float32) + behind, inside)
+        if first < channels:
+            share = tl.where(behind < eps, behind / eps, 1.0)
+            fill(
+                *(latent + b * channels * size, denominator + b * size, background + b * background_stride),
+                *(share, top, left, first, channels, height, width, piece, channel_blocks * parts),
+            )
         return
+    latent += b * channels * size
+    denominator += b * size
+    background += b * background_stride
     c = channel_block * CHANNELS + tl.arange(0, CHANNELS)
     y, x, inside = patch_pixels(top, left, part * PIXELS + tl.arange(0, PIXELS), height, width)
     pixel = y * width + x
@@ -115,23 +115,24 @@ def blend(
     patches += 4 * PATCHES * b * tile_count
     own = part + tl.arange(0, 1)
     x0, y0, x1, y1 = load_patch_boxes(patches, tile, own, PIXELS)
-    sharpness = 1 / alpha
-    per_weight = LEAST_SUM / tl.minimum(tl.maximum(behind, eps), 1.0)
+    sharpness, per_eps = 1 / alpha, 1 / eps
+    # Powers of two apart, so that nothing is divided by it.
+    unit = tl.minimum(tl.maximum(behind, eps), 1.0)
+    per_weight = LEAST_SUM / unit
+    unit /= LEAST_SUM
     weights = tl.zeros((PIXELS,), tl.float32)
     sums = tl.zeros((CHANNELS, PIXELS), tl.float32)
     lane, i = tl.arange(0, LOOKED), tl.arange(0, GROUP)
     for first in range(0, met, LOOKED):
         listed = first + lane < met
         member = tl.load(members + first + lane, listed, 0)
-        low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, member, listed)
+        low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(address_of(gaussians, member))
         shows = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
-        shows = (shows & listed).to(tl.int32)
-        rank = tl.where(shows > 0, tl.cumsum(shows, 0) - 1, -1)
-        found = tl.sum(shows)
+        rank, found = ranks_of((shows & listed).to(tl.int32))
         for start in range(0, found, GROUP):
             taken = start + i < found
-            n = tl.sum(tl.where(rank[None, :] == (start + i)[:, None], member[None, :], 0), 1)
-            b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, taken)
+            n = member_of(rank, start + i, member)
+            b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(address_of(gaussians, n))
             there = taken[:, None] & (c < channels)[None, :]
             f = tl.load(features + n.to(tl.int64)[:, None] * channels + c[None, :], there, 0.0).to(tl.float32)
             u0, u1, u2, w, z, per_q, falloff, e0, e1, e2 = respond(
@@ -140,12 +141,12 @@ def blend(
             w = tl.where(taken[:, None], w * per_weight, 0.0)
             weights += tl.sum(w, 0)
             sums = add_weighted(sums, f, w)
-    weights /= per_weight
+    weights *= unit
     total = weights + behind
-    share = 1 / tl.maximum(total, eps)
+    share = reciprocal(tl.maximum(total, eps))
     # Written so that a pixel that shows only the background equals it to the last bit.
-    of_background = tl.where(total < eps, total / eps, 1.0) - weights * share
-    sums *= (share / per_weight)[None, :]
+    of_background = tl.where(total < eps, total * per_eps, 1.0) - weights * share
+    sums *= (share * unit)[None, :]
     shown = tl.load(background + c, c < channels, 0.0).to(tl.float32)
     at = latent + c[:, None].to(tl.int64) * size + pixel[None, :]
     tl.store(at, sums + shown[:, None] * of_background[None, :], inside[None, :] & (c < channels)[:, None])

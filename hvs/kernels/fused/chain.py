@@ -25,7 +25,7 @@ from .geometry import (
     repeat,
 )
 from .gradient import MOMENTS
-from .values import image_of, load_gaussian
+from .values import address_of, image_of, load_gaussian
 
 SMALLEST_VOLUME = tl.constexpr(limits.SMALLEST_VOLUME)
 # Tiles that are summed at a time, by the same tree in every run.
@@ -149,7 +149,7 @@ def chain(
         v1 += tl.load(at + 7, has, 0.0)
         v2 += tl.load(at + 8, has, 0.0)
     gaussians = image_of(gaussians, b, count)
-    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, mask)
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(address_of(gaussians, n))
 
     place = tl.load(farthest + b)
     deepest = (place >= 0) & (n == place % count) & mask
@@ -160,7 +160,7 @@ def chain(
             d_weight += tl.sum(tl.load(tile_weights + b * tile_count + tile, tile < tile_count, 0.0))
         pixel = place // count
         y, x = (pixel // width).to(tl.int32), (pixel % width).to(tl.int32)
-        rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, x >= 0)
+        rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width)
         u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
         z, q = depth_of(u0, u1, u2, m0, m1, m2)
         d_z = tl.where(deepest, d_weight * tl.load(image_values + b * IMAGE_VALUES + SLOPE) / q, 0.0)

@@ -11,7 +11,7 @@ from .. import culling, limits
 from .background_weight import IMAGE_VALUES, load_weight
 from .geometry import PI, length_of
 from .search import SLACK
-from .values import MEAN, image_of, is_stored, load_gaussian, load_values, store_extent
+from .values import MEAN, TOGETHER, addresses_of, image_of, load_gaussian, load_values, store_extent
 
 ROUNDING = tl.constexpr(culling.ROUNDING)
 SMALLEST_VOLUME = tl.constexpr(limits.SMALLEST_VOLUME)
@@ -100,21 +100,19 @@ def extent_of(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz, visible, 
 
 
 @triton.jit
-def extents(gaussians, image_values, count, alpha, beta, eps, near, tolerance, BLOCK: tl.constexpr):
-    """One program per block of Gaussians and image, of large scenes.
+def extents(gaussians, image_values, count, alpha, beta, eps, near, tolerance):
+    """One program per TOGETHER Gaussians and image, of large scenes.
 
     Writes into gaussians the extents with the background's weight, in place of larger ones.
     """
     block, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     weight, _ = load_weight(image_values + b * IMAGE_VALUES, beta)
     least = tolerance * tl.maximum(weight, eps)
-    n = block * BLOCK + tl.arange(0, BLOCK)
-    mask = n < count
-    gaussians = image_of(gaussians, b, count)
-    b00, b01, b02, b10, b11, b12, b20, b21, b22, _, _, _ = load_gaussian(gaussians, n, mask)
-    mx, my, mz = load_values(gaussians, n, MEAN, mask)
-    visible = (mz >= near) & mask
+    at = addresses_of(image_of(gaussians, b, count), block * TOGETHER, TOGETHER)
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, _, _, _ = load_gaussian(at)
+    mx, my, mz = load_values(at, MEAN)
+    visible = (mz >= near) & (block * TOGETHER + tl.arange(0, TOGETHER) < count)
     low_x, low_y, high_x, high_y, nx, ny, nz = extent_of(
         b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz, visible, alpha, least
     )
-    store_extent(gaussians, n, low_x, low_y, high_x, high_y, nx, ny, nz, is_stored(n, count))
+    store_extent(at, low_x, low_y, high_x, high_y, nx, ny, nz)

@@ -10,17 +10,23 @@ TOGETHER = tl.constexpr(2)
 
 
 @triton.jit
-def fill(latent, background, share, top, left, first, last, height, width, piece, pieces):
-    """Write the background's features, times ``share``, into channels first..last of one image's tile with this corner.
+def fill(latent, denominator, background, share, top, left, first, last, height, width, piece, pieces):
+    """Write the background's features, times ``share``, into channels first..last of one image's tile with this corner,
+    and zero as the denominator, which nobody reads there.
 
     Programs divide the channels among them: this is one piece of several. Whole rows of a tile are written, which takes
     less time than patches.
     """
     y, x, inside = tile_pixels(top, left, 0, height, width, TILE * TILE)
     pixel, size = y * width + x, height * width
+    if piece == 0:
+        tl.store(denominator + pixel, tl.zeros((TILE * TILE,), tl.float32), inside)
+    c = first + piece * TOGETHER + tl.arange(0, TOGETHER)
+    at = latent + c[:, None].to(tl.int64) * size + pixel[None, :]
+    step = tl.full((), TOGETHER, tl.int64) * pieces * size
     for start in range(first + piece * TOGETHER, last, pieces * TOGETHER):
         c = start + tl.arange(0, TOGETHER)
         shown = tl.load(background + c, c < last, 0.0).to(tl.float32) * share
-        at = latent + c[:, None].to(tl.int64) * size + pixel[None, :]
         shown = tl.broadcast_to(shown[:, None], (TOGETHER, TILE * TILE))
         tl.store(at, shown, (c < last)[:, None] & inside[None, :])
+        at += step

@@ -62,11 +62,12 @@ def reciprocal(x):
 
 
 @triton.jit
-def load_ray(rays, y, x, width, mask):
-    """Components of pixels' rays, clamped; zero where the mask is not set. ``rays`` points to an image [H, W, 3]."""
+def load_ray(rays, y, x, width, mask=None):
+    """Components of pixels' rays, clamped; zero where a mask is not set. ``rays`` points to an image [H, W, 3]."""
     at = rays + 3 * (y * width + x)
+    other = None if mask is None else 0.0
     # All loads are issued before the first is waited for.
-    rx, ry, rz = tl.load(at, mask, 0.0), tl.load(at + 1, mask, 0.0), tl.load(at + 2, mask, 0.0)
+    rx, ry, rz = tl.load(at, mask, other), tl.load(at + 1, mask, other), tl.load(at + 2, mask, other)
     rx = clamp(rx.to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
     ry = clamp(ry.to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
     rz = clamp(rz.to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)

@@ -31,7 +31,7 @@ from .geometry import (
 )
 from .lists import PIECE, meets, start_of
 from .survey import TILE_VALUES, load_boxes, load_patch_boxes
-from .values import image_of, load_extent, load_gaussian
+from .values import address_of, image_of, load_extent, load_gaussian
 
 # Sums for a Gaussian's geometry: the upper triangle of M, row by row, then v.
 MOMENTS = tl.constexpr(9)
@@ -113,6 +113,16 @@ def load_gradient(d_latent, c, pixel, channels, size, inside):
 
 
 @triton.jit
+def meets_tiles(low_x, low_y, high_x, high_y, nx, ny, nz, tiles, counts, i, tile_count):
+    """1 for those of an image's tiles ``i`` that a Gaussian with this extent meets, else 0."""
+    there = i < tile_count
+    x0, y0, x1, y1 = load_boxes(tiles, i, tile_count, there)
+    met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
+    # A tile that met nothing in the forward pass has no projection.
+    return (met & (tl.load(counts + i, there, 0) > 0)).to(tl.int32)
+
+
+@triton.jit
 def gradient(
     moments,
     d_features,
@@ -166,41 +176,52 @@ def gradient(
         n, share, shares, b = first_axis, tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)
         row = (b * count + n) * shares + share
     tile_count = tl.cdiv(height, TILE) * tl.cdiv(width, TILE)
-    size = height * width
     gaussians = image_of(gaussians, b, count)
     tiles += b * TILE_VALUES * tile_count
+    low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(address_of(gaussians, n))
+    c = channel_block * CHANNELS + tl.arange(0, CHANNELS)
+    lane, part = tl.arange(0, LOOKED), tl.arange(0, TILE * TILE // PIXELS)
+    d_features += row * channels
+    moments += row * MOMENTS
+    stride, begin = LOOKED * shares, share
+    if PAIRED:
+        first = start_of(ends, owner) + (row - start_of(piece_ends, owner)) * PIECE
+        looked_at = tl.minimum(tl.load(ends + owner) - first, PIECE).to(tl.int32)
+    else:
+        looked_at = tl.where(low_x <= high_x, tile_count, 0)
+        counts += b * tile_count
+        found = 0
+        while (found == 0) & (begin < looked_at):
+            looked = begin + lane * shares
+            found = tl.max(meets_tiles(low_x, low_y, high_x, high_y, nx, ny, nz, tiles, counts, looked, tile_count))
+            begin += stride
+        begin -= stride
+        if found == 0:
+            # Most shares of most Gaussians. What the others need would take longer than all this.
+            k = tl.arange(0, MOMENTS_BLOCK)
+            nothing = tl.zeros((MOMENTS_BLOCK,), tl.float32)
+            tl.store(moments + k, nothing, (k < MOMENTS) & (repeat(channel_block, k) == 0))
+            tl.store(d_features + c, tl.zeros((CHANNELS,), tl.float32), c < channels)
+            return
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(address_of(gaussians, n))
+    size = height * width
     patches += 4 * PATCHES * b * tile_count
     d_latent += b * channels * size
     projection += b * size
     denominator += b * size
     rays += b * rays_stride
     features += b * features_stride + n.to(tl.int64) * channels
-    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, n < count)
-    low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, n < count)
-    c = channel_block * CHANNELS + tl.arange(0, CHANNELS)
-
     of_f = tl.zeros((CHANNELS, PIXELS), tl.float32)
     zero = tl.zeros((PIXELS,), tl.float32)
     M00, M01, M02, M11, M12, M22, V0, V1, V2 = zero, zero, zero, zero, zero, zero, zero, zero, zero
     sharpness = 1 / alpha
-    lane, part = tl.arange(0, LOOKED), tl.arange(0, TILE * TILE // PIXELS)
     step = tl.arange(0, PIXELS)
-    if PAIRED:
-        first = start_of(ends, owner) + (row - start_of(piece_ends, owner)) * PIECE
-        looked_at = tl.minimum(tl.load(ends + owner) - first, PIECE).to(tl.int32)
-    else:
-        first = 0
-        looked_at = tl.where(low_x <= high_x, tile_count, 0)
-    visited = 0
-    for start in range(share, looked_at, LOOKED * shares):
+    for start in range(begin, looked_at, stride):
         i = start + lane * shares
         if PAIRED:
             met = (i < looked_at).to(tl.int32)
         else:
-            x0, y0, x1, y1 = load_boxes(tiles, i, tile_count, i < tile_count)
-            met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
-            # A tile that met nothing in the forward pass has no projection.
-            met = (met & (tl.load(counts + b * tile_count + i, i < tile_count, 0) > 0)).to(tl.int32)
+            met = meets_tiles(low_x, low_y, high_x, high_y, nx, ny, nz, tiles, counts, i, tile_count)
         chosen = first_set(met, LOOKED)
         while chosen < LOOKED:
             tile = start + chosen * shares
@@ -211,7 +232,6 @@ def gradient(
             left_x, left_y, right_x, right_y = load_patch_boxes(patches, tile, part, PIXELS)
             shows = meets(low_x, low_y, high_x, high_y, nx, ny, nz, left_x, left_y, right_x, right_y).to(tl.int32)
             bits = tl.sum(shows << part)
-            visited += bits
             top, left = corner_of(tile, width)
             while bits != 0:
                 own = lowest_set(bits)
@@ -255,22 +275,14 @@ def gradient(
                 V0 += v0
                 V1 += v1
                 V2 += v2
-    d_features += row * channels
-    at = moments + row * MOMENTS
-    if not PAIRED and visited == 0:
-        # Most shares of most Gaussians: sums of nothing take longer than all the rest.
-        i = tl.arange(0, MOMENTS_BLOCK)
-        tl.store(at + i, tl.zeros((MOMENTS_BLOCK,), tl.float32), (i < MOMENTS) & (repeat(channel_block, i) == 0))
-        tl.store(d_features + c, tl.zeros((CHANNELS,), tl.float32), c < channels)
-        return
     tl.store(d_features + c, tl.sum(of_f, 1), c < channels)
     if channel_block == 0:
-        tl.store(at, -tl.sum(M00))
-        tl.store(at + 1, -tl.sum(M01))
-        tl.store(at + 2, -tl.sum(M02))
-        tl.store(at + 3, -tl.sum(M11))
-        tl.store(at + 4, -tl.sum(M12))
-        tl.store(at + 5, -tl.sum(M22))
-        tl.store(at + 6, -tl.sum(V0))
-        tl.store(at + 7, -tl.sum(V1))
-        tl.store(at + 8, -tl.sum(V2))
+        tl.store(moments, -tl.sum(M00))
+        tl.store(moments + 1, -tl.sum(M01))
+        tl.store(moments + 2, -tl.sum(M02))
+        tl.store(moments + 3, -tl.sum(M11))
+        tl.store(moments + 4, -tl.sum(M12))
+        tl.store(moments + 5, -tl.sum(M22))
+        tl.store(moments + 6, -tl.sum(V0))
+        tl.store(moments + 7, -tl.sum(V1))
+        tl.store(moments + 8, -tl.sum(V2))

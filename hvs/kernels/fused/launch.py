@@ -27,8 +27,6 @@ from .results import Forward
 # For every launch: a product and the sum that it goes into are one instruction. Triton 3.9 warns that 3.10 will do so
 # only where it is asked to.
 FUSED = dict(enable_fp_fusion=True)
-# Gaussians that a program takes at a time.
-BLOCK = 128
 # Tiles along the side of a cell; large scenes test cells first.
 SIDE = 8
 # Largest number of pairs of a tile and a Gaussian, over all images, in a small scene, where every tile has room for
@@ -37,9 +35,9 @@ SMALL_PAIRS = 1 << 24
 # Largest number of Gaussians per image in a small scene: one program tests them all, however few programs there are.
 SMALL_COUNT = 1 << 14
 # Share of the channels of empty tiles that are filled while their tiles are surveyed; the others are while tiles blend.
-FILLED_SHARE = 2 / 3
+FILLED_SHARE = 1.0
 # Programs per image that share the search of large scenes, and Gaussians that each tests at a time.
-SEARCH_PROGRAMS, SEARCH_SIZES = 2048, dict(SIDE=SIDE, BLOCK=BLOCK, num_warps=1)
+SEARCH_PROGRAMS, SEARCH_SIZES = 2048, dict(SIDE=SIDE, BLOCK=128, num_warps=1)
 # Gaussians that a tile of a small scene tests at a time.
 SURVEY_SIZES = dict(BLOCK=128, num_warps=1)
 # Enough programs of `gradient` to fill a GPU several times over: programs share the tiles of a Gaussian, because the
@@ -70,7 +68,7 @@ def tile_grid(height: int, width: int) -> tuple[int, int]:
 def gaussian_values(count: int) -> tuple[int, int, int]:
     """Shape of what `prepare` writes for the Gaussians of an image."""
     together = values.TOGETHER.value
-    return _divide(count, together), values.GAUSSIAN_VALUES.value, together
+    return max(1, _divide(count, together)), values.GAUSSIAN_VALUES.value, together
 
 
 def is_small(batch: int, count: int, height: int, width: int) -> bool:
@@ -107,12 +105,12 @@ def forward(
     features, background, rays = (_inner_contiguous(v) for v in (features, background, rays))
     rows, columns = tile_grid(height, width)
     tile_count = rows * columns
-    blocks = max(1, _divide(count, BLOCK))
 
     def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return means.new_empty(batch, *shape, dtype=dtype)
 
     gaussians = empty(*gaussian_values(count))
+    blocks = gaussians.shape[1]
     variances, first_depths = empty(blocks), empty(blocks)
     tiles = empty(survey.TILE_VALUES.value, tile_count)
     patches = empty(tile_count, 4, PATCHES.value)
@@ -131,7 +129,6 @@ def forward(
             *(gaussians, image_values, variances, first_depths, *geometry, rays),
             *(*(v.stride(0) for v in (*geometry, rays)), count, height, width, alpha, eps, near, tolerance),
             **FUSED,
-            BLOCK=BLOCK,
         )
         if paired:
             cells = empty(4, cell_count)
@@ -140,34 +137,36 @@ def forward(
             )
             search.search[cell_count, shares, batch](
                 *(depths, places, cells, image_values, tiles, first_depths, variances, gaussians, rays, rays.stride(0)),
-                *(count, height, width, alpha, near, blocks),
+                *(count, height, width, alpha, blocks),
                 **FUSED,
                 **SEARCH_SIZES,
             )
             extents.extents[blocks, batch](
-                *(gaussians, image_values, count, alpha, beta, eps, near, tolerance), **FUSED, BLOCK=BLOCK
+                *(gaussians, image_values, count, alpha, beta, eps, near, tolerance), **FUSED
             )
             found = _pairs(tiles, gaussians, count, cells, rows, columns)
+            starts, counts, members = found[:3]
         else:
             counts = empty(tile_count, dtype=torch.int32)
             members = means.new_empty(batch * tile_count * count, dtype=torch.int32)
             small.survey_small[columns, rows, batch](
-                *(tiles, patches, counts, members, latent, filled, depths, places, image_values),
+                *(tiles, patches, counts, members, latent, denominator, filled, depths, places, image_values),
                 *(first_depths, variances, gaussians, background, rays, background.stride(0), rays.stride(0)),
-                *(blocks, count, channels, height, width, alpha, near),
+                *(blocks, count, channels, height, width, alpha),
                 **FUSED,
                 **SURVEY_SIZES,
             )
-            # Tensors that an operator returns must not share memory.
+            # Tensors that an operator returns must not share memory. The lists are not among them: most of their
+            # memory is never written, and only the gradient of rays would read them again.
             starts, ends, piece_ends = (means.new_empty(0, dtype=torch.int64) for _ in range(3))
-            pair_tiles, piece_tiles, piece_owners = (means.new_empty(0, dtype=torch.int32) for _ in range(3))
-            found = starts, counts, members, pair_tiles, ends, piece_tiles, piece_owners, piece_ends
+            kept, pair_tiles, piece_tiles, piece_owners = (means.new_empty(0, dtype=torch.int32) for _ in range(4))
+            found = starts, counts, kept, pair_tiles, ends, piece_tiles, piece_owners, piece_ends
         sizes = blend_sizes(channels)
         channel_blocks = _divide(channels, sizes["CHANNELS"])
         pieces = (TILE.value**2 // sizes["PIXELS"]) * channel_blocks
         blend.blend[columns * pieces, batch, rows](
-            *(latent, denominator, image_values, farthest, filled, *found[:3], patches, gaussians, depths, places),
-            *(features, background, rays, features.stride(0), background.stride(0), rays.stride(0)),
+            *(latent, denominator, image_values, farthest, filled, starts, counts, members, patches, gaussians),
+            *(depths, places, features, background, rays, *(v.stride(0) for v in (features, background, rays))),
             *(count, channels, height, width, searches, alpha, beta, eps),
             **FUSED,
             **sizes,
@@ -235,9 +234,11 @@ def backward(
             )
         if with_rays:
             ray_gradient.ray_gradient[columns, rows, batch](
-                *(d_rays, d_latent, projection, saved.denominator, saved.starts, saved.counts, saved.members, *scene),
+                *(d_rays, d_latent, projection, saved.denominator),
+                *(saved.starts, saved.counts, saved.members, saved.tiles, *scene),
                 **FUSED,
                 **RAY_GRADIENT_SIZES,
+                LOOKED=WARP,
                 PAIRED=paired,
             )
         chain.chain[_divide(count, CHAIN_SIZES["BLOCK"]) + 1, batch](

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from .geometry import first_set
 from .survey import TILE_VALUES, load_boxes, tiles_of_cell
-from .values import image_of, load_extent
+from .values import address_of, addresses_of, image_of, load_extent
 
 # Pairs of a Gaussian in large scenes over which one program sums its gradient: the largest Gaussians have thousands.
 PIECE = tl.constexpr(8)
@@ -19,12 +19,25 @@ PIECE = tl.constexpr(8)
 @triton.jit
 def meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1):
     """Whether Gaussians with these extents may matter on any ray in the bounding boxes x0..x1, y0..y1."""
-    overlap = (low_x <= x1) & (high_x >= x0) & (low_y <= y1) & (high_y >= y0)
+    overlap = tl.maximum(low_x, x0) <= tl.minimum(high_x, x1)
+    overlap &= tl.maximum(low_y, y0) <= tl.minimum(high_y, y1)
     # Fused where it says so, and not as the compiler likes: kernels that count pairs and others that write them must
     # come to the same bits.
     beside = 0.5 * tl.fma(nx, x0 + x1, ny * (y0 + y1)) + nz
     reach = 0.5 * tl.fma(tl.abs(nx), x1 - x0, tl.abs(ny) * (y1 - y0))
     return overlap & ~(tl.abs(beside) > reach + 1)
+
+
+@triton.jit
+def ranks_of(flags):
+    """The place of each flag among those that are set, -1 of one that is not; and how many are set."""
+    return tl.where(flags > 0, tl.cumsum(flags, 0) - 1, -1), tl.sum(flags)
+
+
+@triton.jit
+def member_of(rank, wanted, members):
+    """The members [L] that have the wanted ranks [G]; 0 where none has."""
+    return tl.sum(tl.where(rank[None, :] == wanted[:, None], members[None, :], 0), 1)
 
 
 @triton.jit
@@ -35,17 +48,19 @@ def start_of(ends, i):
 
 @triton.jit
 def list_tile(members, gaussians, count, x0, y0, x1, y1, BLOCK: tl.constexpr):
-    """Write the Gaussians of a tile, members [N] (int32), those that it meets in front; returns the number of these."""
+    """Write the Gaussians that a tile meets, in front of members [N] (int32); returns their number."""
     found = 0
     for start in range(0, count, BLOCK):
-        n = start + tl.arange(0, BLOCK)
-        low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, n < count)
+        low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(addresses_of(gaussians, start, BLOCK))
         met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
-        # The box of a tile with a ray that points sideways is the whole plane, which overlaps even an empty box.
-        met = (met & (n < count) & (low_x <= high_x)).to(tl.int32)
-        before = found + tl.cumsum(met, 0) - met
-        tl.store(members + tl.where(met > 0, before, count - 1 - (n - before)), n, n < count)
-        found += tl.sum(met)
+        left = met.to(tl.int32)
+        chosen = first_set(left, BLOCK)
+        # Most tiles meet none, others a handful.
+        while chosen < BLOCK:
+            tl.store(members + found, start + chosen)
+            found += 1
+            left = tl.where(tl.arange(0, BLOCK) == chosen, 0, left)
+            chosen = first_set(left, BLOCK)
     return found
 
 
@@ -83,7 +98,7 @@ def pair_large(
     gaussians = image_of(gaussians, b, count)
     tiles += b * TILE_VALUES * rows * columns
     cells += b * 4 * cell_count
-    low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussians, n, n < count)
+    low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(address_of(gaussians, n))
     # A Gaussian with an empty box, such as any that is not visible, meets no tile.
     last = tl.where(low_x <= high_x, cell_count, 0)
     found = 0

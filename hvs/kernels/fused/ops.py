@@ -73,9 +73,9 @@ def _rasterize_fake(means, rotations, scales, features, background, rays, alpha,
         return features.new_empty(shape, dtype=dtype)
 
     if launch.is_small(batch, count, height, width):
-        starts, members, pairs, pieces, each = (0,), batch * tiles * count, 0, 0, (0,)
+        starts, pairs, pieces, each = (0,), 0, 0, (0,)
     else:
-        members = pairs = torch.library.get_ctx().new_dynamic_size()
+        pairs = torch.library.get_ctx().new_dynamic_size()
         pieces = torch.library.get_ctx().new_dynamic_size()
         starts, each = (batch, tiles), (batch, count)
     return (
@@ -83,7 +83,7 @@ def _rasterize_fake(means, rotations, scales, features, background, rays, alpha,
         new(batch, height, width),
         new(*starts, dtype=torch.int64),
         new(batch, tiles, dtype=torch.int32),
-        new(members, dtype=torch.int32),
+        new(pairs, dtype=torch.int32),
         new(pairs, dtype=torch.int32),
         new(*each, dtype=torch.int64),
         new(pieces, dtype=torch.int32),

@@ -5,8 +5,19 @@ import triton.language as tl
 
 from .background_weight import IMAGE_VALUES, begin_image
 from .extents import extent_of
-from .geometry import depth_of, load_mean, load_ray, load_scale, load_whitening, multiply, whiten_rays
-from .values import MEAN, NORM, REACH, WHITENED, image_of, is_stored, store_extent, store_values, value_at
+from .geometry import depth_of, length_of, load_mean, load_ray, load_scale, load_whitening, multiply, whiten_rays
+from .values import (
+    MEAN,
+    NORM,
+    REACH,
+    TOGETHER,
+    WHITENED,
+    addresses_of,
+    image_of,
+    store_extent,
+    store_value,
+    store_values,
+)
 
 # Rays along each side of a grid over the image, borders included. The deepest response to these rays is the first lower
 # bound for the search.
@@ -34,22 +45,21 @@ def prepare(
     eps,
     near,
     tolerance,
-    BLOCK: tl.constexpr,
 ):
-    """One program per block of Gaussians and image.
+    """One program per TOGETHER Gaussians and image.
 
-    Writes gaussians [B, N / 32, 24, 32] (see `values`), and for each block the smallest variance, variances
+    Writes gaussians [B, blocks, 24, TOGETHER] (see `values`), and for each block the smallest variance, variances
     [B, blocks], and the deepest response to a few rays, depths [B, blocks]; in image_values [B, 4], that nothing has
     been found. The extents are those for the smallest weight that the background may have, which is not known yet.
     """
     block, blocks, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
     if block == 0:
         begin_image(image_values + b * IMAGE_VALUES)
-    n = block * BLOCK + tl.arange(0, BLOCK)
+    n = block * TOGETHER + tl.arange(0, TOGETHER)
     mask = n < count
     probe = tl.arange(0, PROBES * PROBES)
     y, x = probe // PROBES * (height - 1) // (PROBES - 1), probe % PROBES * (width - 1) // (PROBES - 1)
-    rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, probe >= 0)
+    rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width)
     means += b * means_stride
     rotations += b * rotations_stride
     scales += b * scales_stride
@@ -76,15 +86,15 @@ def prepare(
     d12 = tl.abs(b10 * b20 + b11 * b21 + b12 * b22)
     norm = tl.sqrt(tl.maximum(d0 + d01 + d02, tl.maximum(d1 + d01 + d12, d2 + d02 + d12)))
 
-    gaussians, stored = image_of(gaussians, b, count), is_stored(n, count)
-    store_values(gaussians, n, 0, b00, b01, b02, stored)
-    store_values(gaussians, n, 3, b10, b11, b12, stored)
-    store_values(gaussians, n, 6, b20, b21, b22, stored)
-    store_values(gaussians, n, MEAN, mx, my, mz, stored)
-    store_values(gaussians, n, WHITENED, m0, m1, m2, stored)
-    tl.store(value_at(gaussians, n, REACH), tl.sqrt(m0 * m0 + m1 * m1 + m2 * m2), stored)
-    tl.store(value_at(gaussians, n, NORM), norm, stored)
+    at = addresses_of(image_of(gaussians, b, count), block * TOGETHER, TOGETHER)
+    store_values(at, 0, b00, b01, b02)
+    store_values(at, 3, b10, b11, b12)
+    store_values(at, 6, b20, b21, b22)
+    store_values(at, MEAN, mx, my, mz)
+    store_values(at, WHITENED, m0, m1, m2)
+    store_value(at, REACH, tl.where(visible, length_of(m0, m1, m2), -1.0))
+    store_value(at, NORM, norm)
     low_x, low_y, high_x, high_y, nx, ny, nz = extent_of(
         b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz, visible, alpha, tolerance * eps
     )
-    store_extent(gaussians, n, low_x, low_y, high_x, high_y, nx, ny, nz, stored)
+    store_extent(at, low_x, low_y, high_x, high_y, nx, ny, nz)

@@ -8,7 +8,9 @@ import triton.language as tl
 
 from .geometry import TILE, across, clamped, load_ray, own_tile, repeat, respond, tile_pixels
 from .gradient import CHANNEL_BLOCK, load_gradient
-from .values import image_of, load_gaussian
+from .lists import meets, member_of, ranks_of
+from .survey import TILE_VALUES, load_boxes
+from .values import address_of, image_of, load_extent, load_gaussian
 
 
 @triton.jit
@@ -20,6 +22,7 @@ def ray_gradient(
     starts,
     counts,
     members,
+    tiles,
     gaussians,
     features,
     rays,
@@ -32,14 +35,18 @@ def ray_gradient(
     alpha,
     eps,
     GROUP: tl.constexpr,
+    LOOKED: tl.constexpr,
     PAIRED: tl.constexpr,
 ):
-    """One program per tile and image. Writes d_rays [B, H, W, 3]."""
+    """One program per tile and image. Writes d_rays [B, H, W, 3].
+
+    With PAIRED, the tile's Gaussians are those of its list. Without, all are tested again. LOOKED are looked at and
+    GROUP evaluated at a time.
+    """
     tile, tile_count, top, left = own_tile()
     b = tl.program_id(2).to(tl.int64)
     here = b * tile_count + tile
     met = tl.load(counts + here)
-    members += tl.load(starts + here) if PAIRED else here * count
     size = height * width
     gaussians = image_of(gaussians, b, count)
     features += b * features_stride
@@ -52,30 +59,47 @@ def ray_gradient(
     gO = tl.load(projection + b * size + pixel, busy, 0.0)
     sharpness = 1 / alpha
     dx, dy, dz = tl.zeros_like(rx), tl.zeros_like(rx), tl.zeros_like(rx)
-    for first in range(0, met, GROUP):
-        i = first + tl.arange(0, GROUP)
-        listed = i < met
-        n = tl.load(members + i, listed, 0)
-        b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, listed)
-        u0, u1, u2, w, z, per_q, falloff, e0, e1, e2 = respond(
-            b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha, sharpness
-        )
-        e0, e1, e2 = across(u0, u1, u2, e0, e1, e2, per_q)
-        dw = tl.zeros((GROUP, TILE * TILE), tl.float32) - gO[None, :]
-        for first_channel in range(0, channels, CHANNEL_BLOCK):
-            c = first_channel + tl.arange(0, CHANNEL_BLOCK)
-            g = load_gradient(d_latent, c, pixel, channels, size, inside)
-            there = listed[:, None] & (c < channels)[None, :]
-            f = tl.load(features + n.to(tl.int64)[:, None] * channels + c[None, :], there, 0.0).to(tl.float32)
-            dw += tl.sum(f[:, :, None] * g[None, :, :], 1)
-        h = tl.where(listed[:, None], w * share[None, :], 0.0) * dw
-        h_by_q = h * per_q
-        k_by_q = 4 * z * z * z * falloff * h_by_q
-        of_e, of_u = 2 * sharpness * z * h - k_by_q, z * k_by_q - h_by_q
-        d0, d1, d2 = of_e * e0 + of_u * u0, of_e * e1 + of_u * u1, of_e * e2 + of_u * u2
-        dx += tl.sum(b00[:, None] * d0 + b10[:, None] * d1 + b20[:, None] * d2, 0)
-        dy += tl.sum(b01[:, None] * d0 + b11[:, None] * d1 + b21[:, None] * d2, 0)
-        dz += tl.sum(b02[:, None] * d0 + b12[:, None] * d1 + b22[:, None] * d2, 0)
+    if PAIRED:
+        members += tl.load(starts + here)
+        candidates = met
+    else:
+        candidates = tl.where(met > 0, count, 0)
+        x0, y0, x1, y1 = load_boxes(tiles + b * TILE_VALUES * tile_count, tile, tile_count, tile < tile_count)
+    lane, group = tl.arange(0, LOOKED), tl.arange(0, GROUP)
+    for first in range(0, candidates, LOOKED):
+        i = first + lane
+        if PAIRED:
+            member = tl.load(members + i, i < met, 0)
+            listed = (i < met).to(tl.int32)
+        else:
+            member = tl.minimum(i, count - 1)
+            low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(address_of(gaussians, member))
+            listed = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
+            listed = (listed & (i < count)).to(tl.int32)
+        rank, found = ranks_of(listed)
+        for start in range(0, found, GROUP):
+            taken = start + group < found
+            n = member_of(rank, start + group, member)
+            b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(address_of(gaussians, n))
+            u0, u1, u2, w, z, per_q, falloff, e0, e1, e2 = respond(
+                b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha, sharpness
+            )
+            e0, e1, e2 = across(u0, u1, u2, e0, e1, e2, per_q)
+            dw = tl.zeros((GROUP, TILE * TILE), tl.float32) - gO[None, :]
+            for first_channel in range(0, channels, CHANNEL_BLOCK):
+                c = first_channel + tl.arange(0, CHANNEL_BLOCK)
+                g = load_gradient(d_latent, c, pixel, channels, size, inside)
+                there = taken[:, None] & (c < channels)[None, :]
+                f = tl.load(features + n.to(tl.int64)[:, None] * channels + c[None, :], there, 0.0).to(tl.float32)
+                dw += tl.sum(f[:, :, None] * g[None, :, :], 1)
+            h = tl.where(taken[:, None], w * share[None, :], 0.0) * dw
+            h_by_q = h * per_q
+            k_by_q = 4 * z * z * z * falloff * h_by_q
+            of_e, of_u = 2 * sharpness * z * h - k_by_q, z * k_by_q - h_by_q
+            d0, d1, d2 = of_e * e0 + of_u * u0, of_e * e1 + of_u * u1, of_e * e2 + of_u * u2
+            dx += tl.sum(b00[:, None] * d0 + b10[:, None] * d1 + b20[:, None] * d2, 0)
+            dy += tl.sum(b01[:, None] * d0 + b11[:, None] * d1 + b21[:, None] * d2, 0)
+            dz += tl.sum(b02[:, None] * d0 + b12[:, None] * d1 + b22[:, None] * d2, 0)
     at = d_rays + 3 * (b * size + pixel)
     tl.store(at, tl.where(clamped(rx), 0.0, dx), inside)
     tl.store(at + 1, tl.where(clamped(ry), 0.0, dy), inside)

@@ -11,12 +11,10 @@ class Forward:
 
     Attributes:
         latent: [B, C, H, W].
-        denominator: sums of weights, [B, H, W].
-        starts: start of each tile's list in ``members``, [B, T] int64; empty in small scenes, where every list has room
-            for N.
+        denominator: sums of weights, [B, H, W]; zero in tiles that meet no Gaussian.
+        starts: start of each tile's list in ``members``, [B, T] int64; empty in small scenes.
         counts: number of Gaussians that each tile meets, [B, T] int32.
-        members: the tiles' lists of Gaussians, int32. In small scenes [B·T·N], all N for every tile, those that it
-            meets in front; in large scenes the pairs alone, [P].
+        members: the tiles' lists of Gaussians, one after the other, [P] int32; empty in small scenes.
         pair_tiles: b·T + tile of the pairs in the order of their Gaussians, [P] int32; empty in small scenes.
         ends: end of each Gaussian's pairs in ``pair_tiles``, [B, N] int64; empty in small scenes.
         piece_tiles: the first of each PIECE of a Gaussian's pairs, b·T + tile, [Q] int32; empty in small scenes.
@@ -24,7 +22,7 @@ class Forward:
         piece_ends: end of each Gaussian's pieces, [B, N] int64; empty in small scenes.
         tiles: [B, 7, T], see `survey`.
         patches: bounding boxes of the tiles' patches, [B, T, 4, 8], see `survey`.
-        gaussians: [B, N / 32, 24, 32], see `values`.
+        gaussians: [B, blocks, 24, 128], see `values`.
         image_values: [B, 4], see `background_weight`.
         farthest: flat index pixel·N + Gaussian of the deepest response, [B] int64; -1 if no Gaussian is visible.
     """

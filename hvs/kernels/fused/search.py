@@ -12,7 +12,7 @@ from .. import culling
 from .background_weight import IMAGE_VALUES, NOWHERE, deeper, enter_response, store_nearest
 from .geometry import TILE, corner_of, depth_of, first_set, load_ray, multiply, tile_pixels
 from .survey import TILE_VALUES, load_boxes, tiles_of_cell
-from .values import MEAN, NORM, REACH, image_of, load_gaussian, value_at
+from .values import NORM, REACH, address_of, addresses_of, image_of, load_gaussian, load_value
 
 SLACK = tl.constexpr(culling.SLACK)
 
@@ -41,29 +41,29 @@ def deepest_of(values, count, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def may_be_deepest(gaussians, n, count, near, cx, cy, cz, radius, best):
-    """1 where a response of Gaussians ``n`` to a ray within the radius may be as deep as the best one, else 0.
+def may_be_deepest(at, cx, cy, cz, radius, best):
+    """1 where a response of the Gaussians at these addresses to a ray within the radius may be as deep as the best one,
+    which is not negative; else 0.
 
     For a block of Gaussians and one middle ray, or for one Gaussian and a block of middle rays. The module's bounds are
     multiplied by their denominators, because divisions take longer.
     """
-    there = n < count
-    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, there)
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(at)
     u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, cx, cy, cz)
-    change = radius * tl.load(value_at(gaussians, n, NORM), there, 0.0)
-    reach = tl.load(value_at(gaussians, n, REACH), there, 0.0)
+    change = radius * load_value(at, NORM)
+    reach = load_value(at, REACH)
     least = tl.maximum(tl.sqrt(u0 * u0 + u1 * u1 + u2 * u2) - change, 0.0)
     p = tl.abs(u0 * m0 + u1 * m1 + u2 * m2)
     best *= least * (1 - SLACK)
+    # The reach of what is not visible is negative.
     cannot = (p + reach * change < best * least) | (reach < best)
-    visible = tl.load(value_at(gaussians, n, MEAN + 2), there, -float("inf")) >= near
-    return tl.where(cannot, 0, visible.to(tl.int32))
+    return tl.where(cannot, 0, 1)
 
 
 @triton.jit
-def deepest_pixel(gaussians, n, count, rays, tile, height, width):
+def deepest_pixel(gaussians, n, rays, tile, height, width):
     """The largest depth of one Gaussian over the rays of a tile, and the first pixel that attains it."""
-    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussians, n, n < count)
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(address_of(gaussians, n))
     top, left = corner_of(tile, width)
     y, x, inside = tile_pixels(top, left, 0, height, width, TILE * TILE)
     rx, ry, rz = load_ray(rays, y, x, width, inside)
@@ -86,12 +86,12 @@ def flat_index(tile, pixel, n, width, count):
 @triton.jit
 def look_into(depth, place, gaussians, n, count, rays, tile, height, width):
     """The deeper of a response and all those of one Gaussian in a tile, and its place."""
-    found, pixel = deepest_pixel(gaussians, n, count, rays, tile, height, width)
+    found, pixel = deepest_pixel(gaussians, n, rays, tile, height, width)
     return deeper(depth, place, found, flat_index(tile, pixel, n, width, count))
 
 
 @triton.jit
-def search_tile(gaussians, rays, best, tile, count, height, width, near, x, y, z, radius, BLOCK: tl.constexpr):
+def search_tile(gaussians, rays, best, tile, count, height, width, x, y, z, radius, BLOCK: tl.constexpr):
     """The deepest response in a tile whose rays are within a radius of its middle ray (x, y, z), and its place.
 
     Responses that cannot be as deep as ``best`` are passed over; if all are, the depth is -inf and the place NOWHERE.
@@ -100,7 +100,7 @@ def search_tile(gaussians, rays, best, tile, count, height, width, near, x, y, z
     place = tl.full((), NOWHERE, tl.int64)
     for start in range(0, count, BLOCK):
         n = start + tl.arange(0, BLOCK)
-        left = may_be_deepest(gaussians, n, count, near, x, y, z, radius, best)
+        left = may_be_deepest(addresses_of(gaussians, start, BLOCK), x, y, z, radius, best)
         chosen = first_set(left, BLOCK)
         while chosen < BLOCK:
             gaussian = start + chosen
@@ -127,7 +127,6 @@ def search(
     height,
     width,
     alpha,
-    near,
     blocks,
     SIDE: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -172,13 +171,13 @@ def search(
     place = tl.full((), NOWHERE, tl.int64)
     for start in range(share * BLOCK, count, tl.num_programs(1) * BLOCK):
         n = start + tl.arange(0, BLOCK)
-        left = may_be_deepest(gaussians, n, count, near, x, y, z, radius, best)
+        left = may_be_deepest(addresses_of(gaussians, start, BLOCK), x, y, z, radius, best)
         next_one = first_set(left, BLOCK)
         while next_one < BLOCK:
             gaussian = start + next_one
             left = tl.where(n == gaussian, 0, left)
             next_one = first_set(left, BLOCK)
-            tiles_left = may_be_deepest(gaussians, gaussian, count, near, cx, cy, cz, tile_radius, best)
+            tiles_left = may_be_deepest(address_of(gaussians, gaussian), cx, cy, cz, tile_radius, best)
             tiles_left = tl.where(exists, tiles_left, 0)
             chosen = first_set(tiles_left, SIDE * SIDE)
             while chosen < SIDE * SIDE:

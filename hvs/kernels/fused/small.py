@@ -24,6 +24,7 @@ def survey_small(
     counts,
     members,
     latent,
+    denominator,
     filled,
     depths,
     places,
@@ -41,17 +42,16 @@ def survey_small(
     height,
     width,
     alpha,
-    near,
     BLOCK: tl.constexpr,
 ):
     """One program per tile and image.
 
     Writes what `survey` writes; the number of Gaussians that each tile meets, counts [B, T] (int32), and which these
-    are, members [B, T, N] (int32), in front of the others; the first ``filled`` channels of latent [B, C, H, W] where
-    the tile meets none; the deepest response in each tile, depths [B, T], with its flat index pixel·N + Gaussian, the
-    lowest among equals, places [B, T] (int64), -inf and NOWHERE where the bounds show that no response is as deep as
-    the deepest of first_depths [B, blocks]; and into image_values [B, 4] the deepest of all and the background's weight
-    at depth zero.
+    are, in front of members [B, T, N] (int32); where it meets none, the first ``filled`` channels of latent
+    [B, C, H, W], and zeros into denominator [B, H, W]; the deepest response in each tile, depths [B, T], with its flat
+    index pixel·N + Gaussian, the lowest among equals, places [B, T] (int64), -inf and NOWHERE where the bounds show
+    that no response is as deep as the deepest of first_depths [B, blocks]; and into image_values [B, 4] the deepest of
+    all and the background's weight at depth zero.
     """
     tile, tile_count, top, left = own_tile()
     b = tl.program_id(2).to(tl.int64)
@@ -65,10 +65,12 @@ def survey_small(
     tl.store(counts + here, found)
     if found == 0:
         latent += b * channels * height * width
-        fill(latent, background + b * background_stride, 1.0, top, left, 0, filled, height, width, 0, 1)
+        denominator += b * height * width
+        background += b * background_stride
+        fill(latent, denominator, background, 1.0, top, left, 0, filled, height, width, 0, 1)
     best = deepest_of(first_depths + b * blocks, blocks, BLOCK)
     radius = radius_of(low_x, low_y, high_x, high_y, x, y, z)
-    depth, place = search_tile(gaussians, rays, best, tile, count, height, width, near, x, y, z, radius, BLOCK)
+    depth, place = search_tile(gaussians, rays, best, tile, count, height, width, x, y, z, radius, BLOCK)
     tl.store(depths + here, depth)
     tl.store(places + here, place)
     image_values += b * IMAGE_VALUES

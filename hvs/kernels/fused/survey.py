@@ -61,8 +61,8 @@ def survey_tile(tiles, patches, rays, tile, tile_count, top, left, b, height, wi
     # Outside of the image, the nearest pixel inside, which is in the same patch unless all of that is outside. All
     # loads are issued before the first is waited for.
     y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)
-    cx, cy, cz = load_ray(rays, middle_y, middle_x, width, middle_x >= 0)
-    rx, ry, rz = load_ray(rays, y, x, width, x >= 0)
+    cx, cy, cz = load_ray(rays, middle_y, middle_x, width)
+    rx, ry, rz = load_ray(rays, y, x, width)
     infinity = float("inf")
     flat = least_of_patches(rz) < FLATTEST_RAY
     # Of flat or backward rays it is no number, nor needed.

@@ -37,11 +37,10 @@ def test_weight_and_kappa(scene, device, scale):
 
 def test_each_image_has_its_own(scene, device, size, monkeypatch):
     """Also with more blocks of Gaussians than are looked at a time, and the smallest in the last of them."""
-    monkeypatch.setattr(launch, "BLOCK", 16)
     if device == "cpu":
         monkeypatch.setattr(background_weight, "FOUND_BLOCK", tl.constexpr(1))
-    inputs = scene(20, 20, 20, batch=(3,), dtype=torch.float32, smallest=0.1, largest=0.2)
-    inputs["scales"][1, 19, 1] = 0.002
+    inputs = scene(130, 20, 20, batch=(3,), dtype=torch.float32, smallest=0.1, largest=0.2)
+    inputs["scales"][1, 129, 1] = 0.002
     inputs["means"][2] *= 2
     weights = found(inputs, device).image_values[:, 0].cpu().double()
     torch.testing.assert_close(weights, expected(inputs), rtol=1e-5, atol=0)

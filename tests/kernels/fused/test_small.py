@@ -13,8 +13,10 @@ class Nothing:
         return lambda *arguments, **options: None
 
 
+@pytest.mark.parametrize("share", [1.0, 0.6])
 @pytest.mark.parametrize("channels", [1, 5, 16])
-def test_a_share_of_an_empty_tile_is_filled(scene, device, monkeypatch, channels):
+def test_a_share_of_an_empty_tile_is_filled(scene, device, monkeypatch, channels, share):
+    monkeypatch.setattr(launch, "FILLED_SHARE", share)
     monkeypatch.setattr(launch.blend, "blend", Nothing())
     inputs = {name: value.to(device) for name, value in scene(3, 50, 70, channels, dtype=torch.float32).items()}
     inputs["means"] = torch.tensor([[[-0.7, -0.7, 2.0]]], device=device).expand(1, 3, 3).contiguous()
@@ -27,8 +29,8 @@ def test_a_share_of_an_empty_tile_is_filled(scene, device, monkeypatch, channels
     empty = (found.counts.view(4, 5) == 0).repeat_interleave(16, 0).repeat_interleave(16, 1)[:50, :70]
     assert empty.any() and not empty.all()
     wanted = torch.full((channels, 50, 70), torch.nan, device=device)
-    filled = int(launch.FILLED_SHARE * channels)
-    assert 0 < filled < channels or channels == 1
+    filled = int(share * channels)
     wanted[:filled] = torch.where(empty, inputs["background"][0, :filled, None, None], torch.nan)
     assert torch.equal(found.latent[0].isnan(), wanted.isnan())
     assert torch.equal(found.latent[0].nan_to_num(), wanted.nan_to_num())
+    assert torch.equal(found.denominator[0].isnan(), ~empty) and (found.denominator[0][empty] == 0).all()
