@@ -116,10 +116,9 @@ def blend(
     own = part + tl.arange(0, 1)
     x0, y0, x1, y1 = load_patch_boxes(patches, tile, own, PIXELS)
     sharpness, per_eps = 1 / alpha, 1 / eps
-    # Powers of two apart, so that nothing is divided by it.
-    unit = tl.minimum(tl.maximum(behind, eps), 1.0)
-    per_weight = LEAST_SUM / unit
-    unit /= LEAST_SUM
+    least = tl.minimum(tl.maximum(behind, eps), 1.0)
+    # Both once, so that no pixel divides.
+    per_weight, unit = LEAST_SUM / least, least * (1 / LEAST_SUM)
     weights = tl.zeros((PIXELS,), tl.float32)
     sums = tl.zeros((CHANNELS, PIXELS), tl.float32)
     lane, i = tl.arange(0, LOOKED), tl.arange(0, GROUP)

@@ -6,7 +6,7 @@ import triton.language as tl
 from .geometry import TILE, tile_pixels
 
 # Channels that are written at a time.
-TOGETHER = tl.constexpr(2)
+TOGETHER = tl.constexpr(4)
 
 
 @triton.jit

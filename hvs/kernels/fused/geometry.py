@@ -62,15 +62,22 @@ def reciprocal(x):
 
 
 @triton.jit
-def load_ray(rays, y, x, width, mask=None):
-    """Components of pixels' rays, clamped; zero where a mask is not set. ``rays`` points to an image [H, W, 3]."""
+def load_components(rays, y, x, width, mask=None):
+    """Components of pixels' rays as they are; zero where a mask is not set. ``rays`` points to an image [H, W, 3]."""
     at = rays + 3 * (y * width + x)
     other = None if mask is None else 0.0
     # All loads are issued before the first is waited for.
     rx, ry, rz = tl.load(at, mask, other), tl.load(at + 1, mask, other), tl.load(at + 2, mask, other)
-    rx = clamp(rx.to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
-    ry = clamp(ry.to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
-    rz = clamp(rz.to(tl.float32), -LARGEST_COMPONENT, LARGEST_COMPONENT)
+    return rx.to(tl.float32), ry.to(tl.float32), rz.to(tl.float32)
+
+
+@triton.jit
+def load_ray(rays, y, x, width, mask=None):
+    """As `load_components`, clamped."""
+    rx, ry, rz = load_components(rays, y, x, width, mask)
+    rx = clamp(rx, -LARGEST_COMPONENT, LARGEST_COMPONENT)
+    ry = clamp(ry, -LARGEST_COMPONENT, LARGEST_COMPONENT)
+    rz = clamp(rz, -LARGEST_COMPONENT, LARGEST_COMPONENT)
     return rx, ry, rz
 
 

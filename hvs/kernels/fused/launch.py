@@ -35,9 +35,11 @@ SMALL_PAIRS = 1 << 24
 # Largest number of Gaussians per image in a small scene: one program tests them all, however few programs there are.
 SMALL_COUNT = 1 << 14
 # Share of the channels of empty tiles that are filled while their tiles are surveyed; the others are while tiles blend.
+# With all of them, the programs of `blend` that have an empty tile leave at once.
 FILLED_SHARE = 1.0
-# Programs per image that share the search of large scenes, and Gaussians that each tests at a time.
-SEARCH_PROGRAMS, SEARCH_SIZES = 2048, dict(SIDE=SIDE, BLOCK=128, num_warps=1)
+# Programs per image that share the search of large scenes, and Gaussians that each tests at a time: with twice as many,
+# Triton 3.6 spills on sm_100.
+SEARCH_PROGRAMS, SEARCH_SIZES = 2048, dict(SIDE=SIDE, BLOCK=64, num_warps=1)
 # Gaussians that a tile of a small scene tests at a time.
 SURVEY_SIZES = dict(BLOCK=128, num_warps=1)
 # Enough programs of `gradient` to fill a GPU several times over: programs share the tiles of a Gaussian, because the
@@ -264,8 +266,8 @@ def gradient_sizes(channels: int) -> dict[str, int]:
     warp, so that few pixels that do not show the Gaussian are visited, and registers of a thread."""
     size = min(MOST_CHANNELS, triton.next_power_of_2(channels))
     sizes = dict(CHANNELS=size, PIXELS=WARP, num_warps=max(1, size // WARP_CHANNELS))
-    if WARP == 32:
-        # The compiler takes more if it may, and then fewer warps run at a time. AMD's takes no limit.
+    if WARP == 32 and size >= 16:
+        # So many channels take more if they may, and then fewer warps run at a time. AMD's compiler takes no limit.
         sizes["maxnreg"] = 128 if size <= WARP_CHANNELS // 2 else 200
     return sizes
 

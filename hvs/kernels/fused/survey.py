@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from .. import pyramid
-from .geometry import PATCH, PATCH_WIDTH, PATCHES, TILE, load_ray, own_tile, patch_pixels, reciprocal
+from .geometry import PATCH, PATCH_WIDTH, PATCHES, TILE, load_components, load_ray, own_tile, patch_pixels, reciprocal
 
 FLATTEST_RAY = tl.constexpr(pyramid.FLATTEST_RAY)
 # Values of a tile: the bounding box of (x/z, y/z) over its rays, low and high, and the ray in its middle.
@@ -62,10 +62,10 @@ def survey_tile(tiles, patches, rays, tile, tile_count, top, left, b, height, wi
     # loads are issued before the first is waited for.
     y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)
     cx, cy, cz = load_ray(rays, middle_y, middle_x, width)
-    rx, ry, rz = load_ray(rays, y, x, width)
+    rx, ry, rz = load_components(rays, y, x, width)
     infinity = float("inf")
     flat = least_of_patches(rz) < FLATTEST_RAY
-    # Of flat or backward rays it is no number, nor needed.
+    # Of flat or backward rays it is no number, nor needed. Those of unit length need not be clamped.
     steep = reciprocal(rz)
     plane_x, plane_y = rx * steep, ry * steep
     low_x = tl.where(exists, tl.where(flat, -infinity, least_of_patches(plane_x)), infinity)
