@@ -256,8 +256,8 @@ class Camera:
         up = F.normalize(up, dim=-1)
         across = F.one_hot(up.abs().argmin(), 3).to(up)
         # A start along the axis does not say where to begin.
-        if (start - (start * up).sum() * up).norm() <= 1e-6 * start.norm():
-            start = across
+        along = (start - (start * up).sum() * up).norm() <= 1e-6 * start.norm()
+        start = torch.where(along, across, start)
         outward = F.normalize(start - (start * up).sum() * up, dim=-1)
         angles = torch.arange(count, dtype=up.dtype, device=up.device) * (2 * math.pi / count)
         outward = rotate(rotation_about_axis(up, angles), outward[None])[:, 0]  # [count, 3]

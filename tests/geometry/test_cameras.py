@@ -213,6 +213,14 @@ def test_an_orbit_need_not_be_told_where_to_begin(count, up, start):
     assert (eyes @ up).abs().max() < 1e-6
 
 
+def test_cameras_are_made_of_tensors_without_memory():
+    """As in a compiled program: no value decides what is computed, and none is waited for."""
+    K, point = torch.empty(3, 3, device="meta"), torch.empty(3, device="meta")
+    ring = Camera.orbit(point, point, 3.0, 4, K, 8, 10, start=point)
+    seen = Camera.look_at(point, point, point, K, 8, 10).crop(1, 2, 6, 7).resize(12, 14)
+    assert ring.rays().shape == (4, 8, 10, 3) and seen.rays().shape == (12, 14, 3)
+
+
 def test_cameras_expand_to_one_batch_axis():
     one = Camera(torch.eye(3), torch.eye(3), torch.zeros(3), torch.zeros(5), 4, 6)
     for K in (one.K, one.K[None], one.K.expand(3, 3, 3)):
