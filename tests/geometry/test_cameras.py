@@ -238,6 +238,22 @@ def test_what_is_no_list_of_points_is_refused(method, shape):
         getattr(camera(), method)(np.zeros((4, 3)))
 
 
+@pytest.mark.parametrize("method", ["to_camera", "to_world", "project"])
+def test_points_of_other_batch_axes_than_the_cameras_are_refused(method):
+    cameras = camera(batch=(3,))
+    wanted = r"wanted \[..., J, 3\] with batch axes that broadcast against the camera's \[3\]"
+    with pytest.raises(ValueError, match=rf"points: got shape \(4, 7, 3\), {wanted}"):
+        getattr(cameras, method)(torch.zeros(4, 7, 3))
+    assert getattr(cameras, method)(torch.ones(4, 1, 7, 3)).shape[:3] == (4, 3, 7)
+
+
+def test_only_the_tensors_that_move_points_must_fit_them():
+    lenses = replace(camera(), K=camera(batch=(3,)).K)
+    assert lenses.to_world(lenses.to_camera(torch.zeros(4, 7, 3))).shape == (4, 7, 3)
+    with pytest.raises(ValueError, match=r"points: got shape \(4, 7, 3\)"):
+        lenses.project(torch.zeros(4, 7, 3))
+
+
 @pytest.mark.parametrize("index", [0, slice(0, 4), torch.tensor([2, 0, 1])], ids=str)
 @pytest.mark.parametrize("name", ["R", "t", "distortion"])
 def test_an_index_does_not_pick_the_coefficients_of_a_tensor_without_batch_axis(name, index):
