@@ -40,7 +40,8 @@ CHUNK = 2**20
 
 
 class Triangulation(NamedTuple):
-    """
+    """What :func:`triangulate` finds.
+
     Attributes:
         points: world, in metres, [..., 3] float64; zero where nothing was found.
         confidence: mean over the views that agree, [...] float64; zero where nothing was found.
