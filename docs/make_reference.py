@@ -13,7 +13,7 @@ from textwrap import dedent
 from types import ModuleType
 
 import hvs
-from hvs import checkpoint, data, export, metrics, models, skeletons
+from hvs import checkpoint, data, export, geometry, metrics, models, skeletons
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs/reference"
@@ -30,6 +30,8 @@ needs more is imported when it is first asked for. The [examples](../../examples
 | name | |
 |---|---|
 """
+GEOMETRY = """[`hvs.Camera`](Camera.md), [`hvs.limb_gaussians`](limb_gaussians.md) and
+[`hvs.skeletons`](skeletons.md) have pages of their own."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,11 @@ def pages() -> dict[str, Page]:
     single["HumanViewSynthesis"].entries["hvs.models.ModelSettings"] = models.ModelSettings
     names = "save_model", "read_extra", "load_discriminator", "CheckpointError"
     weights = {f"hvs.checkpoint.{name}": getattr(checkpoint, name) for name in names}
+    shown = {name.rpartition(".")[2] for page in single.values() for name in page.entries} | {"skeletons"}
+    rest = {f"hvs.geometry.{name}": getattr(geometry, name) for name in geometry.__all__ if name not in shown}
     return single | {
         "checkpoint": Page("hvs.checkpoint", weights, checkpoint),
+        "geometry": Page("hvs.geometry", rest, geometry, GEOMETRY),
         "export": Page("hvs.export", public(export), export),
         "metrics": Page("hvs.metrics", public(metrics), metrics),
         "PairDataset": Page(

@@ -108,9 +108,17 @@ def feature_colours(features: Tensor, latent: Tensor | None = None) -> Tensor:
         features: features of the Gaussians, [N, C].
         latent: images [B, C, h, w] whose components are taken instead: a colour then means the same as in a picture of
             them.
+
+    Raises:
+        ValueError: an argument has the wrong shape.
     """
     from .pictures import LatentColours
 
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        raise _shape_error("features", features, "[N, C]")
+    channels = features.shape[1]
+    if latent is not None and (not isinstance(latent, Tensor) or latent.ndim != 4 or latent.shape[1] != channels):
+        raise _shape_error("latent", latent, f"[B, {channels}, h, w]")
     features = features.mT[None, ..., None]
     return LatentColours(features if latent is None else latent)(features)[0, ..., 0].mT
 
@@ -209,13 +217,16 @@ def _save(program: torch.export.ExportedProgram, file: Path) -> None:
 
 
 def _check_gaussians(means: Tensor, rotations: Tensor, scales: Tensor, colours: Tensor, opacity: Tensor) -> int:
-    count = len(means) if means.ndim else 0
-    shapes = dict(means=(count, 3), rotations=(count, 3, 3), scales=(count, 3), colours=(count, 3))
     values = dict(means=means, rotations=rotations, scales=scales, colours=colours)
-    for name, shape in shapes.items():
-        if values[name].shape != shape or not count:
-            wanted = f"[{count or 'N'}, {', '.join(map(str, shape[1:]))}]{'' if count else ' with N at least 1'}"
-            raise ValueError(f"{name}: got shape {tuple(values[name].shape)}, wanted {wanted}")
+    tails = dict(means=(3,), rotations=(3, 3), scales=(3,), colours=(3,))
+    count = None
+    for name, tail in tails.items():
+        value = values[name]
+        fits = isinstance(value, Tensor) and value.shape[1:] == tail and count in (None, len(value))
+        if not fits or not len(value):
+            axes = ", ".join(map(str, (count or "N", *tail)))
+            raise _shape_error(name, value, f"[{axes}]{'' if count else ' with N at least 1'}")
+        count = len(value)
     if opacity.shape not in ((), (count,)):
         raise ValueError(f"opacity: got shape {tuple(opacity.shape)}, wanted a number or [{count}]")
     for name, value in (values | dict(opacity=opacity)).items():
@@ -233,6 +244,12 @@ def _check_gaussians(means: Tensor, rotations: Tensor, scales: Tensor, colours: 
     if off > ORTHONORMAL:
         raise ValueError(f"rotations: are not orthonormal, off by {off:g}")
     return count
+
+
+def _shape_error(name: str, value: object, wanted: str) -> ValueError:
+    if isinstance(value, Tensor):
+        return ValueError(f"{name}: got shape {tuple(value.shape)}, wanted {wanted}")
+    return ValueError(f"{name}: got {type(value).__name__}, wanted a tensor {wanted}")
 
 
 def main() -> None:

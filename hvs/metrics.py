@@ -2,7 +2,7 @@
 
 Pictures are [B, 3, H, W] and are clamped to 0..1; masks are [B, 1, H, W], 1 on the person. Poses are [B, J, 3] in
 metres, errors in millimetres. A sample that cannot be scored (no foreground, no valid joint) scores NaN: average with
-``torch.nanmean``. Pictures and poses of other shapes are a ValueError.
+``torch.nanmean``. Pictures and poses of other shapes, and arrays, are a ValueError.
 """
 
 from collections.abc import Callable
@@ -169,6 +169,7 @@ def p_mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None) -> T
 
 def _pictures(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Both pictures, clamped to 0..1, in float32."""
+    _check_tensors(predicted=predicted, target=target)
     for name, picture in (("predicted", predicted), ("target", target)):
         # Clamped to 0..1, bytes would be black and white.
         if not picture.is_floating_point():
@@ -184,6 +185,7 @@ def _pictures(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> 
 
 def _poses(predicted: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Both poses in float32 or better, and the joints to compare, [B, J] bool."""
+    _check_tensors(predicted=predicted, target=target)
     if predicted.ndim != 3 or predicted.shape[2] != 3 or predicted.shape != target.shape:
         shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
         raise ValueError(f"predicted, target: got shapes {shapes}, wanted one for both, [B, J, 3]")
@@ -193,6 +195,12 @@ def _poses(predicted: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Ten
         raise ValueError(f"valid: got shape {tuple(valid.shape)}, wanted {tuple(target.shape[:2])}")
     dtype = torch.promote_types(torch.promote_types(predicted.dtype, target.dtype), torch.float32)
     return predicted.to(dtype), target.to(dtype), valid > 0
+
+
+def _check_tensors(**values: object) -> None:
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name}: got {type(value).__name__}, wanted a tensor")
 
 
 def _widen(start: int, stop: int, limit: int) -> slice:

@@ -143,10 +143,28 @@ def test_feature_colours_are_those_of_a_latent_image():
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((torch.ones(2, 4, 16),), r"features: got shape \(2, 4, 16\), wanted \[N, C\]"),
+        ((np.ones((4, 16)),), r"features: got ndarray, wanted a tensor \[N, C\]"),
+        ((torch.ones(4, 16), torch.ones(16, 8, 8)), r"latent: got shape \(16, 8, 8\), wanted \[B, 16, h, w\]"),
+        ((torch.ones(4, 16), torch.ones(1, 3, 8, 8)), r"latent: got shape \(1, 3, 8, 8\), wanted \[B, 16, h, w\]"),
+    ],
+    ids=["batch", "array", "no batch", "other channels"],
+)
+def test_features_of_other_shapes_have_no_colours(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        feature_colours(*arguments)
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (dict(means=torch.zeros(0, 3)), r"means: got shape \(0, 3\), wanted \[N, 3\] with N at least 1"),
         (dict(means=torch.tensor(1.0)), r"means: got shape \(\), wanted \[N, 3\]"),
+        (dict(means=torch.zeros(2, 25, 3)), r"means: got shape \(2, 25, 3\), wanted \[N, 3\]"),
+        (dict(means=np.zeros((25, 3))), r"means: got ndarray, wanted a tensor \[N, 3\]"),
+        (dict(scales=[0.1] * 3), r"scales: got list, wanted a tensor \[25, 3\]"),
         (dict(means=torch.full((25, 3), 1e39, dtype=torch.float64)), "means: is not finite everywhere in float32"),
         (dict(rotations=torch.zeros(25, 4)), r"rotations: got shape \(25, 4\), wanted \[25, 3, 3\]"),
         (dict(rotations=torch.ones(25, 3, 3)), "rotations: are not orthonormal, off by 3"),

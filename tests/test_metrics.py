@@ -286,3 +286,12 @@ def test_no_pictures_have_no_scores():
     a, mask = torch.rand(0, 3, 40, 40), torch.rand(0, 1, 40, 40)
     for scores in (psnr(a, a), ssim(a, a), psnr_foreground(a, a, mask), on_foreground(ssim, a, a, mask)):
         assert scores.shape == (0,)
+
+
+def test_arrays_are_refused_by_name(lpips):
+    a, pose = torch.rand(2, 3, 40, 40), torch.rand(2, 17, 3)
+    for metric, value in ((psnr, a), (ssim, a), (lpips, a), (mpjpe, pose), (n_mpjpe, pose), (p_mpjpe, pose)):
+        with pytest.raises(ValueError, match="predicted: got ndarray, wanted a tensor"):
+            metric(value.numpy(), value)
+        with pytest.raises(ValueError, match="target: got ndarray, wanted a tensor"):
+            metric(value, value.numpy())

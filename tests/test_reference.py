@@ -36,6 +36,11 @@ def test_every_public_name_has_a_page(texts):
         assert f"[`hvs.{name}`]({name}.md)" in texts["index.md"]
 
 
+def test_what_is_public_in_geometry_is_described(texts):
+    headings = re.findall(r"^#+ hvs\.(?:\w+\.)?(\w+)$", "\n".join(texts.values()), flags=re.MULTILINE)
+    assert set(hvs.geometry.__all__) <= set(headings)
+
+
 def test_cameras_are_said_to_be_indexed(texts):
     assert "### `__getitem__`\n\n```python\n__getitem__(index: Any) -> Camera\n" in texts["Camera.md"]
 

@@ -1,4 +1,4 @@
-"""Cameras, rotations, skeletons, and the Gaussians of a pose."""
+"""Cameras and their lenses, rotations, skeletons, the Gaussians of a pose, and triangulation."""
 
 from . import skeletons
 from .cameras import Camera

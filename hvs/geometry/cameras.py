@@ -61,11 +61,14 @@ class Camera:
     @property
     def batch_shape(self) -> torch.Size:
         """The batch axes of all tensors, broadcast; empty for a single camera."""
-        tensors = ((getattr(self, name), tail) for name, tail in _TAILS.items())
-        return torch.broadcast_shapes(*(tensor.shape[: tensor.ndim - tail] for tensor, tail in tensors))
+        return torch.broadcast_shapes(*map(self._batch_of, _TAILS))
 
     def rays(self) -> Tensor:
-        """Unit viewing rays through the pixel centres in the camera's frame, [..., H, W, 3], in float32 or better."""
+        """Unit viewing rays through the pixel centres in the camera's frame, [..., H, W, 3], in float32 or better.
+
+        Lens distortion is undone by five steps of OpenCV's fixed-point scheme. A lens that bends so much that they do
+        not converge, such as a fisheye, has rays that :meth:`project` does not lead back to their pixels.
+        """
         # Half precision would shift rays by pixels.
         options = dict(dtype=torch.promote_types(self.K.dtype, torch.float32), device=self.K.device)
         x = torch.arange(self.width, **options)
@@ -76,21 +79,24 @@ class Camera:
         return rays.unflatten(-2, (self.height, self.width))
 
     def to_camera(self, points: Tensor) -> Tensor:
-        """World points [..., J, 3] in metres, in this camera's frame."""
-        _check_points(points)
+        """World points [..., J, 3] in metres, in this camera's frame; batch axes broadcast."""
+        self._check_points(points, "R", "t")
         return rotate(self.R, points) + self.t.unsqueeze(-2)
 
     def to_world(self, points: Tensor) -> Tensor:
-        """Points in this camera's frame [..., J, 3] in metres, in the world."""
-        _check_points(points)
+        """Points in this camera's frame [..., J, 3] in metres, in the world; batch axes broadcast."""
+        self._check_points(points, "R", "t")
         return rotate(self.R.mT, points - self.t.unsqueeze(-2))
 
     def project(self, points: Tensor) -> Tensor:
         """Pixels [..., J, 2] in which this camera sees world points [..., J, 3], lens distortion included.
 
+        Batch axes broadcast: points [B, 1, J, 3] and cameras [V] give [B, V, J, 2].
+
         Points on the plane through the camera's centre have no image; they come out infinite or NaN, and points behind
         the camera come out mirrored. The z of :meth:`to_camera` tells them apart.
         """
+        self._check_points(points, *_TAILS)
         points = self.to_camera(points)
         x, y = distort(points[..., :2] / points[..., 2:], self.distortion).unbind(-1)
         K = self.K[..., None, :, :]
@@ -159,8 +165,8 @@ class Camera:
             ValueError: they are others.
         """
         tensors = {name: getattr(self, name) for name in _TAILS}
-        for name, tensor in tensors.items():
-            batch = tensor.shape[: tensor.ndim - _TAILS[name]]
+        for name in _TAILS:
+            batch = self._batch_of(name)
             if batch not in ((), (1,), (count,)):
                 raise ValueError(f"camera: got batch axes {list(batch)} of {name}, wanted [{count}], [1] or none")
         expanded = {name: v.expand(count, *v.shape[v.ndim - _TAILS[name] :]) for name, v in tensors.items()}
@@ -256,8 +262,8 @@ class Camera:
         up = F.normalize(up, dim=-1)
         across = F.one_hot(up.abs().argmin(), 3).to(up)
         # A start along the axis does not say where to begin.
-        if (start - (start * up).sum() * up).norm() <= 1e-6 * start.norm():
-            start = across
+        along = (start - (start * up).sum() * up).norm() <= 1e-6 * start.norm()
+        start = torch.where(along, across, start)
         outward = F.normalize(start - (start * up).sum() * up, dim=-1)
         angles = torch.arange(count, dtype=up.dtype, device=up.device) * (2 * math.pi / count)
         outward = rotate(rotation_about_axis(up, angles), outward[None])[:, 0]  # [count, 3]
@@ -271,6 +277,23 @@ class Camera:
         y = (v - K[..., 1, 2]) / K[..., 1, 1]
         x = (u - K[..., 0, 2] - K[..., 0, 1] * y) / K[..., 0, 0]
         return torch.stack((x, y), -1)
+
+    def _batch_of(self, name: str) -> torch.Size:
+        """The batch axes of one tensor."""
+        tensor = getattr(self, name)
+        return tensor.shape[: tensor.ndim - _TAILS[name]]
+
+    def _check_points(self, points: Tensor, *names: str) -> None:
+        """Raise a ValueError if these are not points that broadcast against the tensors of these names."""
+        if not isinstance(points, Tensor):
+            raise ValueError(f"points: got {type(points).__name__}, wanted a tensor [..., J, 3]")
+        if points.ndim < 2 or points.shape[-1] != 3:
+            raise ValueError(f"points: got shape {tuple(points.shape)}, wanted [..., J, 3]")
+        try:
+            torch.broadcast_shapes(points.shape[:-2], *map(self._batch_of, names))
+        except RuntimeError:
+            wanted = f"[..., J, 3] with batch axes that broadcast against the camera's {list(self.batch_shape)}"
+            raise ValueError(f"points: got shape {tuple(points.shape)}, wanted {wanted}") from None
 
     def _map(self, function: Any) -> "Camera":
         return replace(self, **{name: function(getattr(self, name)) for name in _TAILS})
@@ -290,10 +313,3 @@ def _in_common_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors in the narrowest floating dtype that holds them all, float32 at least."""
     dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
     return tuple(tensor.to(dtype) for tensor in tensors)
-
-
-def _check_points(points: Tensor) -> None:
-    if not isinstance(points, Tensor):
-        raise ValueError(f"points: got {type(points).__name__}, wanted a tensor [..., J, 3]")
-    if points.ndim < 2 or points.shape[-1] != 3:
-        raise ValueError(f"points: got shape {tuple(points.shape)}, wanted [..., J, 3]")

@@ -32,8 +32,10 @@ def limb_gaussians(points: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor, 
         in metres.
 
     Raises:
-        ValueError: points is not a tensor [..., J, 3] of a floating dtype.
+        ValueError: points is not a tensor [..., J, 3] of a floating dtype, or skeleton is not a Skeleton.
     """
+    if not isinstance(skeleton, Skeleton):
+        raise ValueError(f"skeleton: got {type(skeleton).__name__}, wanted a Skeleton, as hvs.skeletons.PANOPTIC is")
     if not isinstance(points, Tensor):
         raise ValueError(f"points: got {type(points).__name__}, wanted a tensor [..., {len(skeleton.joints)}, 3]")
     if not points.is_floating_point():

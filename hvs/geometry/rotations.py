@@ -92,7 +92,10 @@ def quaternion_from_rotation(rotation: Tensor) -> Tensor:
     Returns:
         Unit quaternions with a non-negative real part, [..., 4].
     """
-    mirrored = F.pad(torch.linalg.det(rotation).sign()[..., None], (2, 0), value=1.0)
+    first, second, third = rotation.unbind(-1)
+    # The determinant, which PyTorch does not have for half types.
+    volume = (torch.linalg.cross(first, second) * third).sum(-1, keepdim=True)
+    mirrored = F.pad(volume.sign(), (2, 0), value=1.0)
     rows = (rotation * mirrored[..., None, :]).unbind(-2)
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in rows)
     # 4 q qᵀ, whose row with the largest diagonal is never near zero.

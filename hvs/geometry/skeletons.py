@@ -27,7 +27,8 @@ class Skeleton:
         background: the data set's background colour, RGB in 0..255, which fills training targets around the person.
 
     Raises:
-        ValueError: there are no edges, or not one width for each.
+        ValueError: there are no edges, or not one positive width for each, or a joint that they or the root refer to is
+            not there.
     """
 
     name: str
@@ -42,9 +43,19 @@ class Skeleton:
         # JSON has lists where a skeleton has tuples, by which constants are kept.
         for name in ("joints", "widths", "background"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        object.__setattr__(self, "edges", tuple((int(i), int(j)) for i, j in self.edges))
+        object.__setattr__(self, "edges", tuple(tuple(map(int, edge)) for edge in self.edges))
         if not self.edges or len(self.widths) != len(self.edges):
             raise ValueError(f"widths: got {len(self.widths)} for {len(self.edges)} edges, wanted one for each of some")
+        # A negative index would be a joint, too, counted from the last one.
+        count = len(self.joints)
+        for edge in self.edges:
+            if len(edge) != 2 or not all(0 <= joint < count for joint in edge):
+                raise ValueError(f"edges: got {edge}, wanted two joints below {count}")
+        for width in self.widths:
+            if not 0 < width < math.inf:
+                raise ValueError(f"widths: got {width}, wanted positive numbers in metres")
+        if not 0 <= self.root < count:
+            raise ValueError(f"root: got {self.root}, wanted a joint below {count}")
 
     @cached_property
     def mirror(self) -> list[int]:
@@ -93,20 +104,20 @@ def customise(
     Raises:
         ValueError: joints or limbs do not make a skeleton.
     """
+    changes = {}
     if joints is not None and tuple(joints) != skeleton.joints:
         _check_joints(joints)
         name = skeleton.joints[skeleton.root]
         root = joints.index(name) if name in joints else skeleton.root
         if root >= len(joints):
             raise ValueError(f"joints: got {len(joints)} and none is {name}, the root")
-        skeleton = replace(skeleton, joints=tuple(joints), root=root, parts={"body": (0, len(joints))})
+        if limbs is None and max(map(max, skeleton.edges)) >= len(joints):
+            raise ValueError(f"joints: got {len(joints)}, fewer than the limbs refer to")
+        changes |= dict(joints=tuple(joints), root=root, parts={"body": (0, len(joints))})
     if limbs is not None:
-        _check_limbs(limbs, len(skeleton.joints))
-        edges = tuple((i, j) for i, j, _ in limbs)
-        skeleton = replace(skeleton, edges=edges, widths=tuple(float(width) for *_, width in limbs))
-    if max(max(edge) for edge in skeleton.edges) >= len(skeleton.joints):
-        raise ValueError(f"joints: got {len(skeleton.joints)}, fewer than the limbs refer to")
-    return skeleton
+        _check_limbs(limbs, len(changes.get("joints", skeleton.joints)))
+        changes |= dict(edges=[limb[:2] for limb in limbs], widths=[float(width) for *_, width in limbs])
+    return replace(skeleton, **changes) if changes else skeleton
 
 
 def _check_joints(joints: Sequence[str]) -> None:

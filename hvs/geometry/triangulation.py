@@ -40,7 +40,8 @@ CHUNK = 2**20
 
 
 class Triangulation(NamedTuple):
-    """
+    """What :func:`triangulate` finds.
+
     Attributes:
         points: world, in metres, [..., 3] float64; zero where nothing was found.
         confidence: mean over the views that agree, [...] float64; zero where nothing was found.
@@ -86,11 +87,15 @@ def triangulate(
         Points, their confidence, the views behind them, and their error in pixels.
 
     Raises:
-        ValueError: shapes do not agree, the threshold is not positive, or `least_views` is below 2.
+        ValueError: an argument is no tensor, shapes do not agree, the threshold is not positive, or `least_views` is
+            below 2.
     """
     if isinstance(cameras, Camera) or any(camera.batch_shape for camera in cameras):
         raise ValueError("cameras: got a batch of them in one, wanted a list of single ones, one for each view")
     views = len(cameras)
+    for name, value in (("keypoints", keypoints), ("confidence", confidence)):
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name}: got {type(value).__name__}, wanted a tensor")
     if keypoints.ndim < 2 or keypoints.shape[0] != views or keypoints.shape[-1] != 2:
         raise ValueError(f"keypoints: got shape {tuple(keypoints.shape)}, wanted [{views}, ..., 2], one per camera")
     if confidence.shape != keypoints.shape[:-1]:

@@ -55,7 +55,8 @@ def rasterize(
         scales: standard deviations along those axes in metres, positive, [..., N, 3]; floored at 1e-4.
         features: features of the Gaussians, [..., N, C].
         background: feature of the background, [..., C].
-        rays: unit viewing rays of the pixels, [..., H, W, 3].
+        rays: unit viewing rays of the pixels, [..., H, W, 3]; their length is not checked. They are rendered in tiles
+            of 16×16, so that a list of rays takes less time as a square image than as a single row.
         alpha: sharpness of a Gaussian's falloff; smaller is sharper.
         beta: depth of the background, as a multiple of that of the deepest response.
         eps: floor of the sum of weights.

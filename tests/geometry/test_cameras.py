@@ -213,6 +213,14 @@ def test_an_orbit_need_not_be_told_where_to_begin(count, up, start):
     assert (eyes @ up).abs().max() < 1e-6
 
 
+def test_cameras_are_made_of_tensors_without_memory():
+    """As in a compiled program: no value decides what is computed, and none is waited for."""
+    K, point = torch.empty(3, 3, device="meta"), torch.empty(3, device="meta")
+    ring = Camera.orbit(point, point, 3.0, 4, K, 8, 10, start=point)
+    seen = Camera.look_at(point, point, point, K, 8, 10).crop(1, 2, 6, 7).resize(12, 14)
+    assert ring.rays().shape == (4, 8, 10, 3) and seen.rays().shape == (12, 14, 3)
+
+
 def test_cameras_expand_to_one_batch_axis():
     one = Camera(torch.eye(3), torch.eye(3), torch.zeros(3), torch.zeros(5), 4, 6)
     for K in (one.K, one.K[None], one.K.expand(3, 3, 3)):
@@ -228,6 +236,22 @@ def test_what_is_no_list_of_points_is_refused(method, shape):
         getattr(camera(), method)(torch.zeros(shape))
     with pytest.raises(ValueError, match="points: got ndarray, wanted a tensor"):
         getattr(camera(), method)(np.zeros((4, 3)))
+
+
+@pytest.mark.parametrize("method", ["to_camera", "to_world", "project"])
+def test_points_of_other_batch_axes_than_the_cameras_are_refused(method):
+    cameras = camera(batch=(3,))
+    wanted = r"wanted \[..., J, 3\] with batch axes that broadcast against the camera's \[3\]"
+    with pytest.raises(ValueError, match=rf"points: got shape \(4, 7, 3\), {wanted}"):
+        getattr(cameras, method)(torch.zeros(4, 7, 3))
+    assert getattr(cameras, method)(torch.ones(4, 1, 7, 3)).shape[:3] == (4, 3, 7)
+
+
+def test_only_the_tensors_that_move_points_must_fit_them():
+    lenses = replace(camera(), K=camera(batch=(3,)).K)
+    assert lenses.to_world(lenses.to_camera(torch.zeros(4, 7, 3))).shape == (4, 7, 3)
+    with pytest.raises(ValueError, match=r"points: got shape \(4, 7, 3\)"):
+        lenses.project(torch.zeros(4, 7, 3))
 
 
 @pytest.mark.parametrize("index", [0, slice(0, 4), torch.tensor([2, 0, 1])], ids=str)

@@ -17,6 +17,15 @@ def test_undistort_inverts_distort(count):
         assert not torch.allclose(distorted, points, atol=1e-3)
 
 
+@pytest.mark.parametrize("function", [distort, undistort])
+@pytest.mark.parametrize("count", [0, 4, 5, 8])
+def test_absent_coefficients_are_zero(function, count):
+    points = torch.rand(3, 50, 2) - 0.5
+    given = COEFFICIENTS[:count].float()
+    wanted = function(points, torch.cat((given, torch.zeros(12 - count))))
+    assert torch.equal(function(points, given), wanted)
+
+
 @pytest.mark.parametrize("count", [4, 5, 8, 12])
 def test_gradients(count):
     points = (torch.rand(3, 4, 2, dtype=torch.float64) - 0.5).requires_grad_()

@@ -73,6 +73,11 @@ def test_half_types_know_bones_without_length(dtype):
     assert all(v.dtype == dtype and v.isfinite().all() for v in (*gaussians, gradient))
 
 
+def test_the_name_of_a_skeleton_is_none():
+    with pytest.raises(ValueError, match="skeleton: got str, wanted a Skeleton, as hvs.skeletons.PANOPTIC is"):
+        limb_gaussians(torch.zeros(17, 3), "human36m")
+
+
 def test_integers_and_arrays_are_refused():
     with pytest.raises(ValueError, match="points: got dtype torch.int64, wanted a floating dtype"):
         limb_gaussians(torch.zeros(17, 3, dtype=torch.long), HUMAN36M)

@@ -68,6 +68,14 @@ def test_quaternions_of_all_kinds_of_rotations():
     np.testing.assert_allclose(turned, matrices, atol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_quaternions_of_half_types(dtype):
+    matrices = torch.from_numpy(Rotation.from_rotvec(VECTORS).as_matrix())
+    found = quaternion_from_rotation(matrices.to(dtype))
+    assert found.dtype == dtype
+    assert torch.allclose(rotation_from_quaternion(found.double()), matrices, atol=0.02)
+
+
 def test_a_mirrored_frame_has_the_quaternion_of_one_that_spans_the_same():
     matrices, _ = torch.linalg.qr(torch.randn(20, 3, 3, generator=torch.Generator().manual_seed(0)).double())
     matrices[::2] *= -1

@@ -97,3 +97,21 @@ def test_a_skeleton_of_ones_own():
     for edges, widths in (([[0, 1], [1, 2]], [0.1]), ([], [])):
         with pytest.raises(ValueError, match=f"widths: got {len(widths)} for {len(edges)} edges"):
             replace(own, edges=edges, widths=widths)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(edges=((0, 1), (1, 3))), r"edges: got \(1, 3\), wanted two joints below 3"),
+        (dict(edges=((0, 1), (1, -1))), r"edges: got \(1, -1\), wanted two joints below 3"),
+        (dict(edges=((0, 1, 2), (1, 2))), r"edges: got \(0, 1, 2\), wanted two joints below 3"),
+        (dict(widths=(0.1, -0.1)), "widths: got -0.1, wanted positive numbers"),
+        (dict(widths=(0.1, float("nan"))), "widths: got nan, wanted positive numbers"),
+        (dict(root=3), "root: got 3, wanted a joint below 3"),
+        (dict(root=-1), "root: got -1, wanted a joint below 3"),
+    ],
+)
+def test_a_skeleton_of_ones_own_refers_to_its_joints(change, message):
+    own = Skeleton("own", ("a", "b", "c"), ((0, 1), (1, 2)), (0.1, 0.05), 0, {"body": (0, 3)}, (0, 0, 0))
+    with pytest.raises(ValueError, match=message):
+        replace(own, **change)

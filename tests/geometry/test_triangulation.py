@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -218,6 +219,10 @@ def test_wrong_shapes_are_named():
         triangulate(torch.zeros(2, 5, 2), torch.zeros(2, 5), cameras)
     with pytest.raises(ValueError, match=r"^confidence: got shape \(3, 4\), wanted \(3, 5\)"):
         triangulate(torch.zeros(3, 5, 2), torch.zeros(3, 4), cameras)
+    with pytest.raises(ValueError, match="^keypoints: got ndarray, wanted a tensor"):
+        triangulate(np.zeros((3, 5, 2)), torch.zeros(3, 5), cameras)
+    with pytest.raises(ValueError, match="^confidence: got NoneType, wanted a tensor"):
+        triangulate(torch.zeros(3, 5, 2), None, cameras)
     with pytest.raises(ValueError, match="^least_views: got 1, wanted at least 2"):
         triangulate(torch.zeros(3, 5, 2), torch.zeros(3, 5), cameras, least_views=1)
 
