@@ -124,7 +124,7 @@ def _check(sequence: Sequence, view: str, report: ViewReport) -> None:
         splits = {split: set(sequence.frames(split)) for split in SPLITS}
         listed = set().union(*splits.values())
         if view == sequence.views[0]:
-            report.faults += [f"{sequence.folder}: {fault}" for fault in _faults_of_splits(splits)]
+            report.faults += [f"{sequence.folder}: {fault}" for fault in _faults_of_splits(sequence, splits)]
     except DataError as error:
         # What the frames are may depend on the files of another view.
         report.faults.append(str(error))
@@ -167,7 +167,12 @@ def _faults_of_view(findings: "_Findings", distance: float, camera: Camera) -> I
         yield f"masks are white in {part:.0%} of the picture, wanted at most {COVERED:.0%}: not masks of a person?"
 
 
-def _faults_of_splits(splits: dict[Split, set[int]]) -> Iterator[str]:
+def _faults_of_splits(sequence: Sequence, splits: dict[Split, set[int]]) -> Iterator[str]:
+    for split, frames in splits.items():
+        wanted = [f"{first} to {last}" for first, last in sequence.intervals[split] if first <= last]
+        # Those of prepared layouts are listed whether or not there are pictures of them.
+        if wanted and not frames:
+            yield f"no picture of any frame of {split}, which lists {', '.join(wanted):.80}"
     for one, other in combinations(splits, 2):
         if both := splits[one] & splits[other]:
             yield f"frames in both {one} and {other}: {len(both)}, beginning with {min(both)}"

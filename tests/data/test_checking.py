@@ -170,6 +170,16 @@ def test_frames_of_two_splits(capture):
     ]
 
 
+def test_a_split_of_frames_that_are_not_there(tmp_path):
+    """Other sequences may have some, so that training goes on without this one; an inverted interval means none."""
+    plain = PlainCapture(tmp_path / "plain").write()
+    intervals = {"train": [[600, 900], [950, 999]], "val": [[4, 3]], "test": [[0, 7]]}
+    splits = {"known": [{"sequence": "ann", **intervals}], "unknown": []}
+    (plain.root / "splits.json").write_text(json.dumps(splits))
+    (fault,) = plain_faults(plain)
+    assert fault == f"{plain.folder}: no picture of any frame of train, which lists 600 to 900, 950 to 999"
+
+
 def test_no_capture(tmp_path):
     with pytest.raises(DataError, match="nowhere: no such folder"):
         check(tmp_path / "nowhere")
