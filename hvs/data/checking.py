@@ -180,11 +180,17 @@ def _faults_of_splits(sequence: Sequence, splits: dict[Split, set[int]]) -> Iter
 
 def _faults_of_poses(sequence: Sequence, extents: list[Tensor]) -> Iterator[str]:
     """What is reported once for all views."""
-    extent = _median(extents)
-    if extent < SMALLEST or extent > LARGEST:
-        yield f"people are {extent:.3g} m across, wanted {SMALLEST} to {LARGEST} m: another unit of length?"
+    if fault := fault_of_size(_median(extents)):
+        yield fault
     if (part := _median(_placed(sequence))) < PLACED:
         yield f"{part:.0%} of the joints that two views see have a 3D position, wanted {PLACED:.0%}: {OTHERS}"
+
+
+def fault_of_size(extent: float) -> str:
+    """What is wrong if people have this extent, in metres; nothing if it is NaN."""
+    if extent < SMALLEST or extent > LARGEST:
+        return f"people are {extent:.3g} m across, wanted {SMALLEST} to {LARGEST} m: another unit of length?"
+    return ""
 
 
 def _placed(sequence: Sequence) -> list[Tensor]:
