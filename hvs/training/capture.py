@@ -48,6 +48,11 @@ class Capture:
         own = max(1, settings.batch_size // distribute.world())
         return min(own, settings.most_at_once or own)
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """What the files of models say about it: where inference finds the capture they were trained on."""
+        return {"root": str(Path(self.root).absolute())}
+
     def poses(self) -> PoseDataset:
         """All poses to train on."""
         dataset = PoseDataset(self.root, "train")
