@@ -257,6 +257,18 @@ def test_another_unit_of_length(tmp_path):
     assert "people are" in fault and "m across, wanted 0.3 to 3.5 m: another unit of length?" in fault
 
 
+def test_people_on_their_heads(tmp_path):
+    """As they are if up points down, or if rows of COCO's 17 joints are taken for Human3.6M's."""
+    plain = PlainCapture(tmp_path / "plain")
+    # Shoulders and hips; the cameras' y axes point down.
+    plain.source.world[:, [5, 6, 11, 12], 1] = torch.tensor([-0.5, -0.5, 0.5, 0.5])
+    plain.write()
+    assert plain_faults(plain) == []
+    (plain.folder / "capture.json").write_text('{"up": [0, 1, 0]}')
+    (fault,) = plain_faults(plain)
+    assert "people stand on their heads: another direction that is up, or joints in another order?" in fault
+
+
 def test_cameras_by_which_nothing_fits_together(tmp_path):
     plain = PlainCapture(tmp_path / "plain").write()
 
