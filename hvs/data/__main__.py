@@ -35,11 +35,11 @@ class Check:
     def run(self) -> int:
         reports = check(self.root, workers=self.workers)
         print_table(reports)
-        faults = sum(len(report.faults) for report in reports)
+        faults, views = sum(len(report.faults) for report in reports), _count(len(reports), "view")
         if faults:
-            print(f"\n{faults} faults in {sum(bool(report.faults) for report in reports)} of {len(reports)} views")
+            print(f"\n{_count(faults, 'fault')} in {sum(bool(report.faults) for report in reports)} of {views}")
             return 2
-        print(f"\n{len(reports)} views, no faults")
+        print(f"\n{views}, no faults")
         return 0
 
 
@@ -86,6 +86,10 @@ class Prepare:
     def run(self) -> int:
         print(self.source.run())
         return 0
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'s' * (number != 1)}"
 
 
 def print_table(reports: list[ViewReport]) -> None:

@@ -89,21 +89,27 @@ def _parse(
         stride = _whole_number(splits.get("stride", 1 if kind == PLAIN else LAYOUTS[kind].held_out_stride))
         if stride < 1:
             raise ValueError(f"stride is {stride}")
-        everybody = [entry for group in GROUPS["all"] for entry in splits.get(group, ())]
-        names = [inner_name(entry["sequence"], file, folders=True) for entry in everybody]
+        known, unknown = (
+            [inner_name(entry["sequence"], file, folders=True) for entry in splits.get(group, ())]
+            for group in GROUPS["all"]
+        )
+        if both := set(known) & set(unknown):
+            raise DataError(f"{file}: {min(both)} is both known and unknown, wanted nobody unknown who is trained on")
         listed = [
             (
                 inner_name(entry["sequence"], file, folders=True),
-                {split: [_interval(*ends) for ends in entry[split]] for split in SPLITS},
+                {split: [_interval(ends) for ends in entry[split]] for split in SPLITS},
             )
             for group in GROUPS[subjects]
             for entry in (_only(entry, "sequence", *SPLITS) for entry in splits[group])
         ]
     except DataError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except KeyError as error:
+        raise DataError(f"{file}: not a table of splits ({error} is missing)") from error
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{file}: not a table of splits ({type(error).__name__}: {error})") from error
-    return views, stride, names, listed
+    return views, stride, known + unknown, listed
 
 
 def _check_views(root: Path, kind: str, views: list[str], names: list[str], file: Path) -> None:
@@ -131,8 +137,10 @@ def _whole_number(value: Any) -> int:
     return int(value)
 
 
-def _interval(first: Any, last: Any) -> tuple[int, int]:
-    first, last = _whole_number(first), _whole_number(last)
+def _interval(ends: Any) -> tuple[int, int]:
+    if not isinstance(ends, list) or len(ends) != 2:
+        raise ValueError(f"got {ends!r:.40} as an interval, wanted [first, last]")
+    first, last = map(_whole_number, ends)
     if last - first >= MOST_FRAMES or max(abs(first), abs(last)) >= 2**53:
         raise ValueError(f"interval from {first:.4g} to {last:.4g}, wanted fewer than {MOST_FRAMES} frames")
     return first, last

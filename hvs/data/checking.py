@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hvs.geometry import Camera
 
@@ -31,6 +32,9 @@ COVERED = 0.9
 MISSING = 0.1
 # Extent of people from end to end, in metres.
 SMALLEST, LARGEST = 0.3, 3.5
+# Median cosine between the up direction and people's trunks, from hips to shoulders, below which they stand on their
+# heads. To lie or to bend down is no fault.
+HEADSTAND, TRUNK = -0.5, ("LHip", "RHip", "LShoulder", "RShoulder")
 # Tasks for each worker, at least, so that none waits long for the last one.
 TASKS = 4
 OTHERS = "other cameras, or another unit of length?"
@@ -124,7 +128,7 @@ def _check(sequence: Sequence, view: str, report: ViewReport) -> None:
         splits = {split: set(sequence.frames(split)) for split in SPLITS}
         listed = set().union(*splits.values())
         if view == sequence.views[0]:
-            report.faults += [f"{sequence.folder}: {fault}" for fault in _faults_of_splits(splits)]
+            report.faults += [f"{sequence.folder}: {fault}" for fault in _faults_of_splits(sequence, splits)]
     except DataError as error:
         # What the frames are may depend on the files of another view.
         report.faults.append(str(error))
@@ -148,7 +152,7 @@ def _check(sequence: Sequence, view: str, report: ViewReport) -> None:
     report.distance = _median(findings.distances)
     report.faults += [f"{place}: {fault}" for fault in _faults_of_view(findings, report.distance, camera)]
     if view == sequence.views[0]:
-        report.faults += [f"{sequence.folder}: {fault}" for fault in _faults_of_poses(sequence, findings.extents)]
+        report.faults += [f"{sequence.folder}: {fault}" for fault in _faults_of_poses(sequence, findings)]
     # If few joints have a position in 3D, the first view reports it.
     if usable and not usable & findings.complete and not report.faults and not _median(_placed(sequence)) < PLACED:
         report.faults.append(f"{place}: no frame has keypoints that count inside the image and a root joint in 3D")
@@ -167,19 +171,32 @@ def _faults_of_view(findings: "_Findings", distance: float, camera: Camera) -> I
         yield f"masks are white in {part:.0%} of the picture, wanted at most {COVERED:.0%}: not masks of a person?"
 
 
-def _faults_of_splits(splits: dict[Split, set[int]]) -> Iterator[str]:
+def _faults_of_splits(sequence: Sequence, splits: dict[Split, set[int]]) -> Iterator[str]:
+    for split, frames in splits.items():
+        wanted = [f"{first} to {last}" for first, last in sequence.intervals[split] if first <= last]
+        # Those of prepared layouts are listed whether or not there are pictures of them.
+        if wanted and not frames:
+            yield f"no picture of any frame of {split}, which lists {', '.join(wanted):.80}"
     for one, other in combinations(splits, 2):
         if both := splits[one] & splits[other]:
             yield f"frames in both {one} and {other}: {len(both)}, beginning with {min(both)}"
 
 
-def _faults_of_poses(sequence: Sequence, extents: list[Tensor]) -> Iterator[str]:
+def _faults_of_poses(sequence: Sequence, findings: "_Findings") -> Iterator[str]:
     """What is reported once for all views."""
-    extent = _median(extents)
-    if extent < SMALLEST or extent > LARGEST:
-        yield f"people are {extent:.3g} m across, wanted {SMALLEST} to {LARGEST} m: another unit of length?"
+    if fault := fault_of_size(_median(findings.extents)):
+        yield fault
+    if _median(findings.upright) < HEADSTAND:
+        yield "people stand on their heads: another direction that is up, or joints in another order?"
     if (part := _median(_placed(sequence))) < PLACED:
         yield f"{part:.0%} of the joints that two views see have a 3D position, wanted {PLACED:.0%}: {OTHERS}"
+
+
+def fault_of_size(extent: float) -> str:
+    """What is wrong if people have this extent, in metres; nothing if it is NaN."""
+    if extent < SMALLEST or extent > LARGEST:
+        return f"people are {extent:.3g} m across, wanted {SMALLEST} to {LARGEST} m: another unit of length?"
+    return ""
 
 
 def _placed(sequence: Sequence) -> list[Tensor]:
@@ -210,6 +227,7 @@ class _Findings:
         inside: per frame, the fraction of the 2D joints that are inside the mask.
         covered: per frame, the fraction of the picture that the mask covers.
         extents: of the 3D poses in metres.
+        upright: cosines between the up direction and the trunks of the 3D poses.
         complete: frames with a person to train on.
     """
 
@@ -217,6 +235,7 @@ class _Findings:
     inside: list[Tensor] = field(default_factory=list)
     covered: list[Tensor] = field(default_factory=list)
     extents: list[Tensor] = field(default_factory=list)
+    upright: list[Tensor] = field(default_factory=list)
     complete: set[int] = field(default_factory=set)
 
 
@@ -256,6 +275,11 @@ def _look_at(
             if valid.sum() > 1:
                 low, high = points[valid].aminmax(dim=0)
                 found.extents.append((high - low).norm()[None])
+            trunk = [sequence.layout.skeleton.joints.index(joint) for joint in TRUNK]
+            if valid[trunk].all():
+                hips, shoulders = points[trunk].view(2, 2, 3).mean(1)
+                up = torch.tensor(sequence.layout.up)
+                found.upright.append(F.cosine_similarity(shoulders - hips, up, dim=0)[None])
     except DataError as error:
         report.faults.append(str(error))
 

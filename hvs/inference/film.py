@@ -1,11 +1,13 @@
 """From people and cameras to the frames of a video, with or without panels next to the picture."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from hvs.geometry import Camera
@@ -19,8 +21,8 @@ from .panels import side_by_side, with_poses
 from .settings import Drawing
 from .studio import Studio
 
-# Frames of a contact sheet, and its approximate width in pixels.
-SHEET_FRAMES, SHEET_WIDTH = 12, 1600
+# Frames of a contact sheet, its approximate width, and how many pixels it may have before its frames are reduced.
+SHEET_FRAMES, SHEET_WIDTH, SHEET_PIXELS = 12, 1600, 6_000_000
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def write_film(studio: Studio, frames: Iterable[np.ndarray], name: str, settings
 
 
 class _Some:
-    """A few frames, evenly spread over a video whose length is not known in advance."""
+    """A few frames, evenly spread over a video whose length is not known in advance, and reduced if they are large."""
 
     def __init__(self) -> None:
         self.kept: list[np.ndarray] = []
@@ -97,7 +99,7 @@ class _Some:
         every = 1
         for i, frame in enumerate(frames):
             if i % every == 0:
-                self.kept.append(frame)
+                self.kept.append(_reduced(frame))
             if len(self.kept) == 4 * SHEET_FRAMES:
                 self.kept, every = self.kept[::2], 2 * every
             yield frame
@@ -105,6 +107,12 @@ class _Some:
     def spread(self) -> list[np.ndarray]:
         count = min(SHEET_FRAMES, len(self.kept))
         return [self.kept[i] for i in np.linspace(0, len(self.kept), count, endpoint=False).astype(int)]
+
+
+def _reduced(frame: np.ndarray) -> np.ndarray:
+    height, width = frame.shape[:2]
+    factor = math.ceil(math.sqrt(SHEET_FRAMES * height * width / SHEET_PIXELS))
+    return np.asarray(Image.fromarray(frame).reduce(factor))
 
 
 def _draw(studio: Studio, shot: Shot, appearance: Tensor, full: Camera | None) -> tuple[Tensor, Tensor]:

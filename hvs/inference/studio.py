@@ -64,9 +64,13 @@ class Studio:
         """The given capture, or the one that the model was trained on."""
         from hvs.checkpoint import read_extra
 
-        root = given or read_extra(self.checkpoint).get("root")
+        if given:
+            return given
+        root = read_extra(self.checkpoint).get("root")
         if not root:
             raise UserError(f"{self.checkpoint}: does not say which capture it was trained on; give --root")
+        if not Path(root).is_dir():
+            raise UserError(f"{self.checkpoint}: was trained on {root}, which is no folder here; give --root")
         return Path(root)
 
     @torch.inference_mode()

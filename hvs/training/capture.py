@@ -1,5 +1,6 @@
 """The capture that a run trains on: its data sets, checked against the model, and its broken files."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Subset
 from .. import distribute
 from ..config import DataSettings, TrainSettings
 from ..data import PairDataset, PoseDataset, collate, even_subset
+from ..data.checking import fault_of_size
 from ..data.sampling import Draws
 from ..models import HumanViewSynthesis
 from ..runtime import KILLED_READER, UserError
@@ -46,6 +48,11 @@ class Capture:
         own = max(1, settings.batch_size // distribute.world())
         return min(own, settings.most_at_once or own)
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """What the files of models say about it: where inference finds the capture they were trained on."""
+        return {"root": str(Path(self.root).absolute())}
+
     def poses(self) -> PoseDataset:
         """All poses to train on."""
         dataset = PoseDataset(self.root, "train")
@@ -53,7 +60,7 @@ class Capture:
         return dataset
 
     def tensors(self, dataset: PoseDataset) -> dict[str, torch.Tensor]:
-        """The poses that can be read, as tensors on the CPU; what had to be skipped is noted."""
+        """The poses that can be read, as tensors on the CPU; what had to be skipped, or seems wrong, is noted."""
         from tqdm import tqdm
 
         # Those of a published data set take many minutes.
@@ -61,6 +68,11 @@ class Capture:
         with bar, _no_reader_killed():
             tensors, faults = dataset.tensors(self.settings.data.workers, heed_parent, bar.update)
         self.faults.note(faults, dataset)
+        # Unknown joints are zero, as the root is.
+        low, high = tensors["relative"].aminmax(dim=1)
+        extents = (high - low).norm(dim=-1)[tensors["valid"].any(1)]
+        if fault := fault_of_size(extents.median().item()):
+            warnings.warn(f"{self.root}: {fault}", stacklevel=2)
         return tensors
 
     def pairs(self, split: str, subjects: str) -> PairDataset:

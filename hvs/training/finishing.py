@@ -4,7 +4,6 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -50,12 +49,11 @@ def finish(
         lpips: from :func:`hvs.metrics.lpips_alex`, if available.
     """
     folder, device = settings.run, next(model.parameters()).device
-    extra = dict(root=str(Path(capture.root).absolute()))
     if progress.asked:
         progress.leave("after the training, before its evaluation")
     if distribute.is_first():
         # Saved before, in case the evaluation fails.
-        save_model(folder / RESULT, model, extra, discriminator)
+        save_model(folder / RESULT, model, capture.origin, discriminator)
     scores, examples = _evaluate(settings, capture, progress, model, lpips)
     if not distribute.is_first():
         return
@@ -63,7 +61,7 @@ def finish(
     # JSON cannot express NaN.
     plain = _without_nan(scores)
     write_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(plain, indent=1)))
-    save_model(folder / RESULT, model, extra | dict(metrics=plain), discriminator)
+    save_model(folder / RESULT, model, capture.origin | dict(metrics=plain), discriminator)
     print(f"\n{score_table(scores)}\n\ntime        {scores['seconds']:.0f} s")
     if examples:
         # With refined appearances, as inference draws people; the scores are those of the encoder's appearances.

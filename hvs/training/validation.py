@@ -73,7 +73,8 @@ class Validation:
             return {}
         if scores and self.sign * scores[self.name] > self.sign * self.best.get(self.name, -self.sign * math.inf):
             self.best = scores | {"step": step}
-            save_model(self.file, model, {"validation": scores, "step": step}, discriminator)
+            extra = self.capture.origin | {"validation": scores, "step": step}
+            save_model(self.file, model, extra, discriminator)
         return scores
 
     def state_dict(self) -> dict[str, Any]:

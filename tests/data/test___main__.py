@@ -35,6 +35,16 @@ def test_columns_are_as_wide_as_the_longest_name(capsys):
     assert len({len(line) for line in lines}) == 1 and lines[2].startswith(f"ann       {views[1]}        8")
 
 
+@pytest.mark.parametrize(
+    ("faults", "said"),
+    [([[]], "1 view, no faults"), ([["x"]], "1 fault in 1 of 1 view"), ([[], ["x", "y"]], "2 faults in 1 of 2 views")],
+)
+def test_the_last_line_of_check_counts(tmp_path, run, monkeypatch, faults, said):
+    reports = [command.ViewReport("ann", f"{view:02d}", faults=found) for view, found in enumerate(faults)]
+    monkeypatch.setattr(command, "check", lambda *_, **__: reports)
+    assert run("check", tmp_path)[1].splitlines()[-1] == said
+
+
 def test_check_lists_faults_and_ends_with_2(capture, run):
     write_store(capture.databases() / "Images/01.lmdb", [(frame, b"text") for frame in range(20)])
     code, out, err = run("check", capture.root, "--workers", "1")

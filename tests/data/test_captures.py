@@ -117,12 +117,30 @@ def test_misspelt_names_and_parts_of_numbers_in_splits(capture, change, fault):
 
 @pytest.mark.parametrize(
     ("change", "fault"),
-    [({"tset": []}, "'tset' is not a known name"), ({"train": [[0, 2.5]]}, "got 2.5, wanted a whole number")],
+    [
+        ({"tset": []}, "'tset' is not a known name"),
+        ({"train": [[0, 2.5]]}, "got 2.5, wanted a whole number"),
+        ({"train": [0, 2]}, r"got 0 as an interval, wanted \[first, last\]"),
+        ({"train": [[0, 1, 2]]}, r"got \[0, 1, 2\] as an interval, wanted \[first, last\]"),
+    ],
 )
 def test_misspelt_names_and_parts_of_frames_of_a_sequence(capture, change, fault):
     capture.entry["known"][0] |= change
     capture.write_splits()
     fails(f"splits.json: not a table of splits .*{fault}", capture.root)
+
+
+def test_a_name_that_is_missing_in_splits(capture):
+    del capture.entry["known"][0]["val"]
+    capture.write_splits()
+    fails(r"splits.json: not a table of splits \('val' is missing\)", capture.root)
+
+
+def test_nobody_is_both_known_and_unknown(capture):
+    """Scores of strangers would be those of people that were trained on."""
+    capture.entry["unknown"] += capture.entry["known"]
+    capture.write_splits()
+    fails(f"splits.json: {capture.names[0]} is both known and unknown", capture.root)
 
 
 def test_a_listed_sequence_must_be_there(capture):

@@ -170,6 +170,16 @@ def test_frames_of_two_splits(capture):
     ]
 
 
+def test_a_split_of_frames_that_are_not_there(tmp_path):
+    """Other sequences may have some, so that training goes on without this one; an inverted interval means none."""
+    plain = PlainCapture(tmp_path / "plain").write()
+    intervals = {"train": [[600, 900], [950, 999]], "val": [[4, 3]], "test": [[0, 7]]}
+    splits = {"known": [{"sequence": "ann", **intervals}], "unknown": []}
+    (plain.root / "splits.json").write_text(json.dumps(splits))
+    (fault,) = plain_faults(plain)
+    assert fault == f"{plain.folder}: no picture of any frame of train, which lists 600 to 900, 950 to 999"
+
+
 def test_no_capture(tmp_path):
     with pytest.raises(DataError, match="nowhere: no such folder"):
         check(tmp_path / "nowhere")
@@ -245,6 +255,18 @@ def test_another_unit_of_length(tmp_path):
     change_cameras(plain, lambda camera: camera | {"t": [1000 * x for x in np.ravel(camera["t"])]})
     (fault,) = plain_faults(plain)
     assert "people are" in fault and "m across, wanted 0.3 to 3.5 m: another unit of length?" in fault
+
+
+def test_people_on_their_heads(tmp_path):
+    """As they are if up points down, or if rows of COCO's 17 joints are taken for Human3.6M's."""
+    plain = PlainCapture(tmp_path / "plain")
+    # Shoulders and hips; the cameras' y axes point down.
+    plain.source.world[:, [5, 6, 11, 12], 1] = torch.tensor([-0.5, -0.5, 0.5, 0.5])
+    plain.write()
+    assert plain_faults(plain) == []
+    (plain.folder / "capture.json").write_text('{"up": [0, 1, 0]}')
+    (fault,) = plain_faults(plain)
+    assert "people stand on their heads: another direction that is up, or joints in another order?" in fault
 
 
 def test_cameras_by_which_nothing_fits_together(tmp_path):

@@ -91,6 +91,16 @@ def test_the_sheet_shows_frames_from_all_over(studio, settings, count):
     assert gaps.min() >= max(1, 0.5 * count / len(shown)) and gaps.max() <= 2 * max(1, count / len(shown)) + 1
 
 
+@pytest.mark.parametrize(
+    ("size", "shown"), [((720, 1280), (1280, 720)), ((1080, 1920), (1280, 720)), ((512, 512), (1536, 512))]
+)
+def test_the_sheet_of_large_frames_can_be_seen_at_a_glance(studio, settings, size, shown):
+    frames = (np.full((*size, 3), i, np.uint8) for i in range(3))
+    _, sheet = write_film(studio, frames, "some", settings)
+    with Image.open(sheet) as picture:
+        assert picture.size == shown
+
+
 @pytest.mark.parametrize("kind", ["mp4", "png"])
 def test_what_is_in_the_way_is_told_before_the_work(studio, settings, kind):
     settings = replace(settings, format=kind)

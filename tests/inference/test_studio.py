@@ -168,6 +168,15 @@ def test_the_capture_is_the_one_given_or_the_one_trained_on(studio, tmp_path):
         studio.root(None)
 
 
+def test_a_capture_that_was_moved_is_told(studio, tmp_path):
+    studio.checkpoint = tmp_path / "model.safetensors"
+    save_model(studio.checkpoint, studio.model, {"root": str(tmp_path / "before")})
+    with pytest.raises(UserError, match="was trained on .*/before, which is no folder here; give --root"):
+        studio.root(None)
+    (tmp_path / "before").mkdir()
+    assert studio.root(None) == tmp_path / "before"
+
+
 def test_collated_pairs_are_what_it_takes(studio, capture):
     # One frame alone, as the tests of photos and viewers have it.
     sequence = find_sequence(capture.root, studio.model.skeleton)

@@ -48,6 +48,19 @@ def test_reading_poses_shows_how_far_it_is(open_capture, capsys):
     assert "read poses: 100%" in (shown := capsys.readouterr().err) and "4/4" in shown
 
 
+def test_another_unit_of_length_is_told(open_capture, monkeypatch):
+    capture = open_capture()
+    poses = capture.poses()
+    tensors, faults = poses.tensors()
+    # In most frames there may be nobody.
+    empty = {name: torch.zeros_like(values) for name, values in tensors.items()}
+    large = {name: torch.cat((values, empty[name], empty[name])) for name, values in tensors.items()}
+    large["relative"] = 1000 * large["relative"]
+    monkeypatch.setattr(poses, "tensors", lambda *_: (large, faults))
+    with pytest.warns(UserWarning, match="people are .* m across, wanted 0.3 to 3.5 m: another unit of length"):
+        assert capture.tensors(poses) is large
+
+
 def test_a_killed_process_that_reads_poses_is_told(open_capture, monkeypatch):
     def killed(*_):
         raise ConnectionResetError

@@ -27,7 +27,7 @@ def make(settings, tmp_path):
     return partial(Validation, tmp_path / "best.safetensors", capture, pairs, 2)
 
 
-def test_scores_leave_the_training_as_it_is(make, tmp_path):
+def test_scores_leave_the_training_as_it_is(make, settings, tmp_path):
     model = hvs.HumanViewSynthesis(MODEL).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     random = torch.get_rng_state()
@@ -36,7 +36,8 @@ def test_scores_leave_the_training_as_it_is(make, tmp_path):
     assert {"psnr_foreground", "mpjpe_mm"} <= set(scores) and model.training
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert read_extra(tmp_path / "best.safetensors") == {"validation": scores, "step": 7}
+    extra = {"root": str(settings.data.root), "validation": scores, "step": 7}
+    assert read_extra(tmp_path / "best.safetensors") == extra
 
 
 @pytest.mark.parametrize(("name", "best"), [("psnr_foreground", 3), ("lpips", 2)])

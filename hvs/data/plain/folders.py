@@ -29,16 +29,20 @@ def numbered(folder: Path, endings: tuple[str, ...]) -> dict[int, str]:
     """Frame number -> name of its file, for all files with one of the endings, except hidden ones.
 
     Raises:
-        DataError: no such folder, a name without a number, or two files of the same frame.
+        DataError: no such folder, only files with other endings, a name without a number, or two files of the same
+            frame.
     """
     found: dict[int, str] = {}
-    for name in _names(folder):
+    names = _names(folder)
+    for name in names:
         stem, ending = os.path.splitext(name)
         if ending.lower() in endings:
             frame = frame_number(stem, os.path.join(folder, name))
             if frame in found:
                 raise DataError(f"{folder}: two files of frame {frame}, {found[frame]} and {name}")
             found[frame] = name
+    if names and not found:
+        raise DataError(f"{folder}: got {names[0]:.80}, wanted names that end in {' or '.join(endings)}")
     return found
 
 

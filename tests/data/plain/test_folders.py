@@ -18,6 +18,14 @@ def test_names_without_a_usable_number(stem):
         frame_number(stem, "file")
 
 
+def test_nothing_but_other_endings(tmp_path):
+    """All files of a view would be ignored without a word."""
+    assert numbered(tmp_path, (".jpg", ".png")) == {}
+    (tmp_path / "2.bmp").touch()
+    with pytest.raises(DataError, match=r": got 2.bmp, wanted names that end in .jpg or .png$"):
+        numbered(tmp_path, (".jpg", ".png"))
+
+
 def test_listing(tmp_path):
     for name in ("2.jpg", "10.PNG", "1.txt", ".3.jpg", "b.json"):
         (tmp_path / name).touch()
