@@ -89,12 +89,8 @@ def _parse(
         stride = _whole_number(splits.get("stride", 1 if kind == PLAIN else LAYOUTS[kind].held_out_stride))
         if stride < 1:
             raise ValueError(f"stride is {stride}")
-        known, unknown = (
-            [inner_name(entry["sequence"], file, folders=True) for entry in splits.get(group, ())]
-            for group in GROUPS["all"]
-        )
-        if both := set(known) & set(unknown):
-            raise DataError(f"{file}: {min(both)} is both known and unknown, wanted nobody unknown who is trained on")
+        everybody = [entry for group in GROUPS["all"] for entry in splits.get(group, ())]
+        names = [inner_name(entry["sequence"], file, folders=True) for entry in everybody]
         listed = [
             (
                 inner_name(entry["sequence"], file, folders=True),
@@ -109,7 +105,7 @@ def _parse(
         raise DataError(f"{file}: not a table of splits ({error} is missing)") from error
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{file}: not a table of splits ({type(error).__name__}: {error})") from error
-    return views, stride, known + unknown, listed
+    return views, stride, names, listed
 
 
 def _check_views(root: Path, kind: str, views: list[str], names: list[str], file: Path) -> None:

@@ -1,6 +1,7 @@
 """Checks a whole capture for what training would stumble over."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -78,6 +79,10 @@ def check(root: str | Path, layout: str | None = None, workers: int | None = Non
         # Views that are checked by one task share the poses of their sequence, which may have to be triangulated.
         parts = -(-TASKS * pool.count // len(sequences))
         tasks, views = [], 0
+        for name, times in Counter(name for name, _ in sequences).items():
+            if times > 1:
+                fault = f"{root}: {name} is listed {times} times, wanted once: nobody is both known and unknown"
+                tasks.append(partial(_ready, ViewReport(name, "", faults=[fault])))
         for name, open_sequence in sequences:
             try:
                 sequence = open_sequence()

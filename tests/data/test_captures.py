@@ -136,13 +136,6 @@ def test_a_name_that_is_missing_in_splits(capture):
     fails(r"splits.json: not a table of splits \('val' is missing\)", capture.root)
 
 
-def test_nobody_is_both_known_and_unknown(capture):
-    """Scores of strangers would be those of people that were trained on."""
-    capture.entry["unknown"] += capture.entry["known"]
-    capture.write_splits()
-    fails(f"splits.json: {capture.names[0]} is both known and unknown", capture.root)
-
-
 def test_a_listed_sequence_must_be_there(capture):
     (capture.root / capture.names[0]).rename(capture.root / "elsewhere")
     fails(f"{capture.names[0]}.*: no database of any of the views 00, 01, 02", capture.root)

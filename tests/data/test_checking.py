@@ -170,6 +170,14 @@ def test_frames_of_two_splits(capture):
     ]
 
 
+def test_nobody_is_both_known_and_unknown(capture):
+    """Scores of strangers would be those of people that were trained on."""
+    capture.entry["unknown"] += capture.entry["known"]
+    capture.write_splits()
+    [fault] = [fault for report in check(capture.root, workers=1) for fault in report.faults]
+    assert f"{capture.names[0]} is listed 2 times, wanted once" in fault
+
+
 def test_a_split_of_frames_that_are_not_there(tmp_path):
     """Other sequences may have some, so that training goes on without this one; an inverted interval means none."""
     plain = PlainCapture(tmp_path / "plain").write()
