@@ -136,12 +136,12 @@ class Trainer:
         settings, model, faults = self.settings.lifter, self.model, self.capture.faults
         # No longer needed afterwards.
         dataset, self.poses = self.poses, None
-        poses = self.capture.tensors(dataset)
-        count = len(poses["valid"])
+        read = self.capture.tensors(dataset)
+        count = len(read.items["valid"])
         distribute.agree(poses=count)
-        poses = to_device(poses, self.device)
         turned = settings.virtual
-        virtual = VirtualViews(dataset) if turned else None
+        virtual = VirtualViews(dataset, read.world) if turned else None
+        poses = to_device(read.items, self.device)
 
         objective = distribute.wrap(LifterObjective(model, settings.weigh_parts))
         optimizer = lifter_optimizer(model, settings)

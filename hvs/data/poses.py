@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,21 @@ from .stores import DataError
 
 # Frames whose poses are handed over by a process at a time.
 FRAMES_AT_ONCE = 32
+
+
+class ReadPoses(NamedTuple):
+    """What :meth:`PoseDataset.tensors` has read.
+
+    Attributes:
+        items: all items, stacked in their order.
+        world: of each frame whose 3D pose can be read, `owner` [F], the number of its sequence, and in the world
+            `points` [F, J, 3], in metres, and `valid` [F, J].
+        faults: what was wrong with those left out, one line each.
+    """
+
+    items: dict[str, Tensor]
+    world: dict[str, Tensor]
+    faults: list[str]
 
 
 class PoseDataset(Dataset):
@@ -51,10 +66,8 @@ class PoseDataset(Dataset):
         workers: int = 0,
         begin: Callable[[int], Any] | None = None,
         tell_done: Callable[[int], Any] = lambda frames: None,
-    ) -> tuple[dict[str, Tensor], list[str]]:
-        """All items at once, stacked in their order, and what was wrong with those left out, one line each.
-
-        Each label is read only once.
+    ) -> ReadPoses:
+        """All items at once. Each label is read only once.
 
         Args:
             workers: processes that read in addition to this one.
@@ -68,20 +81,16 @@ class PoseDataset(Dataset):
         options = dict(collate_fn=_join, num_workers=workers, worker_init_fn=begin)
         # Its own generator: otherwise it would take a random number from the caller's.
         loader = DataLoader(frames, FRAMES_AT_ONCE, generator=torch.Generator(), **options)
-        tensors: dict[str, Tensor] = {}
-        count, faults = 0, []
-        for read, poses, wrong in loader:
+        items, world = _Stack(len(self)), _Stack(len(frames))
+        faults: list[str] = []
+        for read, poses, points, wrong in loader:
+            items.add(poses)
+            world.add(points)
             faults += wrong
-            # Millions of small tensors in a list would take several times the memory of their values.
-            if not tensors:
-                tensors = {name: values.new_empty(len(self), *values.shape[1:]) for name, values in poses.items()}
-            for name, values in poses.items():
-                tensors[name][count : count + len(values)] = values
-            count += len(poses.get("valid", ()))
             tell_done(read)
-        if not count:
+        if not items.count:
             raise DataError(f"no pose can be read: {faults[-1]}")
-        return {name: values[:count] for name, values in tensors.items()}, faults
+        return ReadPoses(items.tensors(), world.tensors(), faults)
 
     def _pose(
         self,
@@ -102,8 +111,32 @@ class PoseDataset(Dataset):
         }
 
 
+class _Stack:
+    """Tensors by name, to which more are added along the first axis; there is room for a number known before.
+
+    Millions of small tensors in a list would take several times the memory of their values.
+    """
+
+    def __init__(self, room: int) -> None:
+        self.room, self.count = room, 0
+        self._whole: dict[str, Tensor] = {}
+
+    def add(self, part: dict[str, Tensor]) -> None:
+        if not part:
+            return
+        if not self._whole:
+            self._whole = {name: values.new_empty(self.room, *values.shape[1:]) for name, values in part.items()}
+        end = self.count + len(next(iter(part.values())))
+        for name, values in part.items():
+            self._whole[name][self.count : end] = values
+        self.count = end
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {name: values[: self.count] for name, values in self._whole.items()}
+
+
 class _Frames(Dataset):
-    """Frame by frame, the items of a `PoseDataset`, and what was wrong with those that cannot be read."""
+    """Frame by frame, the items of a `PoseDataset`, the pose in the world, and what is wrong with what is left out."""
 
     def __init__(self, poses: PoseDataset):
         self.poses = poses
@@ -113,23 +146,24 @@ class _Frames(Dataset):
     def __len__(self) -> int:
         return len(self.poses.index.frames)
 
-    def __getitem__(self, row: int) -> tuple[list[dict[str, Tensor]], list[str]]:
+    def __getitem__(self, row: int) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]], list[str]]:
         sequence, frame, views = self.poses.index.row(row)
         poses, faults = [], []
         try:
             points = sequence.points(frame)
         except DataError as error:
-            return [], [str(error)]
+            return [], [], [str(error)]
+        world = {"owner": torch.tensor(self.poses.index.owners[row]), "points": points[0], "valid": points[1]}
         for view in views:
             try:
                 keypoints = sequence.keypoints(view, frame)
                 poses.append(self.poses._pose(*self.cameras[sequence.folder, view], keypoints, points))
             except DataError as error:
                 faults.append(str(error))
-        return poses, faults
+        return poses, [world], faults
 
 
-def _join(frames: list[tuple[list[dict[str, Tensor]], list[str]]]) -> tuple[int, dict[str, Tensor], list[str]]:
-    """Number of frames, their poses stacked (empty if there are none), and their faults."""
-    poses, faults = (list(chain(*parts)) for parts in zip(*frames, strict=True))
-    return len(frames), collate(poses) if poses else {}, faults
+def _join(frames: list[tuple[list, list, list[str]]]) -> tuple[int, dict[str, Tensor], dict[str, Tensor], list[str]]:
+    """Number of frames; their items and their poses in the world, stacked (empty if there are none); their faults."""
+    poses, world, faults = (list(chain(*parts)) for parts in zip(*frames, strict=True))
+    return len(frames), collate(poses) if poses else {}, collate(world) if world else {}, faults

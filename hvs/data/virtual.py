@@ -1,7 +1,6 @@
 """New poses seen from new directions, for training the lifter: a capture shows only a few poses from a few sides."""
 
 import math
-from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -26,27 +25,19 @@ class VirtualViews:
     point count as not found.
 
     Args:
-        dataset: whose cameras and poses to use, in all of its frames that have a pose.
+        dataset: whose cameras to use.
+        world: its poses, those in the world that its `tensors` have read.
 
     Raises:
-        DataError: no pose with a root joint can be read, or a camera is broken.
+        DataError: no pose has a root joint, or a camera is broken.
     """
 
-    def __init__(self, dataset: PoseDataset) -> None:
+    def __init__(self, dataset: PoseDataset, world: dict[str, Tensor]) -> None:
         self.layout = dataset.layout
-        root = self.layout.skeleton.root
-        poses = []
-        for owner, frame in zip(dataset.index.owners.tolist(), dataset.index.frames.tolist(), strict=True):
-            # The data set has already reported what cannot be read.
-            with suppress(DataError):
-                points, valid = dataset.sequences[owner].points(frame)
-                if valid[root]:
-                    poses.append((owner, points, valid))
-        if not poses:
-            raise DataError(f"{dataset.sequences[0].folder}: no pose with a root joint can be read")
-        self.owners = torch.tensor([owner for owner, _, _ in poses])  # [F]
-        self.points = torch.stack([points for _, points, _ in poses])  # [F, J, 3]
-        self.valid = torch.stack([valid for _, _, valid in poses])  # [F, J]
+        rooted = world["valid"][:, self.layout.skeleton.root]
+        if not rooted.any():
+            raise DataError(f"{dataset.sequences[0].folder}: no pose has a root joint")
+        self.owners, self.points, self.valid = (world[name][rooted] for name in ("owner", "points", "valid"))
         self.whole = self.valid.all(1)  # [F]
         self.bones = Bones(self.points[self.whole], self.layout.skeleton) if self.whole.any() else None
         shown = [(sequence, view) for sequence in dataset.sequences for view in sequence.views]

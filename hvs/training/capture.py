@@ -14,6 +14,7 @@ from .. import distribute
 from ..config import DataSettings, TrainSettings
 from ..data import PairDataset, PoseDataset, collate, even_subset
 from ..data.checking import fault_of_size
+from ..data.poses import ReadPoses
 from ..data.sampling import Draws
 from ..models import HumanViewSynthesis
 from ..runtime import KILLED_READER, UserError
@@ -59,21 +60,21 @@ class Capture:
         self._check_skeleton(dataset)
         return dataset
 
-    def tensors(self, dataset: PoseDataset) -> dict[str, torch.Tensor]:
+    def tensors(self, dataset: PoseDataset) -> ReadPoses:
         """The poses that can be read, as tensors on the CPU; what had to be skipped, or seems wrong, is noted."""
         from tqdm import tqdm
 
         # Those of a published data set take many minutes.
         bar = tqdm(total=len(dataset.index.frames), desc="read poses", unit="frame", disable=not distribute.is_first())
         with bar, _no_reader_killed():
-            tensors, faults = dataset.tensors(self.settings.data.workers, heed_parent, bar.update)
-        self.faults.note(faults, dataset)
+            read = dataset.tensors(self.settings.data.workers, heed_parent, bar.update)
+        self.faults.note(read.faults, dataset)
         # Unknown joints are zero, as the root is.
-        low, high = tensors["relative"].aminmax(dim=1)
-        extents = (high - low).norm(dim=-1)[tensors["valid"].any(1)]
+        low, high = read.items["relative"].aminmax(dim=1)
+        extents = (high - low).norm(dim=-1)[read.items["valid"].any(1)]
         if fault := fault_of_size(extents.median().item()):
             warnings.warn(f"{self.root}: {fault}", stacklevel=2)
-        return tensors
+        return read
 
     def pairs(self, split: str, subjects: str) -> PairDataset:
         """All pairs of two different views: a view of itself would not be novel."""

@@ -52,12 +52,17 @@ def test_tensors_are_all_items(capture, workers, tmp_path, monkeypatch):
     capture.write_view(capture.names[0], 1, frames=[0, 2, 3])
     dataset, told = PoseDataset(capture.root, "test", "all"), []
     before = torch.get_rng_state()
-    tensors, faults = dataset.tensors(workers, partial(begin, tmp_path), told.append)
+    tensors, world, faults = dataset.tensors(workers, partial(begin, tmp_path), told.append)
     assert torch.equal(torch.get_rng_state(), before)
     items = collate(list(dataset))
     assert len(dataset) == 30 and faults == [] and tensors.keys() == items.keys()
     assert all(torch.equal(tensors[key], items[key]) for key in items)
     assert told == [3, 3, 3, 1]
+    index = dataset.index
+    assert torch.equal(world["owner"], torch.from_numpy(index.owners)) and len(world["owner"]) == 10
+    for i, (owner, frame) in enumerate(zip(index.owners, index.frames, strict=True)):
+        points, valid = dataset.sequences[owner].points(int(frame))
+        assert torch.equal(world["points"][i], points) and torch.equal(world["valid"][i], valid)
     assert all((tmp_path / str(worker)).exists() for worker in range(workers))
 
 
@@ -87,8 +92,8 @@ def test_poses_that_cannot_be_read_are_left_out_and_told(capture, frames, monkey
     labels = contents(folder / capture.layout.keypoints / "01.lmdb")
     write_store(folder / capture.layout.keypoints / "01.lmdb", (labels | {0: b""}).items())
     monkeypatch.setattr(poses, "FRAMES_AT_ONCE", frames)
-    tensors, faults = PoseDataset(capture.root).tensors()
-    assert len(tensors["valid"]) == 12 - 3 - 1
+    tensors, world, faults = PoseDataset(capture.root).tensors()
+    assert len(tensors["valid"]) == 12 - 3 - 1 and len(world["valid"]) == 4 - 1
     assert [fault.split(": ")[1] for fault in faults] == ["frame 0", "frame 2"]
     write_store(folder / capture.layout.points, [(frame, b"") for frame in capture.frames])
     with pytest.raises(DataError, match="no pose can be read: .*Reconstructed.lmdb: frame 3: unreadable pickle"):

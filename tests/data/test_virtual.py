@@ -11,7 +11,7 @@ def dataset(request):
 
 
 def test_a_batch_looks_like_the_data_set(dataset):
-    batch = VirtualViews(dataset).draw(5, torch.Generator().manual_seed(0))
+    batch = VirtualViews(dataset, dataset.tensors().world).draw(5, torch.Generator().manual_seed(0))
     item = dataset[0]
     assert set(batch) == set(item)
     for name, value in item.items():
@@ -22,7 +22,7 @@ def test_the_lifter_is_told_the_resolution_of_the_data_set(human36m):
     """Also where it is swapped, and the images are not."""
     human36m.write_cameras(swapped=True)
     dataset = PoseDataset(human36m.root)
-    batch = VirtualViews(dataset).draw(50, torch.Generator().manual_seed(0))
+    batch = VirtualViews(dataset, dataset.tensors().world).draw(50, torch.Generator().manual_seed(0))
     assert torch.equal(batch["resolution"], dataset[0]["resolution"].expand(50, 2))
     height, width = dataset[0]["resolution"]
     seen = batch["keypoints"][batch["confidence"]]
@@ -32,7 +32,7 @@ def test_the_lifter_is_told_the_resolution_of_the_data_set(human36m):
 def test_an_unbent_pose_keeps_its_shape(dataset, monkeypatch):
     """Turning changes no bone, and resizing all of them alike."""
     monkeypatch.setattr("hvs.data.bending.TURN", 0.0)
-    views = VirtualViews(dataset)
+    views = VirtualViews(dataset, dataset.tensors().world)
     batch = views.draw(20, torch.Generator().manual_seed(1))
     sizes = views.points.sub(views.points[:, dataset.layout.skeleton.root, None]).norm(dim=-1)
     found = batch["relative"].norm(dim=-1)
@@ -44,7 +44,7 @@ def test_an_unbent_pose_keeps_its_shape(dataset, monkeypatch):
 
 
 def test_whole_poses_are_bent_and_others_are_not(dataset):
-    views = VirtualViews(dataset)
+    views = VirtualViews(dataset, dataset.tensors().world)
     views.points, views.valid = views.points[:1].expand(20, -1, -1), views.valid[:1].expand(20, -1).clone()
     views.owners = views.owners[:1].expand(20)
     views.whole = torch.arange(20) % 2 == 0
@@ -57,8 +57,8 @@ def test_whole_poses_are_bent_and_others_are_not(dataset):
 
 def test_keypoints_are_projections_of_the_pose(dataset):
     """With nothing turned, moved or resized, a virtual view is a real one."""
-    views = VirtualViews(dataset)
-    real, _ = dataset.tensors()
+    views = VirtualViews(dataset, dataset.tensors().world)
+    real = dataset.tensors().items
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hvs.data.bending.TURN", 0.0)
         patch.setattr("hvs.data.virtual.MOVE", 0.0)
@@ -74,21 +74,21 @@ def test_keypoints_are_projections_of_the_pose(dataset):
 
 
 def test_joints_without_a_projection_are_not_found(dataset):
-    batch = VirtualViews(dataset).draw(8, torch.Generator().manual_seed(3))
+    batch = VirtualViews(dataset, dataset.tensors().world).draw(8, torch.Generator().manual_seed(3))
     hidden = list(dataset.layout.not_projected)
     assert not batch["confidence"][:, hidden].any()
     assert (batch["keypoints"][~batch["confidence"]] == 0).all()
 
 
 def test_the_same_random_numbers_draw_the_same(dataset):
-    views = VirtualViews(dataset)
+    views = VirtualViews(dataset, dataset.tensors().world)
     one, other = (views.draw(4, torch.Generator().manual_seed(5)) for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_every_camera_of_a_sequence_is_drawn_equally_often(dataset):
     """However many the other sequences have: here two and three."""
-    views = VirtualViews(dataset)
+    views = VirtualViews(dataset, dataset.tensors().world)
     views.owners = torch.arange(len(views.points)) % 2
     views.views, views.first_view = torch.tensor([2, 3]), torch.tensor([0, 2])
     views.up, views.cameras = views.up[[0, 0]], views.cameras[[0] * 5]

@@ -44,21 +44,21 @@ def test_one_of_other_joints_is_refused(open_capture):
 
 def test_reading_poses_shows_how_far_it_is(open_capture, capsys):
     capture = open_capture()
-    assert len(capture.tensors(capture.poses())["valid"]) == 12
+    assert len(capture.tensors(capture.poses()).items["valid"]) == 12
     assert "read poses: 100%" in (shown := capsys.readouterr().err) and "4/4" in shown
 
 
 def test_another_unit_of_length_is_told(open_capture, monkeypatch):
     capture = open_capture()
     poses = capture.poses()
-    tensors, faults = poses.tensors()
+    read = poses.tensors()
     # In most frames there may be nobody.
-    empty = {name: torch.zeros_like(values) for name, values in tensors.items()}
-    large = {name: torch.cat((values, empty[name], empty[name])) for name, values in tensors.items()}
+    empty = {name: torch.zeros_like(values) for name, values in read.items.items()}
+    large = {name: torch.cat((values, empty[name], empty[name])) for name, values in read.items.items()}
     large["relative"] = 1000 * large["relative"]
-    monkeypatch.setattr(poses, "tensors", lambda *_: (large, faults))
+    monkeypatch.setattr(poses, "tensors", lambda *_: read._replace(items=large))
     with pytest.warns(UserWarning, match="people are .* m across, wanted 0.3 to 3.5 m: another unit of length"):
-        assert capture.tensors(poses) is large
+        assert capture.tensors(poses).items is large
 
 
 def test_a_killed_process_that_reads_poses_is_told(open_capture, monkeypatch):

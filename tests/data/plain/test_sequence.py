@@ -82,7 +82,7 @@ def test_pairs_and_poses(plain, context):
     assert torch.equal(batch["points"][3], pairs[3]["points"])
     poses = PoseDataset(plain.root)
     assert len(poses) == 2 * 6 * 3
-    tensors, faults = poses.tensors()
+    tensors, _, faults = poses.tensors()
     assert torch.equal(tensors["relative"], collate(list(poses))["relative"]) and not faults
 
 
