@@ -130,7 +130,8 @@ class Capture:
     def _check_skeleton(self, dataset: PairDataset | PoseDataset) -> None:
         found, wanted = dataset.layout.skeleton, self.model.skeleton
         if found.name != wanted.name:
-            raise UserError(f"{self.root}: is a {found.name} capture, but the model's skeleton is {wanted.name}")
+            got = f"is a {found.name} capture, but the model's skeleton is {wanted.name}"
+            raise UserError(f"{self.root}: {got}; give --model.skeleton {found.name}")
         if found.joints != wanted.joints:
             raise UserError(f"{self.root}: its joints differ from those of --model.joints, or are in another order")
 

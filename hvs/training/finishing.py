@@ -123,7 +123,7 @@ def _evaluate_group(
     capture.faults.tell(chosen.dataset)
     found = average(distribute.gather(scores))
     if not found:
-        raise UserError("no pair of views can be used")
+        raise UserError(f"{capture.root}: no pair of views in test can be used; python -m hvs.data check finds out why")
     return chosen, found
 
 

@@ -32,7 +32,7 @@ def open_capture(settings):
 
 
 def test_one_of_another_skeleton_is_refused(open_capture):
-    with pytest.raises(UserError, match="is a panoptic capture, but the model's skeleton is human36m"):
+    with pytest.raises(UserError, match="model's skeleton is human36m; give --model.skeleton panoptic"):
         open_capture(model=dict(skeleton="human36m")).pairs("train", "known")
 
 
