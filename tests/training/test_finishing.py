@@ -146,6 +146,17 @@ def test_a_signal_is_heeded_before_the_evaluation(run):
     assert not list(run.settings.run.iterdir())
 
 
+def test_a_signal_is_heeded_between_the_groups(run, monkeypatch):
+    def score(*_, **__):
+        run.progress.asked = True
+        return {"psnr": torch.ones(1)}
+
+    monkeypatch.setattr(finishing, "score", score)
+    with pytest.raises(StoppedError, match="after the training, before its evaluation"):
+        finish(**vars(run))
+    assert [path.name for path in run.settings.run.iterdir()] == ["model.safetensors"]
+
+
 def test_every_pair_is_scored_once(run, capture, monkeypatch):
     """In frame 6 one view of three sees nobody, and in frame 7 a file is broken."""
     items = [(frame, jpeg(capture.image(1, frame)) if frame != 7 else b"broken") for frame in capture.frames]
