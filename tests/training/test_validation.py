@@ -103,7 +103,10 @@ def test_no_more_pairs_are_scored_at_once_than_a_gpu_can_take(settings, monkeypa
     assert sizes == [3, 3, 2]
 
 
-def test_frames_that_are_broken_are_told_once(settings, capture, capsys):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_frames_that_are_broken_are_told_once(settings, capture, capsys, monkeypatch, processes):
+    monkeypatch.setattr(distribute, "world", lambda: processes)
+    monkeypatch.setattr(distribute, "gather", lambda own: [own] * processes)
     write_store(capture.databases() / "Images/00.lmdb", ((frame, b"no picture") for frame in capture.frames))
     settings.run.mkdir()
     model = hvs.HumanViewSynthesis(settings.model)
