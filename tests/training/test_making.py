@@ -4,8 +4,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hvs.checkpoint import save_model
 from hvs.config import SynthesisSettings
-from hvs.models import Discriminator
+from hvs.models import Discriminator, HumanViewSynthesis
 from hvs.presets import PRESETS
 from hvs.runtime import UserError
 from hvs.training.making import make_critic, make_perceptual, make_terms, require_before, tell_unheeded
@@ -91,3 +92,14 @@ def test_a_critic_is_made_where_the_loss_has_one():
         critic = make_critic(replace(settings, synthesis=replace(settings.synthesis, image_loss=loss)), CPU)
         assert isinstance(critic.discriminator, Discriminator)
         assert (critic.augmentation is not None) == augmented
+
+
+def test_a_critic_goes_on_from_the_checkpoint_to_start_from(settings, tmp_path):
+    path, wanted = tmp_path / "start.safetensors", Discriminator()
+    settings = replace(settings, start_from=path, synthesis=replace(settings.synthesis, image_loss="adversarial"))
+    save_model(path, HumanViewSynthesis(settings.model), discriminator=wanted)
+    found = make_critic(settings, CPU).discriminator.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in wanted.state_dict().items())
+    # Of a training without one there is none to go on from.
+    save_model(path, HumanViewSynthesis(settings.model))
+    assert isinstance(make_critic(settings, CPU).discriminator, Discriminator)
