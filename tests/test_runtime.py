@@ -12,6 +12,7 @@ from hvs.runtime import (
     KILLED_READER,
     UserError,
     autocast,
+    choose_precision,
     make_folder,
     refuse_folders,
     refuse_inputs,
@@ -110,6 +111,20 @@ def test_seeds_repeat():
 def test_autocast_is_off_on_cpu():
     with autocast(torch.device("cpu")):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16", "fp32", "auto"])
+def test_networks_compute_at_the_precision_that_is_asked_for(name):
+    device = torch.device("cpu")
+    wanted = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(name, torch.float32)
+    with autocast(device, choose_precision(name, device)):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == wanted
+
+
+def test_a_gpu_computes_in_bfloat16_if_it_can(monkeypatch):
+    for able, wanted in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, able=able: able)
+        assert choose_precision("auto", torch.device("cuda")) == wanted
 
 
 def test_make_folder(tmp_path):
