@@ -116,6 +116,13 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert (tmp_path / "out/thesis.txt").exists()
 
 
+def test_a_file_is_in_the_way_of_a_folder_of_frames(tmp_path):
+    (tmp_path / "out").write_text("years of work")
+    with pytest.raises(UserError, match="out: is in the way of a folder of frames"):
+        write_animation(tmp_path / "out.png", [frame(4)])
+    assert (tmp_path / "out").read_text() == "years of work"
+
+
 @pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
 def test_a_link_is_in_the_way_of_a_folder_of_frames(tmp_path, target):
     """Neither can it be replaced as a folder can, nor is it known what else uses what it refers to."""
