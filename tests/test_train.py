@@ -15,6 +15,7 @@ from torchvision.models import alexnet, vgg16
 import hvs
 import train
 from hvs.checkpoint import save_model
+from hvs.data.recolouring import draw_colours
 from hvs.data.stores import Store, write_store
 from hvs.presets import PRESETS
 from hvs.training.history import History
@@ -315,6 +316,44 @@ def test_saving_memory_changes_no_bit(settings):
         assert len(losses) == 2
         found.append((losses, Checkpoints(chosen.run).load() | {"seconds": 0.0}))
     assert same(*found)
+
+
+def test_a_part_of_a_lifters_batch_is_virtual(settings, monkeypatch):
+    batches, forward = [], train.LifterObjective.forward
+
+    def see(self, batch):
+        batches.append(batch)
+        return forward(self, batch)
+
+    monkeypatch.setattr(train.LifterObjective, "forward", see)
+    lifter = replace(settings.lifter, steps=2, batch_size=8, virtual_views=0.25)
+    trainer = train.Trainer(replace(settings, lifter=lifter))
+    poses = trainer.capture.tensors(trainer.poses)["relative"]
+    trainer.train_lifter()
+    for batch in batches:
+        known = [any(torch.equal(pose, other) for other in poses) for pose in batch["relative"]]
+        assert known == [True] * 6 + [False] * 2
+
+
+@quick_trainings()
+def test_what_a_synthesis_is_asked_for_is_done(settings, monkeypatch):
+    """New colours in every pass, rates along a cosine, a penalty now and then, and an average of the weights."""
+    maps = []
+    monkeypatch.setattr(train, "recolour", lambda batch, part, skeleton: maps.append(part))
+    monkeypatch.setattr(train, "R1_INTERVAL", 2)
+    monkeypatch.setattr(train.Watch, "show", lambda *_: None)
+    asked = dict(image_loss="adversarial", recolour=0.5, cosine=True, average=0.5, batch_size=4, most_at_once=2)
+    settings = replace(settings, synthesis=replace(settings.synthesis, steps=3, log_every=1, **asked))
+    trainer = train.Trainer(replace(settings, checkpoint_every=3, data=replace(settings.data, validation_pairs=0)))
+    trainer.train_synthesis()
+    assert torch.equal(torch.cat(maps), torch.cat([draw_colours(4, 0.5, settings.seed, step) for step in range(3)]))
+    parts = Checkpoints(settings.run).load()["parts"]
+    for name in ("synthesis", "critic"):
+        for group in parts[name]["optimizer"]["param_groups"]:
+            assert group["lr"] == pytest.approx(0.525 * group["initial_lr"])
+    penalised = [entry["step"] for entry in History(settings.run).read() if "r1" in entry.get("losses", ())]
+    assert penalised == [1, 3]
+    assert parts["average"]["n_averaged"] == 3 and trainer.result()[0] is trainer.average.module
 
 
 @pytest.mark.parametrize(
