@@ -11,6 +11,7 @@ import torch
 
 import hvs
 from hvs import distribute
+from hvs.data.sampling import Draws
 from hvs.data.stores import write_store
 from hvs.runtime import UserError
 from hvs.training.capture import Capture
@@ -83,6 +84,13 @@ def test_batches_are_what_is_drawn_and_broken_files_are_noted(open_capture, capt
     assert [len(batch["name"]) for batch in batches] == [3] * 8 and draws.passes == 2
     told = capsys.readouterr().err.splitlines()
     assert len(told) == len(found.faults) > 1 and all("Images/00.lmdb: frame " in line for line in told)
+
+
+def test_draws_are_those_of_the_settings(open_capture):
+    found = open_capture(data=dict(balance="sequences"), synthesis=dict(batch_size=6, most_at_once=3))
+    pairs = found.pairs("train", "known")
+    wanted = Draws(pairs.index, 6, found.settings.seed, range(2, 5), "sequences", 3)
+    assert list(found.draws(pairs, range(2, 5))) == list(wanted)
 
 
 def test_examples_that_are_broken_are_told(open_capture, capture, capsys):
