@@ -17,6 +17,7 @@ import train
 from hvs.checkpoint import save_model
 from hvs.data.recolouring import draw_colours
 from hvs.data.stores import Store, write_store
+from hvs.losses import AdaptiveAugmentation
 from hvs.presets import PRESETS
 from hvs.training.history import History
 from hvs.training.state import Checkpoints
@@ -335,6 +336,61 @@ def test_a_part_of_a_lifters_batch_is_virtual(settings, monkeypatch):
         assert known == [True] * 6 + [False] * 2
 
 
+def brief(settings, **changes):
+    """A training of few steps that logs each of them and saves the last one, without validation."""
+    synthesis = replace(settings.synthesis, log_every=1, batch_size=4, most_at_once=2, **changes)
+    return replace(settings, synthesis=synthesis, checkpoint_every=99, data=replace(settings.data, validation_pairs=0))
+
+
+@quick_trainings()
+def test_the_mean_of_a_steps_passes_is_minimised(settings, monkeypatch):
+    """By the model and the discriminator; each adapts the augmentation by its share."""
+    passes, shares, backward = {"synthesis": [], "discriminator": []}, [], train.Stepper.backward
+
+    def see(self, loss):
+        passes[self.name].append(loss.item())
+        backward(self, loss)
+
+    monkeypatch.setattr(train.Stepper, "backward", see)
+    monkeypatch.setattr(AdaptiveAugmentation, "adapt", lambda self, sign, part: shares.append(part))
+    settings = brief(settings, image_loss="adaptive", steps=1)
+    train.Trainer(settings).train_synthesis()
+    (losses,) = (entry["losses"] for entry in History(settings.run).read() if "losses" in entry)
+    assert sum(passes["synthesis"]) == pytest.approx(losses["total"], rel=1e-4)
+    assert sum(passes["discriminator"]) == pytest.approx(losses["discriminator"] + losses["r1"], rel=1e-4)
+    assert len(passes["synthesis"]) == len(passes["discriminator"]) == 2 and shares == [0.5] * 2
+
+
+@quick_trainings()
+def test_only_a_model_from_nowhere_is_initialised(settings, monkeypatch):
+    """One to continue from stays as it is, and so does an encoder that has weights from a file."""
+    path, begun = settings.run.parent / "start.safetensors", []
+    save_model(path, hvs.HumanViewSynthesis(settings.model))
+    monkeypatch.setattr(train.Trainer, "start_synthesis", lambda self, _: begun.append(self.settings.start_from))
+    for start_from in (path, None):
+        chosen = brief(replace(settings, start_from=start_from, run=settings.run / str(start_from is None)), steps=1)
+        trainer = train.Trainer(chosen)
+        trainer.train_synthesis()
+    assert begun == [None]
+    monkeypatch.undo()
+    for given in (path, None):
+        before = [weight.clone() for weight in trainer.model.encoder.parameters()]
+        trainer.settings = replace(chosen, synthesis=replace(chosen.synthesis, encoder_weights=given))
+        trainer.start_synthesis(trainer.pairs)
+        assert same(before, list(trainer.model.encoder.parameters())) == (given is not None)
+
+
+@quick_trainings()
+def test_weights_from_files_take_the_place_of_a_states(settings):
+    """Of a run that has trained its lifter, and goes on with another one."""
+    train.Trainer(replace(settings, stages=("lifter",))).train()
+    path, source = settings.run.parent / "lifter.safetensors", hvs.HumanViewSynthesis(settings.model)
+    save_model(path, source)
+    trainer = train.Trainer(replace(brief(settings, steps=1, lifter_weights=path, lifter_rate=0.0), resume="auto"))
+    trainer.train()
+    assert same(dict(trainer.model.lifter.state_dict()), dict(source.lifter.state_dict()))
+
+
 @quick_trainings()
 def test_what_a_synthesis_is_asked_for_is_done(settings, monkeypatch):
     """New colours in every pass, rates along a cosine, a penalty now and then, and an average of the weights."""
@@ -342,9 +398,8 @@ def test_what_a_synthesis_is_asked_for_is_done(settings, monkeypatch):
     monkeypatch.setattr(train, "recolour", lambda batch, part, skeleton: maps.append(part))
     monkeypatch.setattr(train, "R1_INTERVAL", 2)
     monkeypatch.setattr(train.Watch, "show", lambda *_: None)
-    asked = dict(image_loss="adversarial", recolour=0.5, cosine=True, average=0.5, batch_size=4, most_at_once=2)
-    settings = replace(settings, synthesis=replace(settings.synthesis, steps=3, log_every=1, **asked))
-    trainer = train.Trainer(replace(settings, checkpoint_every=3, data=replace(settings.data, validation_pairs=0)))
+    settings = brief(settings, steps=3, image_loss="adversarial", recolour=0.5, cosine=True, average=0.5)
+    trainer = train.Trainer(settings)
     trainer.train_synthesis()
     assert torch.equal(torch.cat(maps), torch.cat([draw_colours(4, 0.5, settings.seed, step) for step in range(3)]))
     parts = Checkpoints(settings.run).load()["parts"]
