@@ -2,6 +2,7 @@ import json
 import os
 import pickle
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 
 import lmdb
@@ -17,8 +18,9 @@ import train
 from hvs.checkpoint import save_model
 from hvs.data.recolouring import draw_colours
 from hvs.data.stores import Store, write_store
-from hvs.losses import AdaptiveAugmentation
+from hvs.losses import AdaptiveAugmentation, pose_loss
 from hvs.presets import PRESETS
+from hvs.training import objectives
 from hvs.training.history import History
 from hvs.training.state import Checkpoints
 from tests.quick import quick_trainings
@@ -389,6 +391,40 @@ def test_weights_from_files_take_the_place_of_a_states(settings):
     trainer = train.Trainer(replace(brief(settings, steps=1, lifter_weights=path, lifter_rate=0.0), resume="auto"))
     trainer.train()
     assert same(dict(trainer.model.lifter.state_dict()), dict(source.lifter.state_dict()))
+
+
+@quick_trainings()
+def test_another_seed_makes_another_model(settings):
+    one, again, other = (dict(train.Trainer(replace(settings, seed=seed)).model.state_dict()) for seed in (1, 1, 2))
+    assert same(one, again) and not same(one, other)
+
+
+@quick_trainings()
+def test_what_a_lifter_is_asked_for_is_done(settings, monkeypatch):
+    """Epochs instead of steps, rates along a cosine, and its joints weighed, as they are in the synthesis, too."""
+    weighed = []
+    monkeypatch.setattr(objectives, "pose_loss", lambda *arguments: weighed.append(0) or pose_loss(*arguments))
+    # Two epochs of twelve poses.
+    lifter = replace(settings.lifter, epochs=2, batch_size=8, virtual_views=0.0, weigh_parts=True)
+    trainer = train.Trainer(brief(replace(settings, lifter=lifter), steps=1))
+    trainer.train_lifter()
+    state = Checkpoints(settings.run).load()
+    (group,) = state["parts"]["lifter"]["optimizer"]["param_groups"]
+    assert state["step"] == len(weighed) == 3
+    assert group["lr"] == pytest.approx(0.7625 * group["initial_lr"])
+    trainer.train_synthesis()
+    assert len(weighed) == 3 + 2
+
+
+@quick_trainings()
+def test_networks_compute_in_half_precision_with_scaled_losses(settings, monkeypatch):
+    seen = []
+    monkeypatch.setattr(train, "autocast", lambda device, precision: seen.append(precision) or nullcontext())
+    train.Trainer(brief(replace(settings, precision="fp16"), steps=1, image_loss="adversarial")).train_synthesis()
+    # Model and discriminator, in two passes.
+    assert seen == [torch.float16] * 4
+    parts = Checkpoints(settings.run).load()["parts"]
+    assert parts["synthesis"]["scaler"] and parts["critic"]["scaler"]
 
 
 @quick_trainings()
