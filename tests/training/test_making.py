@@ -49,6 +49,23 @@ def test_batches_that_cannot_be_shared_are_refused_before_a_run_begins(settings,
     require_before(replace(settings, lifter=replace(settings.lifter, batch_size=15), resume="auto"))
 
 
+def test_a_synthesis_alone_needs_a_lifter_from_somewhere(settings, tmp_path):
+    alone, weights = replace(settings, stages=("synthesis",)), tmp_path / "weights.safetensors"
+    weights.touch()
+    require_before(replace(alone, start_from=weights))
+    require_before(replace(alone, synthesis=replace(alone.synthesis, lifter_weights=weights)))
+    wanted = "stages: got only the synthesis, but its lifter has not been trained"
+    with pytest.raises(UserError, match=wanted):
+        require_before(replace(alone, resume="auto"))
+    state = settings.run / "checkpoints/lifter-0000002.pt"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    require_before(replace(alone, resume="auto"))
+    # A new run begins without what is in its folder.
+    with pytest.raises(UserError, match=wanted):
+        require_before(alone)
+
+
 def test_typed_settings_that_are_not_heeded_are_told(recwarn):
     given, found = PRESETS["sample"].model, PRESETS["tiny"].model
     arguments = ["train.py", "sample", "--model.alpha", "0.1", "--start-from", "x"]
