@@ -49,6 +49,15 @@ def test_reading_poses_shows_how_far_it_is(open_capture, capsys):
     assert "read poses: 100%" in (shown := capsys.readouterr().err) and "4/4" in shown
 
 
+def test_poses_that_are_broken_are_told(open_capture, capture, capsys):
+    labels = capture.databases() / capture.layout.keypoints / "00.lmdb"
+    write_store(labels, ((frame, b"not a pose") for frame in capture.frames))
+    found = open_capture(data=dict(max_faults=0.5))
+    assert len(found.tensors(found.poses())["valid"]) == 8
+    told = [line for line in capsys.readouterr().err.splitlines() if "note: skipped" in line]
+    assert len(told) == len(found.faults) == 4 and all("00.lmdb: frame " in line for line in told)
+
+
 def test_a_killed_process_that_reads_poses_is_told(open_capture, monkeypatch):
     def killed(*_):
         raise ConnectionResetError
