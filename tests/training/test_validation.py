@@ -12,6 +12,7 @@ from hvs import distribute
 from hvs.checkpoint import read_extra
 from hvs.data.stores import write_store
 from hvs.presets import PRESETS
+from hvs.runtime import UserError
 from hvs.training import validation as module
 from hvs.training.capture import Capture
 from hvs.training.validation import Validation, make_validation
@@ -91,6 +92,12 @@ def test_a_capture_without_any_tells_nothing_with_a_warning(settings, capture):
     model = hvs.HumanViewSynthesis(settings.model)
     with pytest.warns(UserWarning, match="no best.safetensors, as there is nothing to select the best model by"):
         assert make_validation(settings, Capture(settings, model))(1, model) == {}
+
+
+def test_processes_that_see_different_captures_are_told_so(settings, monkeypatch):
+    monkeypatch.setattr(distribute, "gather", lambda own: [own, {"validation_pairs": None}])
+    with pytest.raises(UserError, match="validation_pairs: is None in process 1, but 2 in process 0"):
+        make_validation(settings, Capture(settings, hvs.HumanViewSynthesis(settings.model)))
 
 
 def test_no_more_pairs_are_scored_at_once_than_a_gpu_can_take(settings, monkeypatch):
