@@ -403,18 +403,24 @@ def test_another_seed_makes_another_model(settings):
 @quick_trainings()
 def test_what_a_lifter_is_asked_for_is_done(settings, monkeypatch):
     """Epochs instead of steps, rates along a cosine, and its joints weighed, as they are in the synthesis, too."""
-    weighed = []
-    monkeypatch.setattr(objectives, "pose_loss", lambda *arguments: weighed.append(0) or pose_loss(*arguments))
+    dropout, path = [], settings.run.parent / "start.safetensors"
+    save_model(path, hvs.HumanViewSynthesis(settings.model))
+
+    def weigh(*arguments):
+        dropout.append(trainer.model.lifter.training)
+        return pose_loss(*arguments)
+
+    monkeypatch.setattr(objectives, "pose_loss", weigh)
     # Two epochs of twelve poses.
     lifter = replace(settings.lifter, epochs=2, batch_size=8, virtual_views=0.0, weigh_parts=True)
-    trainer = train.Trainer(brief(replace(settings, lifter=lifter), steps=1))
+    trainer = train.Trainer(brief(replace(settings, lifter=lifter, start_from=path), steps=1))
     trainer.train_lifter()
     state = Checkpoints(settings.run).load()
     (group,) = state["parts"]["lifter"]["optimizer"]["param_groups"]
-    assert state["step"] == len(weighed) == 3
+    assert state["step"] == 3 and dropout == [True] * 3
     assert group["lr"] == pytest.approx(0.7625 * group["initial_lr"])
     trainer.train_synthesis()
-    assert len(weighed) == 3 + 2
+    assert len(dropout) == 3 + 2
 
 
 @quick_trainings()
