@@ -114,6 +114,11 @@ def test_pictures_of_a_mosaic_keep_their_shape():
     assert black.sum() == 90 * 90 and black[:, 35:125].all()
 
 
+def test_captions_grow_with_the_pictures():
+    heights = [mosaic([[torch.zeros(3, 100, width)]], ["one"]).height - 100 for width in (120, 512, 1024)]
+    assert heights == [CAPTION, 48, 96]
+
+
 def test_labels_stand_over_the_rows_of_a_mosaic():
     black = torch.zeros(3, 100, 120)
     sheet = np.array(mosaic([[black], [black]], ["one"], labels=["first", "second"]))
