@@ -119,6 +119,10 @@ class TestOwnFormat:
         save_file(load_file(saved), saved, {"format": "hvs", "version": "1"})
         refused(saved, "its header has no 'settings'")
 
+    def test_extra_of_another_kind(self, saved):
+        rewrite(saved, load_file(saved), extra="[]")
+        refused(saved, "its extra is not a JSON object")
+
     @pytest.mark.parametrize("keep", [0, 1, 7, 8, 100, 5000, 0.5, -1], ids=str)
     def test_truncated_files(self, saved, keep):
         data = saved.read_bytes()

@@ -23,7 +23,19 @@ from hvs.config import DataSettings, LifterSettings, SynthesisSettings, TrainSet
         (DataSettings, "validation_pairs", -1),
         (DataSettings, "evaluation_pairs", 0),
         (DataSettings, "max_faults", math.nan),
+        (LifterSettings, "batch_size", 0),
+        (LifterSettings, "learning_rate", 0.0),
+        (LifterSettings, "weight_decay", 1.5),
+        (SynthesisSettings, "steps", 0),
+        (SynthesisSettings, "log_every", 0),
+        (SynthesisSettings, "most_at_once", 0),
+        (SynthesisSettings, "recolour", 1.5),
+        (SynthesisSettings, "lifter_rate", math.inf),
+        (TrainSettings, "checkpoint_every", 0),
+        (TrainSettings, "keep", 0),
         (TrainSettings, "seed", -1),
+        # numpy's generators take no larger ones, and every process adds its number.
+        (TrainSettings, "seed", 2**32 - 1),
     ],
 )
 def test_settings_out_of_range_are_named(settings, name, value):

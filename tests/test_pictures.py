@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -57,6 +58,19 @@ def test_the_colours_of_some_latents_serve_for_others():
     assert colours(other).min() >= 0 and colours(other).max() <= 1
 
 
+def test_colours_do_not_depend_on_the_signs_of_the_components(monkeypatch):
+    """A decomposition may choose any."""
+    latent, eigh = torch.randn(2, 4, 3, 3), torch.linalg.eigh
+    wanted = latent_to_rgb(latent)
+    for signs in torch.tensor([[-1, -1, -1, -1], [1, -1, 1, -1]]):
+
+        def turned(matrix, signs=signs):
+            return SimpleNamespace(eigenvectors=eigh(matrix).eigenvectors * signs)
+
+        monkeypatch.setattr(torch.linalg, "eigh", turned)
+        assert torch.equal(latent_to_rgb(latent), wanted)
+
+
 def test_a_skeleton_is_drawn_where_both_joints_are_valid():
     image = torch.zeros(3, 64, 64)
     keypoints = torch.full((17, 2), 10.0)
@@ -100,6 +114,11 @@ def test_pictures_of_a_mosaic_keep_their_shape():
     assert black.sum() == 90 * 90 and black[:, 35:125].all()
 
 
+def test_captions_grow_with_the_pictures():
+    heights = [mosaic([[torch.zeros(3, 100, width)]], ["one"]).height - 100 for width in (120, 512, 1024)]
+    assert heights == [CAPTION, 48, 96]
+
+
 def test_labels_stand_over_the_rows_of_a_mosaic():
     black = torch.zeros(3, 100, 120)
     sheet = np.array(mosaic([[black], [black]], ["one"], labels=["first", "second"]))
@@ -119,6 +138,13 @@ def test_a_mosaic_of_nothing_is_refused(rows):
 
 def test_small_pictures_are_enlarged():
     assert mosaic([[torch.zeros(3, 20, 32)]]).size == (96, 60)
+
+
+def test_wide_pictures_are_reduced_without_moire():
+    stripes = (torch.arange(300) % 2).float().expand(3, 200, 300)
+    sheet = np.array(mosaic([[stripes]], widest=100)).astype(int)
+    assert sheet.shape == (67, 100, 3)
+    assert abs(sheet - 127.5).max() < 20
 
 
 def test_errors_become_colours_from_black_to_white():

@@ -1,8 +1,10 @@
 import multiprocessing
 import os
+import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from hvs.runtime import (
     KILLED_READER,
     UserError,
     autocast,
+    choose_precision,
     make_folder,
     refuse_folders,
     refuse_inputs,
@@ -101,15 +104,30 @@ def test_select_device():
 
 
 def test_seeds_repeat():
-    seed_everything(3)
-    first = torch.rand(2)
-    seed_everything(3)
-    assert torch.equal(torch.rand(2), first)
+    found = []
+    for _ in range(2):
+        seed_everything(3)
+        found.append((random.random(), np.random.rand(), torch.rand(1).item()))
+    assert found[0] == found[1]
 
 
 def test_autocast_is_off_on_cpu():
     with autocast(torch.device("cpu")):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16", "fp32", "auto"])
+def test_networks_compute_at_the_precision_that_is_asked_for(name):
+    device = torch.device("cpu")
+    wanted = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(name, torch.float32)
+    with autocast(device, choose_precision(name, device)):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == wanted
+
+
+def test_a_gpu_computes_in_bfloat16_if_it_can(monkeypatch):
+    for able, wanted in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, able=able: able)
+        assert choose_precision("auto", torch.device("cuda")) == wanted
 
 
 def test_make_folder(tmp_path):

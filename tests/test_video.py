@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from hvs.data import DataError
-from hvs.runtime import UserError
+from hvs.runtime import UserError, hidden_beside
 from hvs.video import check_folder_of_frames, contact_sheet, enlarge, write_animation, write_video
 
 
@@ -95,6 +95,14 @@ def test_frames_are_a_folder_that_a_second_run_replaces(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
+def test_frames_of_a_killed_process_of_the_same_number_are_not_kept(tmp_path):
+    left = hidden_beside(tmp_path / "out")
+    left.mkdir()
+    (left / "000007.png").touch()
+    folder = write_animation(tmp_path / "out.png", [frame(1)])
+    assert [entry.name for entry in folder.iterdir()] == ["000000.png"]
+
+
 def test_of_two_processes_that_write_the_same_frames_the_last_one_wins(tmp_path, monkeypatch):
     def frames():
         yield frame(1)
@@ -114,6 +122,13 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     with pytest.raises(UserError, match="out: is in the way of a folder of frames, and is or holds something else"):
         write_animation(tmp_path / "out.png", [frame(4)])
     assert (tmp_path / "out/thesis.txt").exists()
+
+
+def test_a_file_is_in_the_way_of_a_folder_of_frames(tmp_path):
+    (tmp_path / "out").write_text("years of work")
+    with pytest.raises(UserError, match="out: is in the way of a folder of frames"):
+        write_animation(tmp_path / "out.png", [frame(4)])
+    assert (tmp_path / "out").read_text() == "years of work"
 
 
 @pytest.mark.parametrize("target", ["elsewhere", "nowhere"])

@@ -60,6 +60,16 @@ def test_an_empty_mask_is_nobody(capture):
         assert dataset[i]["mask_a"].any() and dataset[i]["mask_b"].any()
 
 
+def test_a_replacement_comes_from_another_frame(capture):
+    """Its neighbours are likely to have the same fault, and many in a row end a training."""
+    for view in capture.views:
+        remove(capture, "Images", view, 1)
+    dataset = PairDataset(capture.root, input_resolution=8, target_resolution=8)
+    for item in range(9, 18):
+        pair = dataset[item]
+        assert len(pair["faults"]) == 1 and pair["where"][1] != 1
+
+
 def test_nobody_anywhere(capture):
     for view in range(3):
         capture.write_keypoints(capture.names[0], view, lambda view, frame: torch.zeros(135, 3, 1))

@@ -83,17 +83,24 @@ def test_parts_are_told_by_the_nearest_limb(skeleton, size):
     parts = which_part(points, torch.ones(points.shape[:2], dtype=torch.bool), seen, skeleton)[0]
     side = min(size, GRID)
     assert parts.shape == (side, side)
-    for height, wanted in ((0.3, LEGS), (0.6, LEGS), (1.25, UPPER), (1.65, HEAD)):
-        x = 0.15 if wanted != HEAD else 0.0
+    # Of the trunk, which begins between the hips, no part is a leg.
+    for x, height, wanted in (
+        (0.15, 0.3, LEGS),
+        (0.15, 0.6, LEGS),
+        (0, 1.05, UPPER),
+        (0.15, 1.25, UPPER),
+        (0, 1.65, HEAD),
+    ):
         column, row = (seen.project(torch.tensor([[[x, -height, 0.0]]]))[0, 0] + 0.5) * side / size
         assert parts[int(row), int(column)] == wanted, height
 
 
-def test_unknown_joints_tell_nothing():
+@pytest.mark.parametrize("unknown", [torch.nan, 0.0])
+def test_unknown_joints_tell_nothing(unknown):
     points = standing(PANOPTIC)[None].clone()
     valid = torch.ones(points.shape[:2], dtype=torch.bool)
     knees = [i for i, name in enumerate(PANOPTIC.joints) if "Knee" in name or "Ankle" in name]
-    points[:, knees] = torch.nan
+    points[:, knees] = unknown
     valid[:, knees] = False
     parts = which_part(points, valid, camera(32, 1), PANOPTIC)[0]
     # The pelvis is what is left of the legs; where the shins were, the hands are the nearest.

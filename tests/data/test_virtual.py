@@ -3,6 +3,7 @@ import torch
 
 from hvs.data import PoseDataset
 from hvs.data.virtual import GROW, VirtualViews
+from hvs.geometry import Camera
 
 
 @pytest.fixture(params=["capture", "human36m"])
@@ -41,6 +42,23 @@ def test_an_unbent_pose_keeps_its_shape(dataset, monkeypatch):
     grown = found.norm(dim=-1) / sizes[nearest].norm(dim=-1)
     assert 0.5 * GROW < grown.std() < 2 * GROW and abs(grown.mean() - 1) < GROW
     assert batch["relative"].std(0).mean() > 0.05
+
+
+def test_people_are_moved_on_the_floor(dataset, monkeypatch):
+    """They neither rise nor sink."""
+    worlds, project = [], Camera.project
+
+    def see(self, world):
+        worlds.append(world)
+        return project(self, world)
+
+    monkeypatch.setattr(Camera, "project", see)
+    views = VirtualViews(dataset, dataset.tensors().world)
+    views.draw(50, torch.Generator().manual_seed(7))
+    up, root = views.up[0], dataset.layout.skeleton.root
+    ((found, before),) = ((world[:, None, root], views.points[:, root]) for world in worlds)
+    assert (found @ up - before @ up).abs().amin(1).max() < 1e-5
+    assert (found - before).norm(dim=-1).amin(1).mean() > 0.1
 
 
 def test_whole_poses_are_bent_and_others_are_not(dataset):

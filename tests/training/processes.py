@@ -131,7 +131,8 @@ def check_together():
     rank = distribute.rank()
     assert distribute.world() == 2 and distribute.is_first() == (rank == 0)
     assert distribute.gather({"rank": rank}) == [{"rank": 0}, {"rank": 1}]
-    assert distribute.average(torch.tensor([1.0, 2.0]) * (rank + 1)).tolist() == [1.5, 3.0]
+    own = torch.tensor([1.0, 2.0]) * (rank + 1)
+    assert distribute.average(own).tolist() == [1.5, 3.0] and own.tolist() == [rank + 1, 2 * (rank + 1)]
     found = distribute.mean({"a": torch.tensor(float(rank)), "b": torch.tensor(1, dtype=torch.bfloat16)})
     assert {name: value.item() for name, value in found.items()} == {"a": 0.5, "b": 1.0}
     assert distribute.everywhere(torch.tensor([True, rank == 0, False])).tolist() == [True, False, False]

@@ -11,6 +11,7 @@ import torch
 
 import hvs
 from hvs import distribute
+from hvs.data.sampling import Draws
 from hvs.data.stores import write_store
 from hvs.runtime import UserError
 from hvs.training.capture import Capture
@@ -61,6 +62,15 @@ def test_another_unit_of_length_is_told(open_capture, monkeypatch):
         assert capture.tensors(poses).items is large
 
 
+def test_poses_that_are_broken_are_told(open_capture, capture, capsys):
+    labels = capture.databases() / capture.layout.keypoints / "00.lmdb"
+    write_store(labels, ((frame, b"not a pose") for frame in capture.frames))
+    found = open_capture(data=dict(max_faults=0.5))
+    assert len(found.tensors(found.poses()).items["valid"]) == 8
+    told = [line for line in capsys.readouterr().err.splitlines() if "note: skipped" in line]
+    assert len(told) == len(found.faults) == 4 and all("00.lmdb: frame " in line for line in told)
+
+
 def test_a_killed_process_that_reads_poses_is_told(open_capture, monkeypatch):
     def killed(*_):
         raise ConnectionResetError
@@ -96,6 +106,13 @@ def test_batches_are_what_is_drawn_and_broken_files_are_noted(open_capture, capt
     assert [len(batch["name"]) for batch in batches] == [3] * 8 and draws.passes == 2
     told = capsys.readouterr().err.splitlines()
     assert len(told) == len(found.faults) > 1 and all("Images/00.lmdb: frame " in line for line in told)
+
+
+def test_draws_are_those_of_the_settings(open_capture):
+    found = open_capture(data=dict(balance="sequences"), synthesis=dict(batch_size=6, most_at_once=3))
+    pairs = found.pairs("train", "known")
+    wanted = Draws(pairs.index, 6, found.settings.seed, range(2, 5), "sequences", 3)
+    assert list(found.draws(pairs, range(2, 5))) == list(wanted)
 
 
 def test_examples_that_are_broken_are_told(open_capture, capture, capsys):

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hvs import HumanViewSynthesis
+from hvs import HumanViewSynthesis, distribute
 from hvs.checkpoint import load_discriminator, read_extra
 from hvs.data.stores import Store, write_store
 from hvs.models import Discriminator
+from hvs.runtime import UserError
 from hvs.training import finishing
 from hvs.training.capture import Capture
 from hvs.training.faults import Faults
@@ -92,6 +93,19 @@ def test_a_group_of_too_many_broken_files_is_left_out(run, capture, every):
     assert set(scores) == {"held_out_subjects", "seconds"} and scores["held_out_subjects"]["psnr"] > 0
 
 
+def test_what_another_process_cannot_read_is_told(run, monkeypatch, capsys):
+    """One file of another process is told by the first one; too many end the group in all of them."""
+    monkeypatch.setattr(distribute, "world", lambda: 2)
+    monkeypatch.setattr(finishing, "score", lambda *_, **__: {"psnr": torch.ones(1)})
+    monkeypatch.setattr(distribute, "gather", lambda own: [own, {"theirs"} if isinstance(own, set) else own])
+    finish(**vars(run))
+    assert capsys.readouterr().err.count("note: skipped theirs\n") == 1
+    monkeypatch.setattr(distribute, "gather", lambda own: [own, UserError("too many") if own is None else own])
+    with pytest.warns(UserWarning, match="^(un)?known subjects are not evaluated: too many$"):
+        finish(**vars(run))
+    assert set(json.loads((run.settings.run / "metrics.json").read_text())) == {"seconds"}
+
+
 def test_an_evaluation_that_fails_leaves_the_model(run, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("out of memory")
@@ -144,6 +158,17 @@ def test_a_signal_is_heeded_before_the_evaluation(run):
     with pytest.raises(StoppedError, match="after the training, before its evaluation"):
         finish(**vars(run))
     assert not list(run.settings.run.iterdir())
+
+
+def test_a_signal_is_heeded_between_the_groups(run, monkeypatch):
+    def score(*_, **__):
+        run.progress.asked = True
+        return {"psnr": torch.ones(1)}
+
+    monkeypatch.setattr(finishing, "score", score)
+    with pytest.raises(StoppedError, match="after the training, before its evaluation"):
+        finish(**vars(run))
+    assert [path.name for path in run.settings.run.iterdir()] == ["model.safetensors"]
 
 
 def test_every_pair_is_scored_once(run, capture, monkeypatch):

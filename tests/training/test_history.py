@@ -27,7 +27,7 @@ def test_there_is_none_at_first(history):
 
 
 def test_entries_come_back_with_six_digits(history):
-    entry = {"stage": "lifter", "step": 50, "losses": {"pose": 0.123456789, "total": 1e-12}, "faults": 2}
+    entry = {"stage": "lifter", "step": 12_345_678, "losses": {"pose": 0.123456789, "total": 1e-12}, "faults": 2}
     history.append(entry)
     assert list(history.read()) == [entry | {"losses": {"pose": 0.123457, "total": 1e-12}}]
 

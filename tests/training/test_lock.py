@@ -3,6 +3,7 @@
 import fcntl
 import multiprocessing
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,13 @@ def hold(folder, connection):
     lock = FolderLock(folder)
     child = os.fork()
     if child == 0:
-        os.read(connection.fileno(), 1)
+        time.sleep(60)
         os._exit(0)
     connection.send(child)
     connection.recv()
     lock.release()
+    connection.send("released")
+    connection.recv()
 
 
 @pytest.fixture
@@ -56,6 +59,14 @@ def test_a_folder_in_use_is_refused(run, holder):
     run.rename(run.with_name("run-1"))
     with pytest.raises(UserError, match=WANTED):
         FolderLock(run)
+
+
+def test_a_process_that_releases_a_folder_may_live_on(run, holder):
+    process, connection = holder
+    connection.send("release")
+    assert connection.recv() == "released"
+    FolderLock(run).release()
+    assert process.is_alive()
 
 
 def test_a_killed_process_leaves_no_lock(run, holder):

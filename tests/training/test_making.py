@@ -4,8 +4,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hvs.checkpoint import save_model
 from hvs.config import SynthesisSettings
-from hvs.models import Discriminator
+from hvs.models import Discriminator, HumanViewSynthesis
 from hvs.presets import PRESETS
 from hvs.runtime import UserError
 from hvs.training.making import make_critic, make_perceptual, make_terms, require_before, tell_unheeded
@@ -46,6 +47,23 @@ def test_batches_that_cannot_be_shared_are_refused_before_a_run_begins(settings,
     state.parent.mkdir(parents=True)
     state.touch()
     require_before(replace(settings, lifter=replace(settings.lifter, batch_size=15), resume="auto"))
+
+
+def test_a_synthesis_alone_needs_a_lifter_from_somewhere(settings, tmp_path):
+    alone, weights = replace(settings, stages=("synthesis",)), tmp_path / "weights.safetensors"
+    weights.touch()
+    require_before(replace(alone, start_from=weights))
+    require_before(replace(alone, synthesis=replace(alone.synthesis, lifter_weights=weights)))
+    wanted = "stages: got only the synthesis, but its lifter has not been trained"
+    with pytest.raises(UserError, match=wanted):
+        require_before(replace(alone, resume="auto"))
+    state = settings.run / "checkpoints/lifter-0000002.pt"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    require_before(replace(alone, resume="auto"))
+    # A new run begins without what is in its folder.
+    with pytest.raises(UserError, match=wanted):
+        require_before(alone)
 
 
 def test_typed_settings_that_are_not_heeded_are_told(recwarn):
@@ -91,3 +109,14 @@ def test_a_critic_is_made_where_the_loss_has_one():
         critic = make_critic(replace(settings, synthesis=replace(settings.synthesis, image_loss=loss)), CPU)
         assert isinstance(critic.discriminator, Discriminator)
         assert (critic.augmentation is not None) == augmented
+
+
+def test_a_critic_goes_on_from_the_checkpoint_to_start_from(settings, tmp_path):
+    path, wanted = tmp_path / "start.safetensors", Discriminator()
+    settings = replace(settings, start_from=path, synthesis=replace(settings.synthesis, image_loss="adversarial"))
+    save_model(path, HumanViewSynthesis(settings.model), discriminator=wanted)
+    found = make_critic(settings, CPU).discriminator.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in wanted.state_dict().items())
+    # Of a training without one there is none to go on from.
+    save_model(path, HumanViewSynthesis(settings.model))
+    assert isinstance(make_critic(settings, CPU).discriminator, Discriminator)

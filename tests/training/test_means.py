@@ -15,6 +15,13 @@ def test_means_are_over_what_was_added_since():
     assert means.take() == {"a": 5.0} and means.take() == {}
 
 
+def test_sums_have_more_digits_than_what_is_added():
+    means = Means()
+    for step in range(400):
+        means.add({"a": torch.tensor(1.0 + 2.0 * (step % 2)).bfloat16()})
+    assert means.take() == {"a": 2.0}
+
+
 def test_means_of_what_comes_now_and_then():
     means = Means()
     for step in range(4):

@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from hvs.data import PairDataset, PoseDataset, collate
-from hvs.losses import TERMS, WEIGHTS, AdaptiveAugmentation, PerceptualLoss
+from hvs.losses import (
+    TERMS,
+    WEIGHTS,
+    AdaptiveAugmentation,
+    PerceptualLoss,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+    r1_penalty,
+)
 from hvs.models import Discriminator, HumanViewSynthesis
 from hvs.presets import PRESETS
 from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, total
@@ -113,6 +122,21 @@ def test_model_and_critic_take_each_their_own_gradients(model, batch, augmented)
     assert all(parameter.grad is None for parameter in model.parameters())
     if augmented:
         assert augmentation.probability != 0.5
+
+
+def test_the_losses_of_model_and_critic_are_those_of_their_formulas():
+    torch.manual_seed(0)
+    critic, (fake, real) = Critic(Discriminator()), torch.rand(2, 2, 3, 32, 32)
+
+    def logits(pictures):
+        return critic.discriminator(pictures)[0]
+
+    activations = [critic.discriminator(pictures)[1] for pictures in (fake, real)]
+    wanted = {"adversarial": generator_loss(logits(fake)), "matching": feature_matching_loss(*activations)}
+    torch.testing.assert_close(critic.judge(fake, real), wanted)
+    # As the penalty is left out of fifteen steps of sixteen.
+    wanted = {"discriminator": discriminator_loss(logits(real), logits(fake)), "r1": 16 * r1_penalty(logits, real)}
+    torch.testing.assert_close(critic(fake, real, penalise=True), wanted)
 
 
 def test_compiles_as_one_graph(capture, perceptual):

@@ -284,6 +284,17 @@ def test_the_folder_that_one_is_in_stays(tmp_path, monkeypatch):
     assert (tmp_path / "model.safetensors").exists()
 
 
+def test_a_folder_that_cannot_be_renamed_is_told(tmp_path, monkeypatch, recwarn):
+    def fail(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / "training.pt").touch()
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(UserError, match=r"holds a run, and cannot be renamed \(Permission denied\); use another --run"):
+        set_aside(tmp_path, [])
+    assert not recwarn
+
+
 def test_a_folder_that_is_read_stays(tmp_path):
     (tmp_path / "training.pt").touch()
     wanted = "best.safetensors: is in the folder of the run, which would be renamed; use another --run"

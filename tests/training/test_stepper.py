@@ -185,6 +185,14 @@ def test_state_goes_on_where_it_was():
     assert same(one, (layer, stepper))
 
 
+def test_a_scale_goes_on_where_it_was():
+    layer, stepper = make(scaled=True)
+    take(layer, stepper, 0, factor=float("nan"))
+    _, other = make(scaled=True)
+    other.load_state_dict(copy.deepcopy(stepper.state_dict()))
+    assert other.scaler.get_scale() == stepper.scaler.get_scale() == 2**15
+
+
 def test_scaled_losses_have_the_same_steps():
     """A power of two leaves the bits as they are; an overflow lowers the scale and is not told."""
     one, other = make(clip_norm=1.0), make(clip_norm=1.0, scaled=True)

@@ -12,6 +12,7 @@ from hvs import distribute
 from hvs.checkpoint import read_extra
 from hvs.data.stores import write_store
 from hvs.presets import PRESETS
+from hvs.runtime import UserError
 from hvs.training import validation as module
 from hvs.training.capture import Capture
 from hvs.training.validation import Validation, make_validation
@@ -94,6 +95,12 @@ def test_a_capture_without_any_tells_nothing_with_a_warning(settings, capture):
         assert make_validation(settings, Capture(settings, model))(1, model) == {}
 
 
+def test_processes_that_see_different_captures_are_told_so(settings, monkeypatch):
+    monkeypatch.setattr(distribute, "gather", lambda own: [own, {"validation_pairs": None}])
+    with pytest.raises(UserError, match="validation_pairs: is None in process 1, but 2 in process 0"):
+        make_validation(settings, Capture(settings, hvs.HumanViewSynthesis(settings.model)))
+
+
 def test_no_more_pairs_are_scored_at_once_than_a_gpu_can_take(settings, monkeypatch):
     sizes = []
     monkeypatch.setattr(module, "evaluate", lambda model, batches, _: sizes.extend(len(b["name"]) for b in batches))
@@ -104,7 +111,10 @@ def test_no_more_pairs_are_scored_at_once_than_a_gpu_can_take(settings, monkeypa
     assert sizes == [3, 3, 2]
 
 
-def test_frames_that_are_broken_are_told_once(settings, capture, capsys):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_frames_that_are_broken_are_told_once(settings, capture, capsys, monkeypatch, processes):
+    monkeypatch.setattr(distribute, "world", lambda: processes)
+    monkeypatch.setattr(distribute, "gather", lambda own: [own] * processes)
     write_store(capture.databases() / "Images/00.lmdb", ((frame, b"no picture") for frame in capture.frames))
     settings.run.mkdir()
     model = hvs.HumanViewSynthesis(settings.model)
