@@ -103,6 +103,7 @@ def one_voice() -> Iterator[None]:
         if _store is None:
             raise
         if not _speaks_first():
+            _part()
             raise SystemExit(2) from None
         if _is_lost_connection(error):
             raise UserError(f"process {rank()} lost the others: one was killed, hangs or cannot be reached") from error
@@ -221,12 +222,22 @@ def _speaks_first() -> bool:
         first = _store.add("told", 1) == 1
         if first:
             atexit.register(_leave_word, "ended")
+            atexit.register(_part)
         else:
             _store.wait(["ended"], PATIENCE)
         return first
     except RuntimeError:
         # Waited in vain, or the store went down with the process that held it.
         return False
+
+
+def _part() -> None:
+    """Leave the group before the interpreter ends: gloo's threads would now and then abort the process then.
+
+    NCCL might wait for what will never come.
+    """
+    if dist.is_initialized() and dist.get_backend() == "gloo":
+        stop()
 
 
 def _leave_word(word: str) -> None:
