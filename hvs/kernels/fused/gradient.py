@@ -79,10 +79,11 @@ def background_gradient(
             at = (b * channels + c[:, None]) * size + pixel[None, :]
             g = tl.load(d_latent + at, (c < channels)[:, None] & inside[None, :], 0.0).to(tl.float32)
             g = tl.sum(g, 1) * share
-            by_weight += tl.sum(g * tl.load(background + c, c < channels, 0.0).to(tl.float32))
             tl.store(d_background + c, weight * g, c < channels)
-        # dO/dw_bg is f_bg/S where S sits on its floor, and otherwise zero, because O is f_bg.
-        tl.store(d_weight + here, tl.where(weight < eps, by_weight, 0.0))
+            # dO/dw_bg is f_bg/S where S sits on its floor, and otherwise zero, because O is f_bg.
+            if weight < eps:
+                by_weight += tl.sum(g * tl.load(background + c, c < channels, 0.0).to(tl.float32))
+        tl.store(d_weight + here, by_weight)
         return
 
     S = tl.load(denominator + b * size + pixel, inside, 1.0)
