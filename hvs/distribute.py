@@ -103,7 +103,7 @@ def one_voice() -> Iterator[None]:
         if _store is None:
             raise
         if not _speaks_first():
-            _part()
+            _leave_group()
             raise SystemExit(2) from None
         if _is_lost_connection(error):
             raise UserError(f"process {rank()} lost the others: one was killed, hangs or cannot be reached") from error
@@ -222,7 +222,7 @@ def _speaks_first() -> bool:
         first = _store.add("told", 1) == 1
         if first:
             atexit.register(_leave_word, "ended")
-            atexit.register(_part)
+            atexit.register(_leave_group)
         else:
             _store.wait(["ended"], PATIENCE)
         return first
@@ -231,10 +231,10 @@ def _speaks_first() -> bool:
         return False
 
 
-def _part() -> None:
-    """Leave the group before the interpreter ends: gloo's threads would now and then abort the process then.
+def _leave_group() -> None:
+    """Leave a group of hosts before the interpreter ends: now and then, gloo's threads would abort the process then.
 
-    NCCL might wait for what will never come.
+    One of GPUs is left as it is, because NCCL might wait for what will never come.
     """
     if dist.is_initialized() and dist.get_backend() == "gloo":
         stop()

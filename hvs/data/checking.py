@@ -18,6 +18,7 @@ from hvs.geometry import Camera
 from .captures import list_sequences
 from .decoding import REDUCTIONS
 from .layouts import IMAGES, MASKS, SPLITS, Split
+from .poses import fault_of_size
 from .sequences import Sequence
 from .stores import DataError
 from .transforms import crop_box
@@ -31,8 +32,6 @@ FAR, PLACED, LOOKED_AT, INSIDE = 0.02, 0.3, 100, 0.5
 COVERED = 0.9
 # Fraction of the frames that may be missing, compared with the modality that has the most.
 MISSING = 0.1
-# Extent of people from end to end, in metres.
-SMALLEST, LARGEST = 0.3, 3.5
 # Median cosine between the up direction and people's trunks, from hips to shoulders, below which they stand on their
 # heads. To lie or to bend down is no fault.
 HEADSTAND, TRUNK = -0.5, ("LHip", "RHip", "LShoulder", "RShoulder")
@@ -195,13 +194,6 @@ def _faults_of_poses(sequence: Sequence, findings: "_Findings") -> Iterator[str]
         yield "people stand on their heads: another direction that is up, or joints in another order?"
     if (part := _median(_placed(sequence))) < PLACED:
         yield f"{part:.0%} of the joints that two views see have a 3D position, wanted {PLACED:.0%}: {OTHERS}"
-
-
-def fault_of_size(extent: float) -> str:
-    """What is wrong if people have this extent, in metres; nothing if it is NaN."""
-    if extent < SMALLEST or extent > LARGEST:
-        return f"people are {extent:.3g} m across, wanted {SMALLEST} to {LARGEST} m: another unit of length?"
-    return ""
 
 
 def _placed(sequence: Sequence) -> list[Tensor]:

@@ -19,6 +19,8 @@ from .stores import DataError
 
 # Frames whose poses are handed over by a process at a time.
 FRAMES_AT_ONCE = 32
+# Extent of people from end to end, in metres.
+SMALLEST, LARGEST = 0.3, 3.5
 
 
 class ReadPoses(NamedTuple):
@@ -167,3 +169,10 @@ def _join(frames: list[tuple[list, list, list[str]]]) -> tuple[int, dict[str, Te
     """Number of frames; their items and their poses in the world, stacked (empty if there are none); their faults."""
     poses, world, faults = (list(chain(*parts)) for parts in zip(*frames, strict=True))
     return len(frames), collate(poses) if poses else {}, collate(world) if world else {}, faults
+
+
+def fault_of_size(extent: float) -> str:
+    """What is wrong if people have this extent, in metres; nothing if it is NaN."""
+    if extent < SMALLEST or extent > LARGEST:
+        return f"people are {extent:.3g} m across, wanted {SMALLEST} to {LARGEST} m: another unit of length?"
+    return ""

@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader, Subset
 from .. import distribute
 from ..config import DataSettings, TrainSettings
 from ..data import PairDataset, PoseDataset, collate, even_subset
-from ..data.checking import fault_of_size
-from ..data.poses import ReadPoses
+from ..data.poses import ReadPoses, fault_of_size
 from ..data.sampling import Draws
 from ..models import HumanViewSynthesis
 from ..runtime import KILLED_READER, UserError

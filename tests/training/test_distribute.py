@@ -152,12 +152,12 @@ def test_of_two_errors_one_is_told_before_the_other_process_ends(monkeypatch):
     monkeypatch.setattr(distribute, "PATIENCE", timedelta(milliseconds=1))
     assert distribute._speaks_first() and not distribute._speaks_first()
     monkeypatch.setattr(distribute, "PATIENCE", timedelta(days=1))
-    (leave, word), (part,) = ends
-    leave(word)
+    (leave_word, word), (leave_group,) = ends
+    leave_word(word)
     assert not distribute._speaks_first()
     # Otherwise gloo's threads would sometimes abort the process at its end.
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    part()
+    leave_group()
     assert not torch.distributed.is_initialized()
 
 

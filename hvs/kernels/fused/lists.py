@@ -52,8 +52,7 @@ def list_tile(members, gaussians, count, x0, y0, x1, y1, BLOCK: tl.constexpr):
     found = 0
     for start in range(0, count, BLOCK):
         low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(addresses_of(gaussians, start, BLOCK))
-        met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
-        left = met.to(tl.int32)
+        left = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1).to(tl.int32)
         chosen = first_set(left, BLOCK)
         # Most tiles meet none, others a handful.
         while chosen < BLOCK:

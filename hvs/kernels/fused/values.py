@@ -29,7 +29,7 @@ def address_of(gaussians, n):
 
 @triton.jit
 def addresses_of(gaussians, start, BLOCK: tl.constexpr):
-    """The same for BLOCK Gaussians from ``start`` on, which is a multiple of it; threads then read several at once."""
+    """The same for BLOCK Gaussians, TOGETHER at most, from a multiple of BLOCK on; threads then read some at once."""
     first = start + start // TOGETHER * (TOGETHER * (GAUSSIAN_VALUES - 1))
     return gaussians + tl.multiple_of(first, BLOCK) + tl.arange(0, BLOCK)
 
