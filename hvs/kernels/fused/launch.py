@@ -284,12 +284,13 @@ def _shares(programs: int, rows: int, columns: int) -> int:
 def _pairs(tiles: Tensor, gaussians: Tensor, count: int, cells: Tensor, rows: int, columns: int) -> tuple[Tensor, ...]:
     batch, tile_count = gaussians.shape[0], rows * columns
     totals = tiles.new_empty(batch, count, dtype=torch.int32)
+    first_tiles = tiles.new_empty(batch, count, lists.PIECE.value, dtype=torch.int32)
     counts = tiles.new_zeros(batch, tile_count, dtype=torch.int32)
     pairs = lists.pair_large
     grid, sizes = (count, batch), dict(SIDE=SIDE, num_warps=1)
     scene = cells, tiles, gaussians, count, rows, columns
     # While it counts there is nothing else yet, and other tensors stand in for it.
-    pairs[grid](*[totals] * 5, counts, totals, totals, *scene, **FUSED, **sizes, FILL=False)
+    pairs[grid](*[totals] * 4, first_tiles, totals, counts, totals, totals, *scene, **FUSED, **sizes, FILL=False)
     pieces = (totals + (lists.PIECE.value - 1)) // lists.PIECE.value
     ends, stops, piece_ends = (v.flatten().cumsum(0, dtype=torch.int64).view_as(v) for v in (totals, counts, pieces))
     starts = stops - counts
@@ -297,7 +298,7 @@ def _pairs(tiles: Tensor, gaussians: Tensor, count: int, cells: Tensor, rows: in
     pair_tiles, owners = (tiles.new_empty(found, dtype=torch.int32) for _ in range(2))
     piece_tiles, piece_owners = (tiles.new_empty(divided, dtype=torch.int32) for _ in range(2))
     written = pair_tiles, owners, piece_tiles, piece_owners
-    pairs[grid](*written, totals, counts, ends, piece_ends, *scene, **FUSED, **sizes, FILL=True)
+    pairs[grid](*written, first_tiles, totals, counts, ends, piece_ends, *scene, **FUSED, **sizes, FILL=True)
     members = owners[pair_tiles.sort(stable=True).indices]
     return starts, counts, members, pair_tiles, ends, piece_tiles, piece_owners, piece_ends
 

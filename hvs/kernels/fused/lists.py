@@ -8,7 +8,7 @@ counted, numbered and sorted by tile.
 import triton
 import triton.language as tl
 
-from .geometry import first_set
+from .geometry import first_set, repeat
 from .survey import TILE_VALUES, load_boxes, tiles_of_cell
 from .values import address_of, addresses_of, image_of, load_extent
 
@@ -69,6 +69,7 @@ def pair_large(
     owners,
     piece_tiles,
     piece_owners,
+    first_tiles,
     totals,
     counts,
     ends,
@@ -85,15 +86,32 @@ def pair_large(
     """One program per Gaussian and image; launched first to count its tiles, then with FILL to write them.
 
     Reads the bounding boxes of cells of SIDE×SIDE tiles, cells [B, 4, K]. Without FILL, writes the number of tiles that
-    each Gaussian meets, totals [B, N], and adds the number of Gaussians that each tile meets to counts [B, T]. With
-    FILL, reads the cumulative sums of totals, ends [B, N], and of the numbers of pieces, piece_ends [B, N], and writes
-    the pairs in the order of the Gaussians: b·T + tile, pair_tiles [P], and Gaussian, owners [P]; and of each PIECE of
-    a Gaussian's pairs the first pair_tile, piece_tiles [Q], and b·N + Gaussian, piece_owners [Q]. All integers but the
-    ends (int64) are int32.
+    each Gaussian meets, totals [B, N], the first of them, first_tiles [B, N, PIECE], and adds the number of Gaussians
+    that each tile meets to counts [B, T]. With FILL, reads totals, first_tiles, and the cumulative sums of totals, ends
+    [B, N], and of the numbers of pieces, piece_ends [B, N], and writes the pairs in the order of the Gaussians:
+    b·T + tile, pair_tiles [P], and Gaussian, owners [P]; and of each PIECE of a Gaussian's pairs the first pair_tile,
+    piece_tiles [Q], and b·N + Gaussian, piece_owners [Q]. All integers but the ends (int64) are int32.
     """
     n, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     cell_count = tl.cdiv(rows, SIDE) * tl.cdiv(columns, SIDE)
     own = b * count + n
+    first_tiles += own * PIECE
+    if FILL:
+        total = tl.load(totals + own)
+        first, first_piece = start_of(ends, own), start_of(piece_ends, own)
+        pair_tiles += first
+        owners += first
+        piece_tiles += first_piece
+        piece_owners += first_piece
+        if total <= PIECE:
+            # Most Gaussians, whose tiles need not be found again.
+            k = tl.arange(0, PIECE)
+            tl.store(pair_tiles + k, tl.load(first_tiles + k, k < total), k < total)
+            tl.store(owners + k, repeat(n, k), k < total)
+            if total > 0:
+                tl.store(piece_tiles, tl.load(first_tiles))
+                tl.store(piece_owners, own.to(tl.int32))
+            return
     gaussians = image_of(gaussians, b, count)
     tiles += b * TILE_VALUES * rows * columns
     cells += b * 4 * cell_count
@@ -101,8 +119,6 @@ def pair_large(
     # A Gaussian with an empty box, such as any that is not visible, meets no tile.
     last = tl.where(low_x <= high_x, cell_count, 0)
     found = 0
-    if FILL:
-        first, first_piece = start_of(ends, own), start_of(piece_ends, own)
     lane = tl.arange(0, SIDE * SIDE)
     for start in range(0, last, SIDE * SIDE):
         cell = start + lane
@@ -118,16 +134,16 @@ def pair_large(
             x0, y0, x1, y1 = load_boxes(tiles, tile, rows * columns, exists)
             met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
             met = (met & exists).to(tl.int32)
+            place = found + tl.cumsum(met, 0) - met
+            pair_tile = (b * rows * columns + tile).to(tl.int32)
             if FILL:
-                place = found + tl.cumsum(met, 0) - met
-                pair_tile = (b * rows * columns + tile).to(tl.int32)
-                tl.store(pair_tiles + first + place, pair_tile, met > 0)
-                tl.store(owners + first + place, tl.full((SIDE * SIDE,), 0, tl.int32) + n, met > 0)
+                tl.store(pair_tiles + place, pair_tile, met > 0)
+                tl.store(owners + place, repeat(n, place), met > 0)
                 begins = (met > 0) & (place % PIECE == 0)
-                piece = first_piece + place // PIECE
-                tl.store(piece_tiles + piece, pair_tile, begins)
-                tl.store(piece_owners + piece, tl.full((SIDE * SIDE,), 0, tl.int32) + own.to(tl.int32), begins)
+                tl.store(piece_tiles + place // PIECE, pair_tile, begins)
+                tl.store(piece_owners + place // PIECE, repeat(own.to(tl.int32), place), begins)
             else:
+                tl.store(first_tiles + place, pair_tile, (met > 0) & (place < PIECE))
                 # Integers add up to the same sum in any order, so the result is deterministic.
                 tl.atomic_add(counts + b * rows * columns + tile, met, met > 0, sem="relaxed")
             found += tl.sum(met)
