@@ -1,6 +1,7 @@
 """A process of its own that reads files and says what became of each: python -m tests.hostile.reading KIND FOLDER
 
-It may take a GiB of memory more than it has at the start, and ten seconds for one file. Prints JSON.
+It may take a GiB of memory more than it has at the start, and ten seconds of a core for one file, however
+busy the machine is. Prints JSON.
 """
 
 import codecs
@@ -61,12 +62,12 @@ def main(kind: str, folder: Path) -> None:
     before = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (before + GIB, before + GIB))
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    signal.signal(signal.SIGALRM, stop)
+    signal.signal(signal.SIGPROF, stop)
     sys.addaudithook(audit)
     results = {}
     for path in sorted((folder / "files").iterdir()):
         seen.clear()
-        signal.alarm(SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             try:
@@ -78,7 +79,7 @@ def main(kind: str, folder: Path) -> None:
                 outcome = "refused" if clear else f"unclear: {message!r}"
             except BaseException as error:
                 outcome = f"{type(error).__name__}: {error}"
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         results[path.name] = [outcome, *seen, *(str(warning.message) for warning in warned)]
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident) * 1024
     print(json.dumps({"results": results, "grown": grown}))
