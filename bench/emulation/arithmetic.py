@@ -142,6 +142,18 @@ def _shift_right(x: np.ndarray, by: np.ndarray) -> np.ndarray:
     return within if x.dtype.kind == "i" else np.where(by < bits, within, x.dtype.type(0))
 
 
+def _permute(low: np.ndarray, high: np.ndarray, selector: np.ndarray) -> np.ndarray:
+    """Four of eight bytes; of four bits for each, three say which, and the first whether to repeat its sign instead."""
+    both = low.astype(np.uint64) | high.astype(np.uint64) << np.uint64(32)
+    found = np.zeros(np.broadcast_shapes(both.shape, selector.shape), np.uint32)
+    for i in range(4):
+        chosen = selector >> np.uint32(4 * i)
+        byte = (both >> (chosen & np.uint32(7)) * np.uint64(8)).astype(np.uint32) & np.uint32(0xFF)
+        sign = (byte >> np.uint32(7)) * np.uint32(0xFF)
+        found |= np.where(chosen & np.uint32(8), sign, byte) << np.uint32(8 * i)
+    return found
+
+
 def _extract(x: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarray:
     """Bits from a start on; signed ones fill up with the highest of them, or with the sign of x beyond its end."""
     start, length = (np.minimum(v & 0xFF, 63).astype(np.int64) for v in (start, length))
@@ -232,6 +244,7 @@ def _define_integers() -> None:
     _define("not.{pred,b16,b32,b64}", np.invert, "T")
     _define("popc.{b32,b64}", _count_bits, "T")
     _define("bfe.{s32,u32}", _extract, "T", "u32", "u32")
+    _define("prmt.b32", _permute, "T", "T", "u32")
     _define(f"shl.{BITS}", _shift_left, "T", "u32")
     _define("shr.{b16,b32,b64,s16,u16,s32,u32,s64,u64}", _shift_right, "T", "u32")
     _define("selp.{b16,b32,b64,s16,u16,s32,u32,s64,u64,f32}", lambda x, y, p: np.where(p, x, y), "T", "T", "pred")

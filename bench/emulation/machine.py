@@ -262,7 +262,8 @@ def _constant(text: str, type_: type) -> np.generic:
     if text.startswith("0f"):
         return np.uint32(int(text[2:], 16))
     try:
-        number = int(text, 0)
+        # The suffix says that it has no sign.
+        number = int(text.removesuffix("U"), 0)
     except ValueError as error:
         raise MachineError(f"{text}: neither a register, a parameter nor a number that is emulated") from error
     size = type_().itemsize

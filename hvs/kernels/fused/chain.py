@@ -106,21 +106,20 @@ def chain(
     WITH_RAYS: tl.constexpr,
     PAIRED: tl.constexpr,
 ):
-    """One program per block of Gaussians and image, and one more per image for the background.
+    """One program per BLOCK Gaussians and image, and before them one per CHANNELS channels of an image's background.
 
     The sums of a Gaussian have as many rows in moments [Q, 9] and feature_sums [Q, C] as it has ``shares``, or with
     PAIRED those between the previous Gaussian's entry of piece_ends [B, N] (int64) and its own.
     """
-    block, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    if block == tl.num_programs(0) - 1:
-        for first_channel in range(0, channels, CHANNELS):
-            c = first_channel + tl.arange(0, CHANNELS)
-            total = tl.zeros((CHANNELS,), tl.float32)
-            for start in range(0, tile_count, TILES):
-                tile = start + tl.arange(0, TILES)
-                at = tile_backgrounds + (b * tile_count + tile)[:, None] * channels + c[None, :]
-                total += tl.sum(tl.load(at, (tile < tile_count)[:, None] & (c < channels)[None, :], 0.0), 0)
-            tl.store(d_background + b * channels + c, total, c < channels)
+    block, b = tl.program_id(0) - tl.cdiv(channels, CHANNELS), tl.program_id(1).to(tl.int64)
+    if block < 0:
+        c = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
+        total = tl.zeros((CHANNELS,), tl.float32)
+        for start in range(0, tile_count, TILES):
+            tile = start + tl.arange(0, TILES)
+            at = tile_backgrounds + (b * tile_count + tile)[:, None] * channels + c[None, :]
+            total += tl.sum(tl.load(at, (tile < tile_count)[:, None] & (c < channels)[None, :], 0.0), 0)
+        tl.store(d_background + b * channels + c, total, c < channels)
         return
 
     n = block * BLOCK + tl.arange(0, BLOCK)

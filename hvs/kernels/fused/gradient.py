@@ -36,8 +36,6 @@ from .values import address_of, image_of, load_extent, load_gaussian
 # Sums for a Gaussian's geometry: the upper triangle of M, row by row, then v.
 MOMENTS = tl.constexpr(9)
 MOMENTS_BLOCK = tl.constexpr(16)
-# Channels that are read at a time by kernels that do not keep all of them.
-CHANNEL_BLOCK = tl.constexpr(16)
 
 
 @triton.jit
@@ -56,8 +54,9 @@ def background_gradient(
     height,
     width,
     eps,
+    CHANNELS: tl.constexpr,
 ):
-    """The gradients of the background and its weight, one program per tile and image.
+    """The gradients of the background and its weight, one program per tile and image, CHANNELS at a time.
 
     Writes sums over the tile's pixels, d_background [B, T, C] and d_weight [B, T], and, where the tile meets a
     Gaussian, projection [B, H, W], which is g·O, or zero where S sits on its floor.
@@ -66,43 +65,49 @@ def background_gradient(
     here = b * tl.num_programs(0) + tile
     size = height * width
     top, left = corner_of(tile, width)
-    y, x, inside = tile_pixels(top, left, 0, height, width, TILE * TILE)
-    pixel = y * width + x
     weight = tl.load(image_values + b * IMAGE_VALUES + WEIGHT)
     background += b * background_stride
     d_background += here * channels
-    by_weight = 0.0
+    d_latent += b * channels * size
     if tl.load(counts + here) == 0:
         share = 1 / tl.maximum(weight, eps)
-        for first in range(0, channels, CHANNEL_BLOCK):
-            c = first + tl.arange(0, CHANNEL_BLOCK)
-            at = (b * channels + c[:, None]) * size + pixel[None, :]
-            g = tl.load(d_latent + at, (c < channels)[:, None] & inside[None, :], 0.0).to(tl.float32)
-            g = tl.sum(g, 1) * share
-            tl.store(d_background + c, weight * g, c < channels)
+        y, x = top + tl.arange(0, TILE)[:, None, None], left + tl.arange(0, TILE)[None, None, :]
+        c = tl.arange(0, CHANNELS)
+        # Channels between rows and columns: threads of a warp then have different channels, of which few sums are left
+        # for them to exchange.
+        at = d_latent + c[None, :, None].to(tl.int64) * size + (y * width + x)
+        inside = (y < height) & (x < width)
+        by_weight = 0.0
+        for first in range(0, channels, CHANNELS):
+            exists = first + c < channels
+            g = tl.load(at, inside & exists[None, :, None], 0.0).to(tl.float32)
+            at += tl.full((), CHANNELS, tl.int64) * size
+            g = tl.sum(tl.sum(g, 0), 1) * share
+            tl.store(d_background + first + c, weight * g, exists)
             # dO/dw_bg is f_bg/S where S sits on its floor, and otherwise zero, because O is f_bg.
             if weight < eps:
-                by_weight += tl.sum(g * tl.load(background + c, c < channels, 0.0).to(tl.float32))
+                by_weight += tl.sum(g * tl.load(background + first + c, exists, 0.0).to(tl.float32))
         tl.store(d_weight + here, by_weight)
         return
 
+    latent += b * channels * size
+    y, x, inside = tile_pixels(top, left, 0, height, width, TILE * TILE)
+    pixel = y * width + x
     S = tl.load(denominator + b * size + pixel, inside, 1.0)
     share = 1 / tl.maximum(S, eps)
-    floored = tl.maximum(S, eps) > S
-    gO = tl.zeros((TILE * TILE,), tl.float32)
-    for first in range(0, channels, CHANNEL_BLOCK):
-        c = first + tl.arange(0, CHANNEL_BLOCK)
-        at = (b * channels + c[:, None]) * size + pixel[None, :]
-        mask = (c < channels)[:, None] & inside[None, :]
-        g = tl.load(d_latent + at, mask, 0.0).to(tl.float32)
-        O = tl.load(latent + at, mask, 0.0).to(tl.float32)
+    # g·O and g·(f_bg - O), whose difference from zero would be lost in g·f_bg - g·O.
+    gO, gd = tl.zeros((TILE * TILE,), tl.float32), tl.zeros((TILE * TILE,), tl.float32)
+    for first in range(0, channels, CHANNELS):
+        c = first + tl.arange(0, CHANNELS)
+        g = load_gradient(d_latent, c, pixel, channels, size, inside)
+        O = load_gradient(latent, c, pixel, channels, size, inside)
         f = tl.load(background + c, c < channels, 0.0).to(tl.float32)[:, None]
         gO += tl.sum(g * O, 0)
-        # dO/dw_bg = (f_bg - O)/S, or f_bg/S if S sits on its floor.
-        g *= share[None, :]
-        by_weight += tl.sum(g * tl.where(floored[None, :], f, f - O))
-        tl.store(d_background + c, weight * tl.sum(g, 1), c < channels)
-    tl.store(d_weight + here, by_weight)
+        gd += tl.sum(g * (f - O), 0)
+        tl.store(d_background + c, weight * tl.sum(g * share[None, :], 1), c < channels)
+    floored = tl.maximum(S, eps) > S
+    # dO/dw_bg = (f_bg - O)/S, or f_bg/S where S sits on its floor.
+    tl.store(d_weight + here, tl.sum(share * (gd + tl.where(floored, gO, 0.0))))
     tl.store(projection + b * size + pixel, tl.where(floored, 0.0, gO), inside)
 
 

@@ -45,10 +45,13 @@ SURVEY_SIZES = dict(BLOCK=128, num_warps=1)
 # Enough programs of `gradient` to fill a GPU several times over: programs share the tiles of a Gaussian, because the
 # largest ones meet fifteen times as many as the mean. Each of its shares costs a Gaussian time in `chain`.
 GRADIENT_PROGRAMS, MOST_SHARES = 16384, 32
-# Gaussians that a program of `ray_gradient` takes at a time.
-RAY_GRADIENT_SIZES = dict(GROUP=1, num_warps=4)
-# Gaussians per program of `chain`, and channels that it takes at a time.
-CHAIN_SIZES = dict(BLOCK=16, CHANNELS=16)
+# Channels that a program of `background_gradient` takes at a time, for which one warp has registers. More warps would
+# each sum every channel over their part of the pixels.
+BACKGROUND_GRADIENT_SIZES = dict(CHANNELS=4, num_warps=1)
+# Gaussians, and channels, that a program of `ray_gradient` takes at a time.
+RAY_GRADIENT_SIZES = dict(GROUP=1, CHANNELS=16, num_warps=4)
+# Gaussians per program of `chain`, one per thread, and channels that it takes at a time.
+CHAIN_SIZES = dict(BLOCK=32, CHANNELS=8, num_warps=1)
 # Largest number of channels of a program of `blend` or `gradient`.
 MOST_CHANNELS = 256
 # Largest size of a grid's second and third axes, which are images and rows of tiles.
@@ -219,6 +222,7 @@ def backward(
             *(tile_backgrounds, tile_weights, projection, d_latent, saved.latent, saved.denominator, saved.counts),
             *(saved.image_values, background, background.stride(0), *size, eps),
             **FUSED,
+            **BACKGROUND_GRADIENT_SIZES,
         )
         if sums:
             # Programs that run at the same time should read the same pixels.
@@ -243,7 +247,8 @@ def backward(
                 LOOKED=WARP,
                 PAIRED=paired,
             )
-        chain.chain[_divide(count, CHAIN_SIZES["BLOCK"]) + 1, batch](
+        programs = _divide(channels, CHAIN_SIZES["CHANNELS"]) + _divide(count, CHAIN_SIZES["BLOCK"])
+        chain.chain[programs, batch](
             *(*gradients, d_rays, moments, feature_sums, tile_backgrounds, tile_weights, saved.piece_ends),
             *(saved.gaussians, saved.image_values, saved.farthest, *geometry, rays),
             *(*(v.stride(0) for v in (*geometry, rays)), shares, tile_count, count, *size),

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 from .geometry import TILE, across, clamped, load_ray, own_tile, repeat, respond, tile_pixels
-from .gradient import CHANNEL_BLOCK, load_gradient
+from .gradient import load_gradient
 from .lists import meets, member_of, ranks_of
 from .survey import TILE_VALUES, load_boxes
 from .values import address_of, image_of, load_extent, load_gaussian
@@ -35,13 +35,14 @@ def ray_gradient(
     alpha,
     eps,
     GROUP: tl.constexpr,
+    CHANNELS: tl.constexpr,
     LOOKED: tl.constexpr,
     PAIRED: tl.constexpr,
 ):
     """One program per tile and image. Writes d_rays [B, H, W, 3].
 
     With PAIRED, the tile's Gaussians are those of its list. Without, all are tested again. LOOKED are looked at and
-    GROUP evaluated at a time.
+    GROUP evaluated at a time, with CHANNELS of their channels.
     """
     tile, tile_count, top, left = own_tile()
     b = tl.program_id(2).to(tl.int64)
@@ -86,8 +87,8 @@ def ray_gradient(
             )
             e0, e1, e2 = across(u0, u1, u2, e0, e1, e2, per_q)
             dw = tl.zeros((GROUP, TILE * TILE), tl.float32) - gO[None, :]
-            for first_channel in range(0, channels, CHANNEL_BLOCK):
-                c = first_channel + tl.arange(0, CHANNEL_BLOCK)
+            for first_channel in range(0, channels, CHANNELS):
+                c = first_channel + tl.arange(0, CHANNELS)
                 g = load_gradient(d_latent, c, pixel, channels, size, inside)
                 there = taken[:, None] & (c < channels)[None, :]
                 f = tl.load(features + n.to(tl.int64)[:, None] * channels + c[None, :], there, 0.0).to(tl.float32)

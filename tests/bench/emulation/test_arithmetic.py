@@ -126,6 +126,16 @@ def test_extracted_bits(kind):
             same(found, np.array(wanted))
 
 
+def test_permuted_bytes():
+    low, high = np.uint32([0x83828180, 0x44434241]), np.uint32([0x07060504, 0xC8C7C6C5])
+    same(calculate("prmt.b32", low, high, np.uint32(0x3210)), low)
+    same(calculate("prmt.b32", low, high, np.uint32(0x7654)), high)
+    same(calculate("prmt.b32", low, high, np.uint32(0x5410)), np.uint32([0x05048180, 0xC6C54241]))
+    # Each thread has a selector of its own; bits above the lowest 16 are ignored.
+    same(calculate("prmt.b32", low, high, np.uint32([0x60, 0xFFFF0721])), np.uint32([0x80800680, 0x41C84342]))
+    same(calculate("prmt.b32", low, high, np.uint32(0xFB88)), np.uint32([0x00FFFFFF, 0xFF000000]))
+
+
 def test_bits():
     x = np.array(CORNERS, np.uint32)
     same(calculate("popc.b32", x), np.array([v.bit_count() for v in x.tolist()], np.uint32))

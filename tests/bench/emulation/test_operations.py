@@ -18,6 +18,11 @@ def test_moves_of_parts():
     assert (results(body) == 10 * LANES + 5).all()
 
 
+def test_numbers_that_are_said_to_have_no_sign():
+    """As Triton 3.8 writes the selectors of permutations."""
+    assert (results("shl.b32 %r2, %r0, 8;\nprmt.b32 %r1, %r2, %r0, 0x3241U;") == LANES * 0x101).all()
+
+
 def test_a_copy_is_a_register_of_its_own():
     """Registers are changed in place where only some threads execute."""
     body = """

@@ -43,7 +43,8 @@ def cut_coarsely(request, monkeypatch):
     blend_sizes, gradient_sizes = launch.blend_sizes, launch.gradient_sizes
     monkeypatch.setattr(launch, "blend_sizes", lambda channels: blend_sizes(channels) | dict(PIXELS=256, GROUP=16))
     monkeypatch.setattr(launch, "gradient_sizes", lambda channels: gradient_sizes(channels) | dict(PIXELS=256))
-    monkeypatch.setattr(launch, "RAY_GRADIENT_SIZES", dict(GROUP=16))
+    monkeypatch.setattr(launch, "BACKGROUND_GRADIENT_SIZES", dict(CHANNELS=16))
+    monkeypatch.setattr(launch, "RAY_GRADIENT_SIZES", launch.RAY_GRADIENT_SIZES | dict(GROUP=16))
     monkeypatch.setattr(launch, "GRADIENT_PROGRAMS", 64)
 
 

@@ -6,5 +6,5 @@ from hvs.kernels.fused import launch
 
 @pytest.mark.parametrize("group", [1, 4])
 def test_rays_by_any_number_of_gaussians(scene, compare, device, monkeypatch, group):
-    monkeypatch.setattr(launch, "RAY_GRADIENT_SIZES", dict(GROUP=group, num_warps=4))
+    monkeypatch.setattr(launch, "RAY_GRADIENT_SIZES", launch.RAY_GRADIENT_SIZES | dict(GROUP=group))
     compare(scene(5, 20, 20, 5, dtype=torch.float32), "triton", 5e-5, 1e-3, device)
