@@ -157,7 +157,7 @@ def source_of(kernel: Any, arguments: tuple, options: dict[str, Any]) -> tuple[A
 def _type_of(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         names = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-        return "*" + (names | {torch.int32: "i32", torch.int64: "i64"})[value.dtype]
+        return "*" + (names | {torch.int8: "i8", torch.int32: "i32", torch.int64: "i64"})[value.dtype]
     return "fp32" if isinstance(value, float) else "i32"
 
 

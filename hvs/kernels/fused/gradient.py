@@ -30,8 +30,8 @@ from .geometry import (
     weight_of,
 )
 from .lists import PIECE, meets, start_of
-from .survey import TILE_VALUES, load_boxes, load_patch_boxes
-from .values import address_of, image_of, load_extent, load_gaussian
+from .survey import load_patch_boxes
+from .values import address_of, image_of, load_extent, load_gaussian, room_for
 
 # Sums for a Gaussian's geometry: the upper triangle of M, row by row, then v.
 MOMENTS = tl.constexpr(9)
@@ -119,13 +119,9 @@ def load_gradient(d_latent, c, pixel, channels, size, inside):
 
 
 @triton.jit
-def meets_tiles(low_x, low_y, high_x, high_y, nx, ny, nz, tiles, counts, i, tile_count):
-    """1 for those of an image's tiles ``i`` that a Gaussian with this extent meets, else 0."""
-    there = i < tile_count
-    x0, y0, x1, y1 = load_boxes(tiles, i, tile_count, there)
-    met = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
-    # A tile that met nothing in the forward pass has no projection.
-    return (met & (tl.load(counts + i, there, 0) > 0)).to(tl.int32)
+def are_set(flags, i, last, stride):
+    """1 where the i-th of flags that are ``stride`` apart is set and before the last, else 0."""
+    return tl.load(flags + i * stride, i < last, 0).to(tl.int32)
 
 
 @triton.jit
@@ -135,8 +131,7 @@ def gradient(
     d_latent,
     projection,
     denominator,
-    counts,
-    tiles,
+    listed,
     patches,
     pair_tiles,
     ends,
@@ -164,10 +159,10 @@ def gradient(
 
     Writes its share of the sums over pixels: moments [Q, 9] and d_features [Q, C], the shares of a Gaussian one after
     the other. Without PAIRED, all Gaussians have the same number of shares, the grid's second and third axes are shares
-    and images, and share i has tiles i, i + shares, and so on; a program tests them, LOOKED at a time, for those that
-    the Gaussian meets. With PAIRED, a share is a piece of the Gaussian's pairs, as `lists.pair_large` writes them, and
-    programs take the pieces in the given order [Q] (int64). In each tile, only those groups of PIXELS pixels that the
-    Gaussian meets are visited.
+    and images, and share i has tiles i, i + shares, and so on; a program looks at LOOKED of them at a time, for those
+    that have the Gaussian in their list, by the flags listed [B, T, room] (int8). With PAIRED, a share is a piece of
+    the Gaussian's pairs, as `lists.pair_large` writes them, and programs take the pieces in the given order [Q]
+    (int64). In each tile, only those groups of PIXELS pixels that the Gaussian meets are visited.
     """
     first_axis, channel_block, channel_blocks = tl.program_id(0), 0, 1
     if not ALL:
@@ -183,8 +178,6 @@ def gradient(
         row = (b * count + n) * shares + share
     tile_count = tl.cdiv(height, TILE) * tl.cdiv(width, TILE)
     gaussians = image_of(gaussians, b, count)
-    tiles += b * TILE_VALUES * tile_count
-    low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(address_of(gaussians, n))
     c = channel_block * CHANNELS + tl.arange(0, CHANNELS)
     lane, part = tl.arange(0, LOOKED), tl.arange(0, TILE * TILE // PIXELS)
     d_features += row * channels
@@ -194,12 +187,10 @@ def gradient(
         first = start_of(ends, owner) + (row - start_of(piece_ends, owner)) * PIECE
         looked_at = tl.minimum(tl.load(ends + owner) - first, PIECE).to(tl.int32)
     else:
-        looked_at = tl.where(low_x <= high_x, tile_count, 0)
-        counts += b * tile_count
-        found = 0
+        looked_at, room, found = tile_count, room_for(count), 0
+        listed += b * tile_count * room + n
         while (found == 0) & (begin < looked_at):
-            looked = begin + lane * shares
-            found = tl.max(meets_tiles(low_x, low_y, high_x, high_y, nx, ny, nz, tiles, counts, looked, tile_count))
+            found = tl.max(are_set(listed, begin + lane * shares, looked_at, room))
             begin += stride
         begin -= stride
         if found == 0:
@@ -209,7 +200,9 @@ def gradient(
             tl.store(moments + k, nothing, (k < MOMENTS) & (repeat(channel_block, k) == 0))
             tl.store(d_features + c, tl.zeros((CHANNELS,), tl.float32), c < channels)
             return
-    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(address_of(gaussians, n))
+    gaussian = address_of(gaussians, n)
+    low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(gaussian)
+    b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(gaussian)
     size = height * width
     patches += 4 * PATCHES * b * tile_count
     d_latent += b * channels * size
@@ -224,10 +217,7 @@ def gradient(
     step = tl.arange(0, PIXELS)
     for start in range(begin, looked_at, stride):
         i = start + lane * shares
-        if PAIRED:
-            met = (i < looked_at).to(tl.int32)
-        else:
-            met = meets_tiles(low_x, low_y, high_x, high_y, nx, ny, nz, tiles, counts, i, tile_count)
+        met = (i < looked_at).to(tl.int32) if PAIRED else are_set(listed, i, looked_at, room)
         chosen = first_set(met, LOOKED)
         while chosen < LOOKED:
             tile = start + chosen * shares

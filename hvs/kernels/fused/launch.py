@@ -149,23 +149,24 @@ def forward(
             extents.extents[blocks, batch](
                 *(gaussians, image_values, count, alpha, beta, eps, near, tolerance), **FUSED
             )
-            found = _pairs(tiles, gaussians, count, cells, rows, columns)
-            starts, counts, members = found[:3]
+            starts, counts, members, *pairs = _pairs(tiles, gaussians, count, cells, rows, columns)
+            kept, listed = members, means.new_empty(0, dtype=torch.int8)
         else:
             counts = empty(tile_count, dtype=torch.int32)
             members = means.new_empty(batch * tile_count * count, dtype=torch.int32)
+            listed = empty(tile_count, blocks * values.TOGETHER.value, dtype=torch.int8)
             small.survey_small[columns, rows, batch](
-                *(tiles, patches, counts, members, latent, denominator, filled, depths, places, image_values),
+                *(tiles, patches, counts, members, listed, latent, denominator, filled, depths, places, image_values),
                 *(first_depths, variances, gaussians, background, rays, background.stride(0), rays.stride(0)),
                 *(blocks, count, channels, height, width, alpha),
                 **FUSED,
                 **SURVEY_SIZES,
             )
             # Tensors that an operator returns must not share memory. The lists are not among them: most of their
-            # memory is never written, and only the gradient of rays would read them again.
+            # memory is never written.
             starts, ends, piece_ends = (means.new_empty(0, dtype=torch.int64) for _ in range(3))
             kept, pair_tiles, piece_tiles, piece_owners = (means.new_empty(0, dtype=torch.int32) for _ in range(4))
-            found = starts, counts, kept, pair_tiles, ends, piece_tiles, piece_owners, piece_ends
+            pairs = pair_tiles, ends, piece_tiles, piece_owners, piece_ends
         sizes = blend_sizes(channels)
         channel_blocks = _divide(channels, sizes["CHANNELS"])
         pieces = (TILE.value**2 // sizes["PIXELS"]) * channel_blocks
@@ -179,7 +180,8 @@ def forward(
             ALL=channel_blocks == 1,
             PAIRED=paired,
         )
-    return Forward(latent, denominator, *found, tiles, patches, gaussians, image_values, farthest)
+    found = starts, counts, kept, listed, *pairs
+    return Forward(latent, denominator, *found, patches, gaussians, image_values, farthest)
 
 
 def backward(
@@ -230,7 +232,7 @@ def backward(
             grid = (sums * channel_blocks,) if paired else (count * channel_blocks, shares, batch)
             gradient.gradient[grid](
                 *(moments, feature_sums, d_latent, projection, saved.denominator),
-                *(saved.counts, saved.tiles, saved.patches, saved.pair_tiles, saved.ends),
+                *(saved.listed, saved.patches, saved.pair_tiles, saved.ends),
                 *(saved.piece_owners, saved.piece_ends, order, *scene),
                 **FUSED,
                 **sizes,
@@ -241,7 +243,7 @@ def backward(
         if with_rays:
             ray_gradient.ray_gradient[columns, rows, batch](
                 *(d_rays, d_latent, projection, saved.denominator),
-                *(saved.starts, saved.counts, saved.members, saved.tiles, *scene),
+                *(saved.starts, saved.counts, saved.members, saved.listed, *scene),
                 **FUSED,
                 **RAY_GRADIENT_SIZES,
                 LOOKED=WARP,

@@ -47,12 +47,14 @@ def start_of(ends, i):
 
 
 @triton.jit
-def list_tile(members, gaussians, count, x0, y0, x1, y1, BLOCK: tl.constexpr):
-    """Write the Gaussians that a tile meets, in front of members [N] (int32); returns their number."""
+def list_tile(members, listed, gaussians, room, x0, y0, x1, y1, BLOCK: tl.constexpr):
+    """Write the Gaussians that a tile meets, in front of members [N] (int32), and flags that are set for them, listed
+    [room] (int8), of which there is one for every Gaussian that has values; returns their number."""
     found = 0
-    for start in range(0, count, BLOCK):
+    for start in range(0, room, BLOCK):
         low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(addresses_of(gaussians, start, BLOCK))
         left = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1).to(tl.int32)
+        tl.store(listed + start + tl.arange(0, BLOCK), left.to(tl.int8))
         chosen = first_set(left, BLOCK)
         # Most tiles meet none, others a handful.
         while chosen < BLOCK:

@@ -73,23 +73,24 @@ def _rasterize_fake(means, rotations, scales, features, background, rays, alpha,
         return features.new_empty(shape, dtype=dtype)
 
     if launch.is_small(batch, count, height, width):
-        starts, pairs, pieces, each = (0,), 0, 0, (0,)
+        blocks, _, together = launch.gaussian_values(count)
+        starts, listed, pairs, pieces, each = (0,), (batch, tiles, blocks * together), 0, 0, (0,)
     else:
         pairs = torch.library.get_ctx().new_dynamic_size()
         pieces = torch.library.get_ctx().new_dynamic_size()
-        starts, each = (batch, tiles), (batch, count)
+        starts, listed, each = (batch, tiles), (0,), (batch, count)
     return (
         new(batch, channels, height, width, dtype=features.dtype),
         new(batch, height, width),
         new(*starts, dtype=torch.int64),
         new(batch, tiles, dtype=torch.int32),
         new(pairs, dtype=torch.int32),
+        new(*listed, dtype=torch.int8),
         new(pairs, dtype=torch.int32),
         new(*each, dtype=torch.int64),
         new(pieces, dtype=torch.int32),
         new(pieces, dtype=torch.int32),
         new(*each, dtype=torch.int64),
-        new(batch, launch.survey.TILE_VALUES.value, tiles),
         new(batch, tiles, 4, launch.PATCHES.value),
         new(batch, *launch.gaussian_values(count)),
         new(batch, launch.background_weight.IMAGE_VALUES.value),

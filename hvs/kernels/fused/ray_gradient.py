@@ -8,9 +8,8 @@ import triton.language as tl
 
 from .geometry import TILE, across, clamped, load_ray, own_tile, repeat, respond, tile_pixels
 from .gradient import load_gradient
-from .lists import meets, member_of, ranks_of
-from .survey import TILE_VALUES, load_boxes
-from .values import address_of, image_of, load_extent, load_gaussian
+from .lists import member_of, ranks_of
+from .values import address_of, image_of, load_gaussian, room_for
 
 
 @triton.jit
@@ -22,7 +21,7 @@ def ray_gradient(
     starts,
     counts,
     members,
-    tiles,
+    listed,
     gaussians,
     features,
     rays,
@@ -41,8 +40,8 @@ def ray_gradient(
 ):
     """One program per tile and image. Writes d_rays [B, H, W, 3].
 
-    With PAIRED, the tile's Gaussians are those of its list. Without, all are tested again. LOOKED are looked at and
-    GROUP evaluated at a time, with CHANNELS of their channels.
+    With PAIRED, the tile's Gaussians are in its list; without, flags say which they are. LOOKED are looked at and GROUP
+    evaluated at a time, with CHANNELS of their channels.
     """
     tile, tile_count, top, left = own_tile()
     b = tl.program_id(2).to(tl.int64)
@@ -64,20 +63,18 @@ def ray_gradient(
         members += tl.load(starts + here)
         candidates = met
     else:
+        listed += here * room_for(count)
         candidates = tl.where(met > 0, count, 0)
-        x0, y0, x1, y1 = load_boxes(tiles + b * TILE_VALUES * tile_count, tile, tile_count, tile < tile_count)
     lane, group = tl.arange(0, LOOKED), tl.arange(0, GROUP)
     for first in range(0, candidates, LOOKED):
         i = first + lane
         if PAIRED:
             member = tl.load(members + i, i < met, 0)
-            listed = (i < met).to(tl.int32)
+            chosen = (i < met).to(tl.int32)
         else:
-            member = tl.minimum(i, count - 1)
-            low_x, low_y, high_x, high_y, nx, ny, nz = load_extent(address_of(gaussians, member))
-            listed = meets(low_x, low_y, high_x, high_y, nx, ny, nz, x0, y0, x1, y1)
-            listed = (listed & (i < count)).to(tl.int32)
-        rank, found = ranks_of(listed)
+            member = i
+            chosen = tl.load(listed + i).to(tl.int32)
+        rank, found = ranks_of(chosen)
         for start in range(0, found, GROUP):
             taken = start + group < found
             n = member_of(rank, start + group, member)

@@ -14,7 +14,7 @@ from .geometry import own_tile
 from .lists import list_tile
 from .search import deepest_of, radius_of, search_tile
 from .survey import survey_tile
-from .values import image_of
+from .values import TOGETHER, image_of
 
 
 @triton.jit
@@ -23,6 +23,7 @@ def survey_small(
     patches,
     counts,
     members,
+    listed,
     latent,
     denominator,
     filled,
@@ -47,11 +48,11 @@ def survey_small(
     """One program per tile and image.
 
     Writes what `survey` writes; the number of Gaussians that each tile meets, counts [B, T] (int32), and which these
-    are, in front of members [B, T, N] (int32); where it meets none, the first ``filled`` channels of latent
-    [B, C, H, W], and zeros into denominator [B, H, W]; the deepest response in each tile, depths [B, T], with its flat
-    index pixel·N + Gaussian, the lowest among equals, places [B, T] (int64), -inf and NOWHERE where the bounds show
-    that no response is as deep as the deepest of first_depths [B, blocks]; and into image_values [B, 4] the deepest of
-    all and the background's weight at depth zero.
+    are, in front of members [B, T, N] (int32) and as flags, listed [B, T, blocks·128] (int8); where it meets none, the
+    first ``filled`` channels of latent [B, C, H, W], and zeros into denominator [B, H, W]; the deepest response in each
+    tile, depths [B, T], with its flat index pixel·N + Gaussian, the lowest among equals, places [B, T] (int64), -inf
+    and NOWHERE where the bounds show that no response is as deep as the deepest of first_depths [B, blocks]; and into
+    image_values [B, 4] the deepest of all and the background's weight at depth zero.
     """
     tile, tile_count, top, left = own_tile()
     b = tl.program_id(2).to(tl.int64)
@@ -61,7 +62,9 @@ def survey_small(
     low_x, low_y, high_x, high_y, x, y, z = survey_tile(
         tiles, patches, rays, tile, tile_count, top, left, b, height, width
     )
-    found = list_tile(members + here * count, gaussians, count, low_x, low_y, high_x, high_y, BLOCK)
+    members += here * count
+    room = blocks * TOGETHER
+    found = list_tile(members, listed + here * room, gaussians, room, low_x, low_y, high_x, high_y, BLOCK)
     tl.store(counts + here, found)
     if found == 0:
         latent += b * channels * height * width

@@ -16,9 +16,15 @@ BOX, NORMAL = tl.constexpr(17), tl.constexpr(21)
 
 
 @triton.jit
+def room_for(count):
+    """The number of Gaussians that have values where an image has ``count``."""
+    return tl.maximum(tl.cdiv(count, TOGETHER), 1) * TOGETHER
+
+
+@triton.jit
 def image_of(gaussians, b, count):
     """Where the values of image ``b`` begin, for ``count`` Gaussians per image."""
-    return gaussians + b * (tl.maximum(tl.cdiv(count, TOGETHER), 1) * (TOGETHER * GAUSSIAN_VALUES))
+    return gaussians + b * (room_for(count) * GAUSSIAN_VALUES)
 
 
 @triton.jit

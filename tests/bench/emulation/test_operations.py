@@ -104,7 +104,7 @@ def test_guards_choose_threads():
         ("selp.b32 %r1, %r0, 1, %r0;", "predicates"),
         ("add.sat.s32 %r1, %r0, 1;", "add.sat.s32"),
         ("add.s32 %r1, %r0, 1, 2;", "add.s32"),
-        ("prmt.b32 %r1, %r0, %r0, 1;", "prmt.b32"),
+        ("prmt.b32.f4e %r1, %r0, %r0, 1;", "prmt.b32.f4e"),
         ("atom.global.gpu.relaxed.add.f32 %r1, [%rd0], %r0;", "atom.global.gpu.relaxed.add.f32"),
         ("ld.volatile.global.b32 %r1, [%rd0];", "ld.volatile"),
         ("bar.sync 1;", "bar.sync"),

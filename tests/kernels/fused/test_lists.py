@@ -14,6 +14,7 @@ from hvs.kernels.fused.geometry import PATCHES
 from hvs.kernels.fused.lists import meets
 from hvs.kernels.fused.survey import load_boxes
 from hvs.kernels.fused.values import address_of, image_of, load_extent
+from tests.kernels.fused.watched import Watched
 
 TOLERANCE = 1e-6
 
@@ -30,27 +31,13 @@ def meet(met, gaussians, patches, count, SIZE: tl.constexpr):
     tl.store(met + (at * PATCHES + patch) * count + n, found.to(tl.int32), n < count)
 
 
-class Watched:
-    """A kernel that keeps what it was launched with, by name."""
-
-    def __init__(self, kernel):
-        self.kernel = kernel
-
-    def __getitem__(self, grid):
-        def launched(*arguments, **options):
-            self.named = dict(zip(self.kernel.arg_names, arguments, strict=False))
-            self.kernel[grid](*arguments, **options)
-
-        return launched
-
-
 def listed(inputs, device):
     """Which Gaussian is in which tile's list, [B, T, N]."""
     inputs = {name: value.to(device) for name, value in inputs.items()}
     with mock.patch.object(launch.blend, "blend", Watched(launch.blend.blend)) as blend:
         found = launch.forward(*inputs.values(), alpha=0.025, beta=2.0, eps=1e-8, near=1e-2, tolerance=TOLERANCE)
     (batch, tiles), gaussians = found.counts.shape, inputs["means"].shape[1]
-    # Small scenes do not keep their lists.
+    # Small scenes do not keep their lists, but flags.
     room = torch.arange(batch * tiles).view(batch, tiles) * gaussians
     members = torch.zeros(batch, tiles, gaussians, dtype=torch.bool)
     for b in range(batch):
@@ -59,6 +46,9 @@ def listed(inputs, device):
             chosen = blend.named["members"][start : start + count].long().cpu()
             assert (chosen.diff() > 0).all()
             members[b, tile, chosen] = True
+    if not len(found.starts):
+        flags = found.listed.cpu()
+        assert torch.equal(flags[..., :gaussians], members.to(torch.int8)) and not flags[..., gaussians:].any()
     return members, found
 
 
