@@ -127,8 +127,8 @@ def choose_pairs(root: Path, model: HumanViewSynthesis, settings: Evaluate) -> l
     """Pairs of two different views, as a view seen again is not novel, of each group of subjects that has any.
 
     Raises:
-        DataError: no such capture or subjects, or a broken one.
-        UserError: it has another skeleton, or no such frames.
+        DataError: no such capture or subjects, no pairs of theirs in the split, or a broken file.
+        UserError: it has another skeleton, or no pairs of anybody.
     """
     chosen: list[Pair] = []
     for group in GROUPS[settings.subjects]:
@@ -139,20 +139,19 @@ def choose_pairs(root: Path, model: HumanViewSynthesis, settings: Evaluate) -> l
                 raise
             continue
         require_skeleton(root, sequences[0].layout.skeleton, model.skeleton)
-        if any(sequence.frames(settings.split) for sequence in sequences):
-            sizes = model.settings.input_resolution, model.settings.target_resolution
-            try:
-                dataset = PairDataset(root, settings.split, group, *sizes, model.settings.resize, same_view=False)
-            except NoItemsError as error:
-                if settings.subjects != "all":
-                    raise
-                if distribute.is_first():
-                    print(f"note: left out {group} subjects: {error}", file=sys.stderr)
-                continue
-            items = even_subset(dataset, settings.pairs or len(dataset)).indices
-            chosen += [Pair(group, dataset, item) for item in items]
+        sizes = model.settings.input_resolution, model.settings.target_resolution
+        try:
+            dataset = PairDataset(root, settings.split, group, *sizes, model.settings.resize, same_view=False)
+        except NoItemsError as error:
+            if settings.subjects != "all":
+                raise
+            if distribute.is_first():
+                print(f"note: left out {group} subjects: {error}", file=sys.stderr)
+            continue
+        items = even_subset(dataset, settings.pairs or len(dataset)).indices
+        chosen += [Pair(group, dataset, item) for item in items]
     if not chosen:
-        raise UserError(f"{root}: no pairs of views in split {settings.split!r}, subjects {settings.subjects!r}")
+        raise UserError(f"{root}: no pairs of views in split {settings.split!r} of any subjects")
     return chosen
 
 

@@ -104,11 +104,12 @@ def test_every_pair_is_scored_once(settings, subjects, counts):
     assert len(pairs) == len(rows) == sum(counts.values()) and all(source != target for *_, source, target in pairs)
 
 
-def test_nobody_of_a_group_in_a_split_is_no_fault(settings):
+def test_nobody_of_a_group_in_a_split_is_no_fault(settings, capsys):
     evaluate(replace(settings, split="val", worst=0))
+    assert "note: left out unknown subjects: " in (told := capsys.readouterr().err) and "split 'val' is in all" in told
     _, found = read(settings)
     assert found["all"] == found["known"] and "unknown" not in found
-    with pytest.raises(UserError, match="no pairs of views in split 'val', subjects 'unknown'"):
+    with pytest.raises(DataError, match="no frame of split 'val' is in all of"):
         evaluate(replace(settings, split="val", subjects="unknown"))
 
 
@@ -170,7 +171,7 @@ def test_a_group_without_pairs_of_views_is_left_out(settings, capture, capsys):
         evaluate(replace(settings, subjects="unknown"))
     for view in (1, 2):
         capture.write_view(capture.names[0], view, frames=[])
-    with pytest.raises(UserError, match="no pairs of views in split 'test', subjects 'all'"):
+    with pytest.raises(UserError, match="no pairs of views in split 'test' of any subjects"):
         evaluate(settings)
 
 
