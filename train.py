@@ -12,7 +12,6 @@ python train.py sample --help         every setting
 import sys
 import threading
 import time
-import warnings
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,6 @@ from typing import Any
 import torch
 import tyro
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
 from hvs import HumanViewSynthesis, distribute, load
 from hvs.config import TrainSettings
@@ -300,14 +298,8 @@ def parse_settings(arguments: list[str]) -> TrainSettings:
         return tyro.cli(TrainSettings, default=PRESETS[name], args=arguments[1:], **described)
 
 
-def show_warning(message: Warning | str, *_: Any) -> None:
-    if distribute.is_first():
-        tqdm.write(f"note: {message}", file=sys.stderr)
-
-
 def main() -> None:
     settings = parse_settings(sys.argv[1:])
-    warnings.showwarning = show_warning
     # If a log's writer thread fails to write, whoever writes to the log next reports it.
     threading.excepthook = lambda args: issubclass(args.exc_type, OSError) or threading.__excepthook__(args)
     with distribute.one_voice():

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -85,7 +84,7 @@ def evaluate(settings: Evaluate) -> None:
         root = studio.root(settings.root)
         chosen = choose_pairs(root, studio.model, settings)
         distribute.agree(checkpoint=studio.checkpoint, root=root, pairs=len(chosen))
-        outcomes, scores = score_pairs(studio, chosen, tell_lpips(device))
+        outcomes, scores = score_pairs(studio, chosen, load_lpips(device))
         if distribute.is_first():
             scored = [pair for pair, outcome in zip(chosen, outcomes, strict=True) if outcome.where]
             where = [outcome.where for outcome in outcomes if outcome.where]
@@ -193,17 +192,6 @@ def own_batches(chosen: list[Pair], size: int) -> Iterator[list[tuple[dict[str, 
         for batch in own:
             yield list(islice(items, len(batch)))
             bar.update(len(batch))
-
-
-def tell_lpips(device: torch.device) -> nn.Module | None:
-    """LPIPS on AlexNet; without its weights None, and a line that names the missing file."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        lpips = load_lpips(device)
-    if distribute.is_first():
-        for warning in caught:
-            print(f"note: {warning.message}", file=sys.stderr)
-    return lpips
 
 
 def tell_left_out(outcomes: list[Outcome]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from hvs.losses import AdaptiveAugmentation
 from hvs.models import Discriminator, HumanViewSynthesis
 from hvs.models.layers import SecondMoment
 from hvs.presets import PRESETS
-from hvs.runtime import UserError
+from hvs.runtime import UserError, show_warning
 from hvs.training import stepper as stepper_module
 from hvs.training.making import make_critic
 from hvs.training.objectives import Critic, LifterObjective
@@ -254,7 +254,7 @@ def check_weights_that_only_one_machine_has_are_told(folder):
 
 def main():
     folder = Path(sys.argv[1])
-    warnings.showwarning = train.show_warning
+    warnings.showwarning = show_warning
     with quick_trainings(), distribute.one_voice():
         distribute.start("cpu")
         check_together()
