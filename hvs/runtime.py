@@ -33,7 +33,7 @@ def run_command(command: Callable[[], None]) -> None:
     try:
         command()
         return
-    except (UserError, CheckpointError, DataError, OSError) as error:
+    except (UserError, CheckpointError, DataError, ModuleNotFoundError, OSError) as error:
         message, code = f"error: {' '.join(str(error).split())}", 2
     except (RuntimeError, MemoryError) as error:
         reason = _reason(error)

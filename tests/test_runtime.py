@@ -27,7 +27,9 @@ from hvs.runtime import (
 )
 
 
-@pytest.mark.parametrize("error", [UserError("a\nb"), CheckpointError("a b"), DataError("a b"), OSError("a b")])
+@pytest.mark.parametrize(
+    "error", [UserError("a\nb"), CheckpointError("a b"), DataError("a b"), ModuleNotFoundError("a b"), OSError("a b")]
+)
 def test_what_the_user_can_mend_is_one_line_and_exit_code_2(error, capsys):
     def command():
         raise error

@@ -16,6 +16,7 @@ import hvs
 from hvs.data import Sequence, find_sequences
 from hvs.data.datasets import load_view
 from hvs.data.layouts import IMAGES, MASKS
+from hvs.data.sample import make_sample
 from hvs.data.stores import DataError
 from hvs.geometry import Camera, Skeleton
 from hvs.pictures import PART_COLOURS, mosaic, part_of
@@ -211,18 +212,8 @@ def _no_poses(view: str | None) -> str:
 
 def open_capture(root: Path | None, name: str | None = None) -> list[Sequence]:
     """All sequences of a capture, by default the sample, or only the one of that name."""
-    sequences = {sequence.name: sequence for sequence in find_sequences(root or sample_capture(), "all")}
+    sequences = {sequence.name: sequence for sequence in find_sequences(root or make_sample(), "all")}
     return list(sequences.values()) if name is None else [sequences[choose("sequence", name, sequences)]]
-
-
-def sample_capture() -> Path:
-    """The folder of the sample capture, which is made first if missing."""
-    try:
-        from hvs.data.sample import make_sample
-
-        return make_sample()
-    except ModuleNotFoundError as error:
-        raise UserError(f"the sample capture needs the package {error.name}: pip install 'hvs[sample]'") from error
 
 
 def choose_frame(sequence: Sequence, frame: int | None, view: str | None = None, argument: str = "frame") -> int:
