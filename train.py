@@ -35,13 +35,13 @@ from hvs.runtime import UserError, autocast, choose_precision, make_folder, run_
 from hvs.training.capture import Capture
 from hvs.training.finishing import finish
 from hvs.training.making import (
-    in_synthesis,
+    check_settings,
     make_critic,
     make_lpips,
     make_perceptual,
     make_terms,
-    require_before,
-    tell_unheeded,
+    resumes_in_synthesis,
+    warn_of_unheeded,
 )
 from hvs.training.monitor import ROWS, Watch
 from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, add_up, total
@@ -66,7 +66,7 @@ class Trainer:
         self.device = distribute.start(settings.device)
         self.first = distribute.is_first()
         distribute.agree(**vars(settings), device_type=self.device.type)
-        require_before(settings)
+        check_settings(settings)
         if self.first:
             make_folder(settings.run)
         seed_everything(settings.seed)
@@ -89,7 +89,7 @@ class Trainer:
         self.perceptual = make_perceptual(settings.synthesis, self.device) if synthesis else None
         self.lpips = make_lpips(model.settings, self.device) if settings.has_pictures else None
         self.critic: Critic | None = make_critic(settings, self.device) if synthesis else None
-        if synthesis and not in_synthesis(settings):
+        if synthesis and not resumes_in_synthesis(settings):
             self.load_weights()
         # Captures are opened before, too; what is in the files is read later.
         self.capture = Capture(settings, model)
@@ -276,7 +276,7 @@ class Trainer:
             return
         with watch.aside():
             if due and "validation" in parts:
-                watch.score(done, parts["validation"](done, *self.result()))
+                watch.log_scores(done, parts["validation"](done, *self.result()))
             watch.flush()
             self.progress.save(watch.stage, done, steps, parts)
 
@@ -304,7 +304,7 @@ def main() -> None:
     threading.excepthook = lambda args: issubclass(args.exc_type, OSError) or threading.__excepthook__(args)
     with distribute.one_voice():
         trainer = Trainer(settings)
-        tell_unheeded(sys.argv, settings.model, trainer.settings.model)
+        warn_of_unheeded(sys.argv, settings.model, trainer.settings.model)
         trainer.run()
 
 
