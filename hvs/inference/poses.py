@@ -124,7 +124,7 @@ def see(sequence: Sequence, frame: int, settings: Poses) -> Seen:
     if not valid.any():
         raise UserError(f"{sequence.folder}: frame {frame}: all joints are unknown")
     if settings.view is None:
-        return Seen(sequence, frame, points, valid, before(points, valid, sequence, settings.size))
+        return Seen(sequence, frame, points, valid, camera_in_front(points, valid, sequence, settings.size))
     seen = load_view(close_up(sequence), frame, settings.view, settings.size, "centre")
     if seen is None:
         raise UserError(f"{sequence.folder}: frame {frame}, view {settings.view}: nobody is in the image")
@@ -152,7 +152,7 @@ def limb_colours(skeleton: Skeleton, colours: Colours) -> list[list[float]]:
     return [next(wheel) if part == "body" and colours == "limb" else plain[part] for part in parts]
 
 
-def before(points: Tensor, valid: Tensor, sequence: Sequence, size: int) -> Camera:
+def camera_in_front(points: Tensor, valid: Tensor, sequence: Sequence, size: int) -> Camera:
     """A camera a little to the side of and above a person's front; they fill its picture."""
     up = torch.tensor(sequence.layout.up)
     centre, radius = frame_person(points[valid])
