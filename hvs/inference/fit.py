@@ -69,10 +69,10 @@ class Fit(Rasterising):
     """Folder for fit.png, fit.npz, and fit.ply (for Gaussian-splatting viewers)."""
 
     def __post_init__(self) -> None:
-        check_range("count", self.count, MOST_GAUSSIANS)
-        check_range("size", self.size, LARGEST_SIZE, SMALLEST_SIZE)
-        check_range("steps", self.steps, 1_000_000)
-        check_range("seed", self.seed, LAST_SEED, 0)
+        check_range("count", self.count, 1, MOST_GAUSSIANS)
+        check_range("size", self.size, SMALLEST_SIZE, LARGEST_SIZE)
+        check_range("steps", self.steps, 1, 1_000_000)
+        check_range("seed", self.seed, 0, LAST_SEED)
 
 
 @dataclass(frozen=True)

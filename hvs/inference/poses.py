@@ -71,10 +71,10 @@ class Poses(Rasterising):
     """PNG file."""
 
     def __post_init__(self) -> None:
-        check_range("count", self.count, MOST)
-        check_range("size", self.size, LARGEST // COLUMNS)
+        check_range("count", self.count, 1, MOST)
+        check_range("size", self.size, 1, LARGEST // COLUMNS)
         check_range("alpha", self.alpha, *ALPHAS)
-        check_range("seed", self.seed, LAST_SEED, 0)
+        check_range("seed", self.seed, 0, LAST_SEED)
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ Gaussians = tuple[Tensor, Tensor, Tensor, Tensor]
 DISTANCE, FOCAL, CLOUD = 2.0, 2.0, 0.4
 # The largest picture, which takes some five gigabytes of memory, and the most shapes, which take minutes to draw.
 LARGEST, MOST = 4096, 1_000_000
-# The largest random seed, and the range of alpha, largest first.
-LAST_SEED, ALPHAS = 2**32 - 1, (1000, 1e-6)
+# The largest random seed, and the range of alpha.
+LAST_SEED, ALPHAS = 2**32 - 1, (1e-6, 1000)
 # A Gaussian is visible to about this multiple of its standard deviation, times the root of alpha.
 SEEN = 1.6
 # Floor of the sum of weights: in a very deep scene the background weighs less than the renderer's default floor.
@@ -70,12 +70,12 @@ class Shapes(Rasterising):
     """PNG file. runs/shapes/<what>.png by default."""
 
     def __post_init__(self) -> None:
-        check_range("count", self.count, MOST)
-        check_range("size", self.size, LARGEST)
-        check_range("seed", self.seed, LAST_SEED, 0)
+        check_range("count", self.count, 1, MOST)
+        check_range("size", self.size, 1, LARGEST)
+        check_range("seed", self.seed, 0, LAST_SEED)
         check_range("alpha", self.alpha, *ALPHAS)
         if self.radius is not None:
-            check_range("radius", self.radius, 100, 1e-4)
+            check_range("radius", self.radius, 1e-4, 100)
 
 
 def draw_shapes(settings: Shapes) -> None:
@@ -245,6 +245,6 @@ def choose_file(file: Path) -> Path:
     return file
 
 
-def check_range(name: str, value: float, most: float, least: float = 1) -> None:
+def check_range(name: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
         raise UserError(f"{name}: got {value}, wanted {least} to {most}")
