@@ -63,6 +63,11 @@ class Camera:
         """The batch axes of all tensors, broadcast; empty for a single camera."""
         return torch.broadcast_shapes(*map(self._batch_of, _TAILS))
 
+    @property
+    def position(self) -> Tensor:
+        """Where the camera is in the world, in metres, [..., 3]."""
+        return self.to_world(torch.zeros_like(self.t).unsqueeze(-2))[..., 0, :]
+
     def rays(self) -> Tensor:
         """Unit viewing rays through the pixel centres in the camera's frame, [..., H, W, 3], in float32 or better.
 
@@ -164,12 +169,12 @@ class Camera:
         Raises:
             ValueError: they are others.
         """
-        tensors = {name: getattr(self, name) for name in _TAILS}
+        expanded = {}
         for name in _TAILS:
-            batch = self._batch_of(name)
+            tensor, batch = getattr(self, name), self._batch_of(name)
             if batch not in ((), (1,), (count,)):
                 raise ValueError(f"camera: got batch axes {list(batch)} of {name}, wanted [{count}], [1] or none")
-        expanded = {name: v.expand(count, *v.shape[v.ndim - _TAILS[name] :]) for name, v in tensors.items()}
+            expanded[name] = tensor.expand(count, *tensor.shape[len(batch) :])
         return replace(self, **expanded)
 
     @staticmethod
