@@ -63,8 +63,6 @@ _SETTINGS = (
     "appearance_features",
     "base_channels",
 )
-
-
 # Every hyper-parameter other than these and those above is only reported.
 _SKELETON = ("joints", "edges", "widths")
 _LIFTER = ("layers.0.linear.weight", "layers.3.weight")
