@@ -213,8 +213,8 @@ def optimise(
     """
     parts = [(cloud, name) for name in ("means", "quaternions", "log_scales", "logits", "tints")]
     parts += [(corrections, name) for name in ("turns", "moves") if corrections]
-    optimiser = torch.optim.Adam([dict(params=[getattr(part, name)], lr=RATES[name]) for part, name in parts])
-    fade = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    optimizer = torch.optim.Adam([dict(params=[getattr(part, name)], lr=RATES[name]) for part, name in parts])
+    fade = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     rays = shots.cameras.rays()
     square = []
     bar = tqdm(range(steps), "fit", unit="step")
@@ -225,9 +225,9 @@ def optimise(
             seen = corrections(*seen, views)
         difference = cloud(*seen, backend=backend) - shots.images[views]
         loss = difference.abs().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         fade.step()
         watch(step, loss.detach())
         square.append(difference.detach().square().mean())
