@@ -69,9 +69,7 @@ class Evaluate(WithModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("pairs", "worst"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
+        self.require_at_least(0, "pairs", "worst")
 
 
 def evaluate(settings: Evaluate) -> None:

@@ -209,7 +209,7 @@ def test_half_precision_is_near_the_full_one(settings):
     [
         ({"pairs": -1}, "pairs: got -1, wanted 0 or more"),
         ({"worst": -1}, "worst: got -1, wanted 0 or more"),
-        ({"batch_size": 0}, "batch_size: got 0, wanted more than 0"),
+        ({"batch_size": 0}, "batch_size: got 0, wanted 1 or more"),
         ({"refine_steps": -1}, "refine_steps: got -1, wanted 0 or more"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
