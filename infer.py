@@ -170,6 +170,7 @@ def virtual_cameras(
 
 
 def say(footage: Footage, how: str, written: list[Path]) -> None:
+    """Print what was drawn, and where it is."""
     first, last = footage.frames[0], footage.frames[-1]
     frames = f"frame {first}" if first == last else f"frames {first} to {last}"
     print(f"from   {footage.sequence.folder}, view {footage.view}, {frames}, {how}")

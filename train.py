@@ -103,6 +103,7 @@ class Trainer:
         self.progress = Progress(settings, self.model, self.device, started, reads)
 
     def run(self) -> None:
+        """Train, evaluate, and write the results; a report at least, if the run is stopped."""
         with self.progress:
             try:
                 self.train()
@@ -115,6 +116,7 @@ class Trainer:
                 raise
 
     def train(self) -> None:
+        """Train the stages of the settings, from the one in which the run was stopped."""
         stages = self.settings.to_train
         if "synthesis" not in stages and self.progress.stage == "synthesis":
             # Trained again, the lifter's states would replace those of the synthesis.
@@ -270,6 +272,7 @@ class Trainer:
         return Watch(self.settings.run, stage, steps, log_every, images, self.device)
 
     def save_now_and_then(self, watch: Watch, done: int, parts: dict[str, Any]) -> None:
+        """Validate and save, if that is due after ``done`` steps or the run has been asked to stop."""
         steps = watch.steps.stop
         due = done % self.settings.checkpoint_every == 0 or done == steps
         if not (due or self.progress.asked):

@@ -90,6 +90,7 @@ class Shots:
 
 
 def fit(settings: Fit) -> None:
+    """Fit Gaussians to all views of a frame but one, print how well all are predicted, and write picture and arrays."""
     device = choose_device(settings)
     seed_everything(settings.seed)
     sequence = open_capture(settings.root, settings.sequence)[0]

@@ -96,6 +96,7 @@ class Seen:
 
 
 def draw_poses(settings: Poses) -> None:
+    """Draw the poses, with the capture's images above them if a view is given, into a PNG file."""
     device = choose_device(settings)
     file = choose_file(settings.out)
     chosen = choose_poses(settings)

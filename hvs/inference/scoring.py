@@ -180,7 +180,7 @@ def score_pairs(studio: Studio, chosen: list[Pair], lpips: nn.Module | None) -> 
 def own_batches(chosen: list[Pair], size: int) -> Iterator[list[tuple[dict[str, Any] | None, str]]]:
     """What :meth:`PairDataset.read` makes of this process's share of all batches.
 
-    Like the scores, the batches are the same however many processes there are, and the same as in training.
+    Like the scores, the batches are the same however many processes there are.
     """
     groups = [list(pairs) for _, pairs in groupby(chosen, lambda pair: pair.group)]
     batches = [pairs[i : i + size] for pairs in groups for i in range(0, len(pairs), size)]
@@ -209,6 +209,7 @@ def tell_left_out(outcomes: list[Outcome]) -> dict[str, Any]:
 
 
 def write_tables(folder: Path, sheet: Scoresheet, about: dict[str, Any]) -> None:
+    """Write the scores of every pair and their means, with what they are of, and print the means."""
     texts = sheet.csv(), json.dumps(about | sheet.summary(), indent=1) + "\n"
     for name, text in zip(TABLES, texts, strict=True):
         write_atomically(folder / name, partial(Path.write_text, data=text, encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import platform
 import re
 from collections.abc import Iterable
@@ -137,7 +138,7 @@ def _score_rows(scores: dict[str, Any]) -> list[tuple[str, list[str]]]:
 
 
 def _score(value: Any) -> str:
-    return f"{value:.2f}" if isinstance(value, (int, float)) and value == value else "–"
+    return f"{value:.2f}" if isinstance(value, (int, float)) and not math.isnan(value) else "–"
 
 
 def _charts(curves: Curves) -> list[str]:
