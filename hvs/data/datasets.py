@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from hvs.geometry import Camera
+from hvs.geometry.cameras import ResizeConvention
 
 from .captures import Subjects, find_sequences
 from .frame_index import FrameIndex
@@ -73,7 +74,7 @@ class PairDataset(Dataset):
         subjects: Subjects = "known",
         input_resolution: int = 256,
         target_resolution: int = 256,
-        resize: str = "centre",
+        resize: ResizeConvention = "centre",
         same_view: bool = True,
         layout: str | None = None,
     ):
@@ -153,7 +154,7 @@ class View:
     resolution: Tensor
 
 
-def load_view(sequence: Sequence, frame: int, view: str, resolution: int, resize: str) -> View | None:
+def load_view(sequence: Sequence, frame: int, view: str, resolution: int, resize: ResizeConvention) -> View | None:
     """One view of a frame, cropped to `resolution` pixels a side; None if it shows too little of the person.
 
     Raises:
