@@ -50,7 +50,7 @@ from hvs.training.progress import Progress
 from hvs.training.report import write_report
 from hvs.training.stepper import Stepper
 from hvs.training.validation import make_validation
-from hvs.transfer import load_imagenet, load_lifter
+from hvs.transfer import load_weights
 
 CLIP_NORM = 1.0
 LIFTER_LOG_EVERY = 50
@@ -90,7 +90,7 @@ class Trainer:
         self.lpips = make_lpips(model.settings, self.device) if settings.has_pictures else None
         self.critic: Critic | None = make_critic(settings, self.device) if synthesis else None
         if synthesis and not resumes_in_synthesis(settings):
-            self.load_weights()
+            load_weights(model, settings.synthesis)
         # Captures are opened before, too; what is in the files is read later.
         self.capture = Capture(settings, model)
         self.poses = self.capture.poses() if "lifter" in settings.to_train else None
@@ -123,7 +123,7 @@ class Trainer:
             raise UserError(f"stages: got only the lifter, but {self.settings.run} has gone on to the synthesis")
         if "synthesis" in stages and self.progress.stage != "synthesis":
             # Again, as a state of the lifter would have taken their place.
-            self.load_weights()
+            load_weights(self.model, self.settings.synthesis)
         reached = stages.index(self.progress.stage) if self.progress.stage in stages else 0
         for stage in stages[reached:]:
             if stage == "lifter":
@@ -150,7 +150,8 @@ class Trainer:
         steps = range(self.progress.restore("lifter", parts), settings.count_steps(count))
 
         model.train()
-        with self.watch("lifter", steps, LIFTER_LOG_EVERY, settings.batch_size) as watch:
+        watch = Watch(self.settings.run, "lifter", steps, LIFTER_LOG_EVERY, settings.batch_size, self.device)
+        with watch:
             for step in watch:
                 set_rates(optimizer, step, steps.stop, settings.epochs)
                 items = draw(count, settings.batch_size - turned, self.settings.seed, step)
@@ -205,7 +206,8 @@ class Trainer:
         augmentation = critic and critic.augmentation
         followed = {"augmentation": augmentation.probability} if augmentation else {}
         train_mode(model)
-        with self.watch("synthesis", steps, settings.log_every, settings.batch_size) as watch:
+        watch = Watch(self.settings.run, "synthesis", steps, settings.log_every, settings.batch_size, self.device)
+        with watch:
             if not steps.start:
                 watch.show(0, self.result()[0], examples)
             for step in watch:
@@ -247,14 +249,6 @@ class Trainer:
                 watch.show(step + 1, self.result()[0], examples)
                 self.save_now_and_then(watch, step + 1, parts)
 
-    def load_weights(self) -> None:
-        """Load the weights in separate files that the settings name."""
-        settings = self.settings.synthesis
-        if settings.lifter_weights:
-            load_lifter(self.model, settings.lifter_weights)
-        if settings.encoder_weights:
-            load_imagenet(self.model.encoder, settings.encoder_weights)
-
     def start_synthesis(self, dataset: PairDataset) -> None:
         """Initialise the synthesis where training does not continue from a checkpoint of a whole model."""
         # Without ImageNet weights, the encoder starts from random features that tell training images apart.
@@ -267,9 +261,6 @@ class Trainer:
         """The model to evaluate and save, and the discriminator if there is one."""
         model = self.average.module if self.average else self.model
         return model, self.critic and self.critic.discriminator
-
-    def watch(self, stage: str, steps: range, log_every: int, images: int) -> Watch:
-        return Watch(self.settings.run, stage, steps, log_every, images, self.device)
 
     def save_now_and_then(self, watch: Watch, done: int, parts: dict[str, Any]) -> None:
         """Validate and save, if that is due after ``done`` steps or the run has been asked to stop."""
