@@ -1,4 +1,4 @@
-"""What every command needs: a device, seeds, atomic files, and errors that fit in one line."""
+"""What every command needs: a device, seeds, atomic files, and errors and warnings that fit in one line."""
 
 import errno
 import os
