@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .distortion import check_coefficients, distort, undistort
+from .distortion import check_coefficients, distort, to_plane, undistort
 from .rotations import rotate, rotation_about_axis
 
 ResizeConvention = Literal["centre", "original"]
@@ -79,7 +79,7 @@ class Camera:
         x = torch.arange(self.width, **options)
         y = torch.arange(self.height, **options)
         pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)  # [H·W, 2]
-        points = undistort(self._to_plane(pixels), self.distortion)
+        points = undistort(to_plane(pixels, self.K), self.distortion)
         rays = F.normalize(F.pad(points, (0, 1), value=1.0), dim=-1)
         return rays.unflatten(-2, (self.height, self.width))
 
@@ -274,14 +274,6 @@ class Camera:
         outward = rotate(rotation_about_axis(up, angles), outward[None])[:, 0]  # [count, 3]
         eye = target + distance * (math.cos(elevation) * outward + math.sin(elevation) * up)
         return Camera.look_at(eye, target, up, K.expand(count, 3, 3), height, width)
-
-    def _to_plane(self, pixels: Tensor) -> Tensor:
-        """Pixels [P, 2] on the plane z = 1 of the camera's frame, [..., P, 2], lens distortion still included."""
-        u, v = pixels.unbind(-1)
-        K = self.K[..., None, :, :]
-        y = (v - K[..., 1, 2]) / K[..., 1, 1]
-        x = (u - K[..., 0, 2] - K[..., 0, 1] * y) / K[..., 0, 0]
-        return torch.stack((x, y), -1)
 
     def _batch_of(self, name: str) -> torch.Size:
         """The batch axes of one tensor."""
