@@ -279,6 +279,10 @@ def parse_settings(arguments: list[str]) -> TrainSettings:
     """Parse a preset's name ("sample" if none is given) and the settings that change it."""
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["sample", *arguments]
+    # --resume alone means --resume auto.
+    for i, argument in enumerate(arguments):
+        if argument == "--resume" and (arguments[i + 1 :] or ["-"])[0].startswith("-"):
+            arguments = [*arguments[: i + 1], "auto", *arguments[i + 1 :]]
     presets = {name: (DESCRIPTIONS[name], settings) for name, settings in PRESETS.items()}
     with distribute.first_prints():
         if (name := arguments[0]) not in presets:

@@ -182,9 +182,9 @@ class TrainSettings:
     """Folder for everything the run writes."""
     stages: tuple[Stage, ...] = ("lifter", "synthesis")
     """What to train, in this order."""
-    resume: bool = False
-    """Resume from the run folder's last state, or start a run if it has none. Otherwise a new run starts, and a folder
-    that already holds one is renamed first."""
+    resume: Literal["never", "auto"] = "never"
+    """"auto", or --resume without a value, resumes from the run folder's last state, or starts a run if it has none.
+    "never" starts a new run; a folder that already holds one is renamed first."""
     start_from: Path | None = None
     """Checkpoint of this project or of the original to continue from, with its weights and model settings."""
     device: str = "auto"

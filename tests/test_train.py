@@ -71,8 +71,8 @@ def test_no_argument_means_the_sample(monkeypatch):
     assert train.parse_settings([]) == PRESETS["sample"]
     assert train.parse_settings(["--seed", "3"]) == replace(PRESETS["sample"], seed=3)
     assert train.parse_settings(["sample-512"]).model.target_resolution == 512
-    for resume in (["--resume"], ["--resume", "--seed", "0"]):
-        assert train.parse_settings(resume) == replace(PRESETS["sample"], resume=True)
+    for resume in (["--resume"], ["--resume", "auto"], ["--resume=auto"], ["--resume", "--seed", "0"]):
+        assert train.parse_settings(resume) == replace(PRESETS["sample"], resume="auto")
 
 
 class _Call:

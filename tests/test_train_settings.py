@@ -84,7 +84,7 @@ def test_weights_from_files_take_the_place_of_a_states(settings):
     train.Trainer(replace(settings, stages=("lifter",))).train()
     path, source = settings.run.parent / "lifter.safetensors", hvs.HumanViewSynthesis(settings.model)
     save_model(path, source)
-    trainer = train.Trainer(replace(brief(settings, steps=1, lifter_weights=path, lifter_rate=0.0), resume=True))
+    trainer = train.Trainer(replace(brief(settings, steps=1, lifter_weights=path, lifter_rate=0.0), resume="auto"))
     trainer.train()
     assert same(dict(trainer.model.lifter.state_dict()), dict(source.lifter.state_dict()))
 

@@ -27,7 +27,7 @@ def check_settings(settings: TrainSettings) -> None:
     synthesis = settings.synthesis
     if not settings.to_train:
         raise UserError("stages: got only the lifter, which already comes from --synthesis.lifter-weights")
-    resumed, begun = settings.resume and Checkpoints.found(settings.run), resumes_in_synthesis(settings)
+    resumed, begun = settings.resume == "auto" and Checkpoints.found(settings.run), resumes_in_synthesis(settings)
     for stage in settings.to_train:
         if stage == "lifter" and begun:
             continue
@@ -51,7 +51,7 @@ def check_settings(settings: TrainSettings) -> None:
 def resumes_in_synthesis(settings: TrainSettings) -> bool:
     """Whether the run resumes in its synthesis: then it has trained its lifter, and read all weights from files but for
     the classifier's."""
-    return settings.resume and Checkpoints.found(settings.run, "synthesis-*")
+    return settings.resume == "auto" and Checkpoints.found(settings.run, "synthesis-*")
 
 
 def warn_of_unheeded(arguments: list[str], given: ModelSettings, found: ModelSettings) -> None:

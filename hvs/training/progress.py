@@ -53,7 +53,7 @@ class Progress:
         self._lock = FolderLock(settings.run) if distribute.is_first() else None
         # A finished run without its states cannot be resumed either.
         over = (settings.run / RESULT).exists() and not Checkpoints.found(settings.run)
-        new = over or not settings.resume
+        new = settings.resume == "never" or over
         self.settings, self.model, self.device = settings, model, device
         if new and distribute.is_first():
             # Before anything is renamed. What is there makes no room for a new run.
@@ -62,7 +62,7 @@ class Progress:
         # All processes share the folder; they wait until the first one has cleared it.
         distribute.agree()
         self.checkpoints = Checkpoints(settings.run, settings.keep)
-        self._state = self.checkpoints.load() if settings.resume else {}
+        self._state = self.checkpoints.load() if settings.resume == "auto" else {}
         found = self._state.get("settings")
         if found not in (None, settings.model.to_json()):
             raise UserError(f"{settings.run}: holds a run of a model with other settings ({found}); use another --run")

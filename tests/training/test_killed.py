@@ -73,7 +73,7 @@ def final(settings):
 
 def test_a_run_killed_at_any_moment_ends_with_the_same_bits(settings):
     changes = dict(image_loss="adaptive", average=0.9, steps=3)
-    settings = replace(settings, checkpoint_every=1, keep=2, resume=True)
+    settings = replace(settings, checkpoint_every=1, keep=2, resume="auto")
     settings = replace(settings, lifter=replace(settings.lifter, steps=2))
     settings = replace(settings, synthesis=replace(settings.synthesis, **changes))
     # Until there is one to copy.

@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 def test_weights_are_asked_for_before_a_run_begins(settings, tmp_path):
     """A run that has come to the synthesis has read those that it began with."""
-    begun = replace(settings, resume=True)
+    begun = replace(settings, resume="auto")
     for name, again in (("lifter", False), ("encoder", False), ("perceptual", True)):
         weights = {f"{name}_weights": tmp_path / "missing.pth"}
         for chosen in (settings, begun):
@@ -46,7 +46,7 @@ def test_batches_that_cannot_be_shared_are_refused_before_a_run_begins(settings,
     state = settings.run / "checkpoints/synthesis-0000002.pt"
     state.parent.mkdir(parents=True)
     state.touch()
-    check_settings(replace(settings, lifter=replace(settings.lifter, batch_size=15), resume=True))
+    check_settings(replace(settings, lifter=replace(settings.lifter, batch_size=15), resume="auto"))
 
 
 def test_a_synthesis_alone_needs_a_lifter_from_somewhere(settings, tmp_path):
@@ -56,11 +56,11 @@ def test_a_synthesis_alone_needs_a_lifter_from_somewhere(settings, tmp_path):
     check_settings(replace(alone, synthesis=replace(alone.synthesis, lifter_weights=weights)))
     wanted = "stages: got only the synthesis, but its lifter has not been trained"
     with pytest.raises(UserError, match=wanted):
-        check_settings(replace(alone, resume=True))
+        check_settings(replace(alone, resume="auto"))
     state = settings.run / "checkpoints/lifter-0000002.pt"
     state.parent.mkdir(parents=True)
     state.touch()
-    check_settings(replace(alone, resume=True))
+    check_settings(replace(alone, resume="auto"))
     # A new run begins without what is in its folder.
     with pytest.raises(UserError, match=wanted):
         check_settings(alone)

@@ -67,7 +67,7 @@ def test_a_resumed_run_ends_with_the_same_bits(settings, killed, stops, changes)
     whole = final(settings)
     assert {"model", "synthesis", "validation"} <= set(whole[0]["parts"])
     for stop in stops:
-        interrupted = replace(settings, run=settings.run.with_name("-".join(map(str, stop))), resume=True)
+        interrupted = replace(settings, run=settings.run.with_name("-".join(map(str, stop))), resume="auto")
         killed(interrupted, *stop)
         train.Trainer(interrupted).run()
         assert same(whole, final(interrupted))
@@ -75,7 +75,7 @@ def test_a_resumed_run_ends_with_the_same_bits(settings, killed, stops, changes)
 
 def test_a_state_is_not_kept_in_memory_once_it_is_restored(settings):
     train.Trainer(replace(settings, stages=("lifter",))).run()
-    progress = train.Trainer(replace(settings, stages=("lifter",), resume=True)).progress
+    progress = train.Trainer(replace(settings, stages=("lifter",), resume="auto")).progress
     kept = weakref.ref(progress._state["parts"]["model"]["lifter.head.weight"])
     assert progress.restore("synthesis", {}) == 0 and kept() is not None
     assert progress.restore("lifter", {}) == 4 and kept() is None
@@ -84,7 +84,7 @@ def test_a_state_is_not_kept_in_memory_once_it_is_restored(settings):
 def test_a_resumed_run_logs_every_step_once(settings, killed):
     """Also what was logged after the last state, and what an earlier stage logged of the same steps."""
     settings = replace(settings, synthesis=replace(settings.synthesis, log_every=1, steps=5))
-    settings = replace(settings, resume=True, checkpoint_every=2)
+    settings = replace(settings, resume="auto", checkpoint_every=2)
     killed(settings, "synthesis", 4)
     last = settings.run / "checkpoints/synthesis-0000004.pt"
     last.write_bytes(last.read_bytes()[:1000])
@@ -116,7 +116,7 @@ def test_without_resume_a_run_begins_and_the_one_before_is_kept(settings):
     assert not settings.run.with_name("run-3").exists()
 
 
-@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("resume", ["never", "auto"])
 def test_a_run_killed_before_its_first_state_leaves_no_log_in_the_next(settings, monkeypatch, resume):
     """Of its synthesis, in one of the lifter alone."""
 
