@@ -46,8 +46,8 @@ def view(settings: View) -> None:
 
     def shots() -> Iterator[Shot]:
         for batch in footage.progress(settings.batch_size, studio.device, "view"):
-            seen = {"target": batch["image_b"]}
-            yield Shot(studio.lift(batch), batch["camera_b"], inputs(studio, footage, batch), seen, batch["image_b"])
+            before, seen = input_panels(studio, footage, batch), {"target": batch["image_b"]}
+            yield Shot(studio.lift(batch), batch["camera_b"], before, seen, batch["image_b"])
 
     full = sequence.camera(target).to(studio.device) if settings.full_frame else None
     written = write_film(studio, film(studio, shots(), appearance, settings.panels, full), "view", settings)
@@ -70,7 +70,7 @@ def orbit(settings: Orbit) -> None:
     for batch in footage.progress(settings.batch_size, studio.device, "lift"):
         lifted.append(studio.lift(batch))
         sources.append(batch["camera_a"])
-        panels += [inputs(studio, footage, batch)] if settings.panels else []
+        panels += [input_panels(studio, footage, batch)] if settings.panels else []
     points = torch.cat(lifted)
     cameras = virtual_cameras(settings, path, points, sources[len(sources) // 2][0], footage.up, studio)
     if (away := paths.farthest(cameras, points)) > paths.FADES:
@@ -107,7 +107,7 @@ def transfer(settings: Transfer) -> None:
 
     def shots() -> Iterator[Shot]:
         for batch in footage.progress(settings.batch_size, studio.device, "transfer"):
-            before = {"looks": sources["image_a"][:1]} | inputs(studio, footage, batch)
+            before = {"looks": sources["image_a"][:1]} | input_panels(studio, footage, batch)
             yield Shot(studio.lift(batch), batch["camera_b"], before)
 
     full = sequence.camera(footage.target).to(studio.device) if settings.full_frame else None
@@ -140,7 +140,7 @@ def photo(settings: Photo) -> None:
         print(f"wrote  {path}")
 
 
-def inputs(studio: Studio, footage: Footage, batch: dict[str, Any]) -> dict[str, Tensor]:
+def input_panels(studio: Studio, footage: Footage, batch: dict[str, Any]) -> dict[str, Tensor]:
     """Panels that show the input of the networks."""
     full = footage.sequence.camera(footage.view).to(studio.device)
     keypoints = to_crop(batch["keypoints_a"], full, batch["camera_a"])
@@ -170,6 +170,7 @@ def virtual_cameras(
 
 
 def say(footage: Footage, how: str, written: list[Path]) -> None:
+    """Print what was drawn, and where it is."""
     first, last = footage.frames[0], footage.frames[-1]
     frames = f"frame {first}" if first == last else f"frames {first} to {last}"
     print(f"from   {footage.sequence.folder}, view {footage.view}, {frames}, {how}")

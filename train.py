@@ -12,7 +12,6 @@ python train.py sample --help         every setting
 import sys
 import threading
 import time
-import warnings
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,6 @@ from typing import Any
 import torch
 import tyro
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
 from hvs import HumanViewSynthesis, distribute, load
 from hvs.config import TrainSettings
@@ -37,13 +35,13 @@ from hvs.runtime import UserError, autocast, choose_precision, make_folder, run_
 from hvs.training.capture import Capture
 from hvs.training.finishing import finish
 from hvs.training.making import (
-    in_synthesis,
+    check_settings,
     make_critic,
     make_lpips,
     make_perceptual,
     make_terms,
-    require_before,
-    tell_unheeded,
+    resumes_in_synthesis,
+    warn_of_unheeded,
 )
 from hvs.training.monitor import ROWS, Watch
 from hvs.training.objectives import Critic, LifterObjective, SynthesisObjective, add_up, total
@@ -52,7 +50,7 @@ from hvs.training.progress import Progress
 from hvs.training.report import write_report
 from hvs.training.stepper import Stepper
 from hvs.training.validation import make_validation
-from hvs.transfer import load_imagenet, load_lifter
+from hvs.transfer import load_weights
 
 CLIP_NORM = 1.0
 LIFTER_LOG_EVERY = 50
@@ -68,7 +66,7 @@ class Trainer:
         self.device = distribute.start(settings.device)
         self.first = distribute.is_first()
         distribute.agree(**vars(settings), device_type=self.device.type)
-        require_before(settings)
+        check_settings(settings)
         if self.first:
             make_folder(settings.run)
         seed_everything(settings.seed)
@@ -91,8 +89,8 @@ class Trainer:
         self.perceptual = make_perceptual(settings.synthesis, self.device) if synthesis else None
         self.lpips = make_lpips(model.settings, self.device) if settings.has_pictures else None
         self.critic: Critic | None = make_critic(settings, self.device) if synthesis else None
-        if synthesis and not in_synthesis(settings):
-            self.load_weights()
+        if synthesis and not resumes_in_synthesis(settings):
+            load_weights(model, settings.synthesis)
         # Captures are opened before, too; what is in the files is read later.
         self.capture = Capture(settings, model)
         self.poses = self.capture.poses() if "lifter" in settings.to_train else None
@@ -105,6 +103,7 @@ class Trainer:
         self.progress = Progress(settings, self.model, self.device, started, reads)
 
     def run(self) -> None:
+        """Train, evaluate, and write the results; a report at least, if the run is stopped."""
         with self.progress:
             try:
                 self.train()
@@ -117,13 +116,14 @@ class Trainer:
                 raise
 
     def train(self) -> None:
+        """Train the stages of the settings, from the one in which the run was stopped."""
         stages = self.settings.to_train
         if "synthesis" not in stages and self.progress.stage == "synthesis":
             # Trained again, the lifter's states would replace those of the synthesis.
             raise UserError(f"stages: got only the lifter, but {self.settings.run} has gone on to the synthesis")
         if "synthesis" in stages and self.progress.stage != "synthesis":
             # Again, as a state of the lifter would have taken their place.
-            self.load_weights()
+            load_weights(self.model, self.settings.synthesis)
         reached = stages.index(self.progress.stage) if self.progress.stage in stages else 0
         for stage in stages[reached:]:
             if stage == "lifter":
@@ -150,7 +150,8 @@ class Trainer:
         steps = range(self.progress.restore("lifter", parts), settings.count_steps(count))
 
         model.train()
-        with self.watch("lifter", steps, LIFTER_LOG_EVERY, settings.batch_size) as watch:
+        watch = Watch(self.settings.run, "lifter", steps, LIFTER_LOG_EVERY, settings.batch_size, self.device)
+        with watch:
             for step in watch:
                 set_rates(optimizer, step, steps.stop, settings.epochs)
                 items = draw(count, settings.batch_size - turned, self.settings.seed, step)
@@ -205,7 +206,8 @@ class Trainer:
         augmentation = critic and critic.augmentation
         followed = {"augmentation": augmentation.probability} if augmentation else {}
         train_mode(model)
-        with self.watch("synthesis", steps, settings.log_every, settings.batch_size) as watch:
+        watch = Watch(self.settings.run, "synthesis", steps, settings.log_every, settings.batch_size, self.device)
+        with watch:
             if not steps.start:
                 watch.show(0, self.result()[0], examples)
             for step in watch:
@@ -247,14 +249,6 @@ class Trainer:
                 watch.show(step + 1, self.result()[0], examples)
                 self.save_now_and_then(watch, step + 1, parts)
 
-    def load_weights(self) -> None:
-        """Load the weights in separate files that the settings name."""
-        settings = self.settings.synthesis
-        if settings.lifter_weights:
-            load_lifter(self.model, settings.lifter_weights)
-        if settings.encoder_weights:
-            load_imagenet(self.model.encoder, settings.encoder_weights)
-
     def start_synthesis(self, dataset: PairDataset) -> None:
         """Initialise the synthesis where training does not continue from a checkpoint of a whole model."""
         # Without ImageNet weights, the encoder starts from random features that tell training images apart.
@@ -268,17 +262,15 @@ class Trainer:
         model = self.average.module if self.average else self.model
         return model, self.critic and self.critic.discriminator
 
-    def watch(self, stage: str, steps: range, log_every: int, images: int) -> Watch:
-        return Watch(self.settings.run, stage, steps, log_every, images, self.device)
-
     def save_now_and_then(self, watch: Watch, done: int, parts: dict[str, Any]) -> None:
+        """Validate and save, if that is due after ``done`` steps or the run has been asked to stop."""
         steps = watch.steps.stop
         due = done % self.settings.checkpoint_every == 0 or done == steps
         if not (due or self.progress.asked):
             return
         with watch.aside():
             if due and "validation" in parts:
-                watch.score(done, parts["validation"](done, *self.result()))
+                watch.log_scores(done, parts["validation"](done, *self.result()))
             watch.flush()
             self.progress.save(watch.stage, done, steps, parts)
 
@@ -300,19 +292,13 @@ def parse_settings(arguments: list[str]) -> TrainSettings:
         return tyro.cli(TrainSettings, default=PRESETS[name], args=arguments[1:], **described)
 
 
-def show_warning(message: Warning | str, *_: Any) -> None:
-    if distribute.is_first():
-        tqdm.write(f"note: {message}", file=sys.stderr)
-
-
 def main() -> None:
     settings = parse_settings(sys.argv[1:])
-    warnings.showwarning = show_warning
     # If a log's writer thread fails to write, whoever writes to the log next reports it.
     threading.excepthook = lambda args: issubclass(args.exc_type, OSError) or threading.__excepthook__(args)
     with distribute.one_voice():
         trainer = Trainer(settings)
-        tell_unheeded(sys.argv, settings.model, trainer.settings.model)
+        warn_of_unheeded(sys.argv, settings.model, trainer.settings.model)
         trainer.run()
 
 

@@ -141,16 +141,6 @@ def average(value: Tensor) -> Tensor:
     return value / world()
 
 
-def mean(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The mean of each scalar over the processes."""
-    if world() == 1:
-        return values
-    means = average(
-        torch.stack([value.to(torch.promote_types(value.dtype, torch.float32)) for value in values.values()])
-    )
-    return dict(zip(values, means.unbind(), strict=True))
-
-
 def everywhere(flags: Tensor) -> Tensor:
     """Which flags, of any shape, are true in all processes; does not wait for the device."""
     if world() == 1:

@@ -63,8 +63,6 @@ _SETTINGS = (
     "appearance_features",
     "base_channels",
 )
-
-
 # Every hyper-parameter other than these and those above is only reported.
 _SKELETON = ("joints", "edges", "widths")
 _LIFTER = ("layers.0.linear.weight", "layers.3.weight")
@@ -257,7 +255,7 @@ def joint_names(joints: Any) -> tuple[str, ...]:
             raise ValueError(f"joints: got {len(joints)} names, but not the indices 0 to {len(joints) - 1}")
         joints = sorted(joints, key=joints.get)
     if not isinstance(joints, list | tuple) or any(type(name) is not str for name in joints):
-        raise ValueError("joints: wanted a dict of names and indices")
+        raise ValueError(f"joints: got {joints!r:.80}, wanted a dict of names and indices")
     return tuple(joints)
 
 

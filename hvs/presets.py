@@ -58,7 +58,6 @@ def sample_adaptive() -> TrainSettings:
         run=Path("runs/sample-adaptive"),
         stages=("synthesis",),
         start_from=Path("runs/sample/model.safetensors"),
-        checkpoint_every=200,
         # The model already makes pictures: smaller steps than from scratch.
         synthesis=replace(
             settings.synthesis,

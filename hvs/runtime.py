@@ -1,4 +1,4 @@
-"""What every command needs: a device, seeds, atomic files, and errors that fit in one line."""
+"""What every command needs: a device, seeds, atomic files, and errors and warnings that fit in one line."""
 
 import errno
 import os
@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,14 +24,16 @@ class UserError(Exception):
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command; errors that the user can fix end it with one line on stderr and exit code 2, no traceback."""
+    """Run a command. Its warnings are notes on stderr; errors that the user can fix end it with one line there and exit
+    code 2, no traceback."""
     from .checkpoint import CheckpointError
     from .data import DataError
 
+    warnings.showwarning = show_warning
     try:
         command()
         return
-    except (UserError, CheckpointError, DataError, OSError) as error:
+    except (UserError, CheckpointError, DataError, ModuleNotFoundError, OSError) as error:
         message, code = f"error: {' '.join(str(error).split())}", 2
     except (RuntimeError, MemoryError) as error:
         reason = _reason(error)
@@ -42,6 +45,16 @@ def run_command(command: Callable[[], None]) -> None:
     # By now a progress bar that the error came through has ended its line.
     print(message, file=sys.stderr)
     sys.exit(code)
+
+
+def show_warning(message: Warning | str, *_: Any) -> None:
+    """Print a warning as a note on stderr, above any progress bar, if this is the first of several processes."""
+    from tqdm import tqdm
+
+    from . import distribute
+
+    if distribute.is_first():
+        tqdm.write(f"note: {message}", file=sys.stderr)
 
 
 def _reason(error: Exception) -> str:

@@ -6,9 +6,22 @@ from typing import Any
 from torch import Tensor
 
 from .checkpoint import CheckpointError, check_entries, read_contents
+from .config import SynthesisSettings
 from .data.torch_files import is_torch_file, read_torch_file
 from .models import AppearanceEncoder, HumanViewSynthesis
 from .original import joint_names, lifter_prefixes, rename
+
+
+def load_weights(model: HumanViewSynthesis, settings: SynthesisSettings) -> None:
+    """Start the parts of a model for which the settings name files.
+
+    Raises:
+        CheckpointError: as :func:`load_lifter` and :func:`load_imagenet`.
+    """
+    if settings.lifter_weights:
+        load_lifter(model, settings.lifter_weights)
+    if settings.encoder_weights:
+        load_imagenet(model.encoder, settings.encoder_weights)
 
 
 def load_lifter(model: HumanViewSynthesis, path: str | Path) -> None:

@@ -144,7 +144,7 @@ def test_the_commands_of_the_guide_to_inference_work(tmp_path, monkeypatch, caps
     (cameras,) = re.findall(r"```json\n(.*?)```", guide.read_text(), flags=re.DOTALL)
     capture = Capture(tmp_path / "capture", names=("subject2", "subject6"), views=4, frames=30).write()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hvs.inference.poses.sample_capture", lambda: capture.root)
+    monkeypatch.setattr("hvs.inference.poses.make_sample", lambda: capture.root)
     torch.manual_seed(0)
     Path("runs/sample").mkdir(parents=True)
     model = HumanViewSynthesis(PRESETS["tiny"].model)

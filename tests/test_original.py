@@ -207,7 +207,7 @@ def test_a_file_with_fewer_limbs_is_a_smaller_model(tmp_path):
         (dict(joints={"a": 0, "b": 2}), "joints: got 2 names, but not the indices 0 to 1"),
         (dict(joints={"a": "b", "b": 2}), "wrong type"),
         (dict(joints={f"joint {i}": i for i in range(20)}), "joints: got 20 of them, wanted most of those of panoptic"),
-        (dict(joints={7: 0}), "joints: wanted a dict of names and indices"),
+        (dict(joints={7: 0}), r"joints: got \[7\], wanted a dict of names and indices"),
     ],
     ids=str,
 )

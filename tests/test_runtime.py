@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,9 @@ from hvs.runtime import (
 )
 
 
-@pytest.mark.parametrize("error", [UserError("a\nb"), CheckpointError("a b"), DataError("a b"), OSError("a b")])
+@pytest.mark.parametrize(
+    "error", [UserError("a\nb"), CheckpointError("a b"), DataError("a b"), ModuleNotFoundError("a b"), OSError("a b")]
+)
 def test_what_the_user_can_mend_is_one_line_and_exit_code_2(error, capsys):
     def command():
         raise error
@@ -35,6 +38,11 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(error, capsys):
         run_command(command)
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: a b\n"
+
+
+def test_warnings_are_notes(capsys):
+    run_command(lambda: warnings.warn("a b", stacklevel=1))
+    assert capsys.readouterr().err == "note: a b\n"
 
 
 CPU = (

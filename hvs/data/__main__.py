@@ -7,6 +7,7 @@ python -m hvs.data prepare panoptic RAW OUT       turn the public download into 
 python -m hvs.data prepare human36m RAW OUT
 """
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,7 @@ def print_table(reports: list[ViewReport]) -> None:
     print(f"{'sequence':{width}s}  {'view':>{views}s}{titles}{'usable':>9s}{'2D-3D px':>10s}{'faults':>9s}")
     for report in reports:
         counts = "".join(f"{'-' if (n := report.counts.get(m)) is None else n:>9}" for m in MODALITIES)
-        distance = "-" if report.distance != report.distance else f"{report.distance:.2f}"
+        distance = "-" if math.isnan(report.distance) else f"{report.distance:.2f}"
         print(
             f"{report.sequence:{width}s}  {report.view or '-':>{views}s}{counts}{report.usable:9d}{distance:>10s}"
             f"{len(report.faults) or '-':>9}"

@@ -1,40 +1,35 @@
 """Checks a whole capture for what training would stumble over."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, combinations
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from hvs.geometry import Camera
 
 from .captures import list_sequences
-from .decoding import REDUCTIONS
+from .findings import Findings, median, placed
 from .layouts import IMAGES, MASKS, SPLITS, Split
 from .poses import fault_of_size
 from .sequences import Sequence
 from .stores import DataError
-from .transforms import crop_box
 from .workers import Tick, Workers
 
 # FAR: median distance between keypoints and projected poses, as a fraction of the picture's larger side, beyond which
 # they are of another camera or another person. PLACED: median fraction of the joints seen by two views that must have a
-# position in 3D, in about LOOKED_AT frames. INSIDE: median fraction of the keypoints that must be inside the mask.
-FAR, PLACED, LOOKED_AT, INSIDE = 0.02, 0.3, 100, 0.5
+# position in 3D. INSIDE: median fraction of the keypoints that must be inside the mask.
+FAR, PLACED, INSIDE = 0.02, 0.3, 0.5
 # Median fraction of the picture beyond which a mask cannot be that of a person.
 COVERED = 0.9
 # Fraction of the frames that may be missing, compared with the modality that has the most.
 MISSING = 0.1
 # Median cosine between the up direction and people's trunks, from hips to shoulders, below which they stand on their
 # heads. To lie or to bend down is no fault.
-HEADSTAND, TRUNK = -0.5, ("LHip", "RHip", "LShoulder", "RShoulder")
+HEADSTAND = -0.5
 # Tasks for each worker, at least, so that none waits long for the last one.
 TASKS = 4
 OTHERS = "other cameras, or another unit of length?"
@@ -149,29 +144,29 @@ def _check(sequence: Sequence, view: str, report: ViewReport) -> None:
             found = ", ".join(f"{count} {modality}" for modality, count in counts.items())
             report.faults.append(f"{place}: the numbers of frames differ ({found})")
 
-    findings = _Findings()
+    findings = Findings()
     for frame in sorted(set().union(*(held.get(modality, ()) for modality in ("images", "masks", "2D")))):
         there = {modality for modality, frames in held.items() if frame in frames}
-        _look_at(sequence, view, camera, frame, there, findings, report)
-    report.distance = _median(findings.distances)
+        report.faults += findings.look_at(sequence, view, camera, frame, there)
+    report.distance = median(findings.distances)
     report.faults += [f"{place}: {fault}" for fault in _faults_of_view(findings, report.distance, camera)]
     if view == sequence.views[0]:
         report.faults += [f"{sequence.folder}: {fault}" for fault in _faults_of_poses(sequence, findings)]
     # If few joints have a position in 3D, the first view reports it.
-    if usable and not usable & findings.complete and not report.faults and not _median(_placed(sequence)) < PLACED:
+    if usable and not usable & findings.complete and not report.faults and not median(placed(sequence)) < PLACED:
         report.faults.append(f"{place}: no frame has keypoints that count inside the image and a root joint in 3D")
 
 
-def _faults_of_view(findings: "_Findings", distance: float, camera: Camera) -> Iterator[str]:
+def _faults_of_view(findings: Findings, distance: float, camera: Camera) -> Iterator[str]:
     """What does not fit together. Where there are distances, a median that is NaN counts as a fault too."""
     most = FAR * max(camera.width, camera.height)
     if any(map(len, findings.distances)) and not distance <= most:
         yield f"3D poses project {distance:.1f} px away from the 2D ones, wanted at most {most:.1f}"
-    if (part := _median(findings.inside)) < INSIDE:
+    if (part := median(findings.inside)) < INSIDE:
         yield f"{part:.0%} of the 2D joints are inside the mask, wanted {INSIDE:.0%}: black, inverted, someone else's?"
     elif findings.inside and (part := (torch.cat(findings.inside) == 0).float().mean().item()) > MISSING:
         yield f"in {part:.0%} of the frames no 2D joint is inside the mask, wanted at most {MISSING:.0%}: black masks?"
-    elif (part := _median(findings.covered)) > COVERED:
+    elif (part := median(findings.covered)) > COVERED:
         yield f"masks are white in {part:.0%} of the picture, wanted at most {COVERED:.0%}: not masks of a person?"
 
 
@@ -186,105 +181,14 @@ def _faults_of_splits(sequence: Sequence, splits: dict[Split, set[int]]) -> Iter
             yield f"frames in both {one} and {other}: {len(both)}, beginning with {min(both)}"
 
 
-def _faults_of_poses(sequence: Sequence, findings: "_Findings") -> Iterator[str]:
+def _faults_of_poses(sequence: Sequence, findings: Findings) -> Iterator[str]:
     """What is reported once for all views."""
-    if fault := fault_of_size(_median(findings.extents)):
+    if fault := fault_of_size(median(findings.extents)):
         yield fault
-    if _median(findings.upright) < HEADSTAND:
+    if median(findings.upright) < HEADSTAND:
         yield "people stand on their heads: another direction that is up, or joints in another order?"
-    if (part := _median(_placed(sequence))) < PLACED:
+    if (part := median(placed(sequence))) < PLACED:
         yield f"{part:.0%} of the joints that two views see have a 3D position, wanted {PLACED:.0%}: {OTHERS}"
-
-
-def _placed(sequence: Sequence) -> list[Tensor]:
-    """For some frames, the fraction of the joints seen in two or more views that have a position in 3D."""
-    parts = []
-    with suppress(DataError):
-        frames = sequence.available(sequence.layout.points)
-        for frame in frames[:: max(1, len(frames) // LOOKED_AT)]:
-            views = torch.zeros(len(sequence.layout.skeleton.joints), dtype=torch.int)
-            for view in sequence.views:
-                # The check of that view reports it.
-                with suppress(DataError):
-                    views += sequence.keypoints(view, frame)[1]
-            views[list(sequence.layout.not_projected)] = 0
-            with suppress(DataError):
-                valid = sequence.points(frame)[1]
-                if (views > 1).any():
-                    parts.append(valid[views > 1].float().mean()[None])
-    return parts
-
-
-@dataclass
-class _Findings:
-    """What was measured in the frames of a view.
-
-    Attributes:
-        distances: in pixels between 2D and projected 3D joints, [n] for each frame.
-        inside: per frame, the fraction of the 2D joints that are inside the mask.
-        covered: per frame, the fraction of the picture that the mask covers.
-        extents: of the 3D poses in metres.
-        upright: cosines between the up direction and the trunks of the 3D poses.
-        complete: frames with a person to train on.
-    """
-
-    distances: list[Tensor] = field(default_factory=list)
-    inside: list[Tensor] = field(default_factory=list)
-    covered: list[Tensor] = field(default_factory=list)
-    extents: list[Tensor] = field(default_factory=list)
-    upright: list[Tensor] = field(default_factory=list)
-    complete: set[int] = field(default_factory=set)
-
-
-def _look_at(
-    sequence: Sequence, view: str, camera: Camera, frame: int, there: set[str], found: _Findings, report: ViewReport
-) -> None:
-    """Read everything there is of one frame of a view."""
-    mask = None
-    try:
-        if "images" in there:
-            # A damaged picture is damaged at every size, and the smallest is decoded fastest.
-            sequence.picture(IMAGES, view, frame).rgb(REDUCTIONS[-1])
-    except DataError as error:
-        report.faults.append(str(error))
-    try:
-        if "masks" in there:
-            mask = sequence.mask(view, frame)[0]
-            found.covered.append(mask.float().mean()[None])
-    except DataError as error:
-        report.faults.append(str(error))
-    try:
-        if "2D" not in there:
-            return
-        keypoints, seen = sequence.keypoints(view, frame)
-        size = torch.tensor((camera.width, camera.height))
-        shown = keypoints[seen & ((keypoints >= 0) & (keypoints <= size - 1)).all(1)].long()
-        if mask is not None and len(shown):
-            found.inside.append(mask[shown[:, 1], shown[:, 0]].float().mean()[None])
-        if "3D" in there:
-            points, valid = sequence.points(frame)
-            box = crop_box(keypoints, seen, camera.width, camera.height, sequence.layout.crop_side)
-            if box and valid[sequence.layout.skeleton.root]:
-                found.complete.add(frame)
-            seen[list(sequence.layout.not_projected)] = False
-            both = seen & valid
-            found.distances.append((camera.project(points) - keypoints).norm(dim=-1)[both])
-            if valid.sum() > 1:
-                low, high = points[valid].aminmax(dim=0)
-                found.extents.append((high - low).norm()[None])
-            trunk = [sequence.layout.skeleton.joints.index(joint) for joint in TRUNK]
-            if valid[trunk].all():
-                hips, shoulders = points[trunk].view(2, 2, 3).mean(1)
-                up = torch.tensor(sequence.layout.up)
-                found.upright.append(F.cosine_similarity(shoulders - hips, up, dim=0)[None])
-    except DataError as error:
-        report.faults.append(str(error))
-
-
-def _median(values: list[Tensor]) -> float:
-    """The median of all values together; NaN, which exceeds no bound, if there are none."""
-    every = torch.cat(values) if values else torch.empty(0)
-    return every.median().item() if len(every) else math.nan
 
 
 def _views_without_images(sequence: Sequence) -> set[str]:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hvs.geometry import Camera
+from hvs.geometry.cameras import ResizeConvention
 
 from .decoding import REDUCTIONS, WHITE, Picture
 
@@ -53,7 +54,7 @@ def crop_box(keypoints: Tensor, valid: Tensor, width: int, height: int, side: in
     return Box(max(0, min(left, width - side)), max(0, min(top, height - side)), side)
 
 
-def crop_camera(camera: Camera, box: Box, resolution: int, resize: str) -> Camera:
+def crop_camera(camera: Camera, box: Box, resolution: int, resize: ResizeConvention) -> Camera:
     """The camera of the window, scaled to `resolution` pixels a side in the convention `resize` of `Camera.resize`."""
     return camera.crop(box.left, box.top, box.side, box.side).resize(resolution, resolution, resize)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .distortion import check_coefficients, distort, undistort
+from .distortion import check_coefficients, distort, to_plane, undistort
 from .rotations import rotate, rotation_about_axis
 
 ResizeConvention = Literal["centre", "original"]
@@ -63,6 +63,11 @@ class Camera:
         """The batch axes of all tensors, broadcast; empty for a single camera."""
         return torch.broadcast_shapes(*map(self._batch_of, _TAILS))
 
+    @property
+    def position(self) -> Tensor:
+        """Where the camera is in the world, in metres, [..., 3]."""
+        return self.to_world(torch.zeros_like(self.t).unsqueeze(-2))[..., 0, :]
+
     def rays(self) -> Tensor:
         """Unit viewing rays through the pixel centres in the camera's frame, [..., H, W, 3], in float32 or better.
 
@@ -74,7 +79,7 @@ class Camera:
         x = torch.arange(self.width, **options)
         y = torch.arange(self.height, **options)
         pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)  # [H·W, 2]
-        points = undistort(self._to_plane(pixels), self.distortion)
+        points = undistort(to_plane(pixels, self.K), self.distortion)
         rays = F.normalize(F.pad(points, (0, 1), value=1.0), dim=-1)
         return rays.unflatten(-2, (self.height, self.width))
 
@@ -164,12 +169,12 @@ class Camera:
         Raises:
             ValueError: they are others.
         """
-        tensors = {name: getattr(self, name) for name in _TAILS}
+        expanded = {}
         for name in _TAILS:
-            batch = self._batch_of(name)
+            tensor, batch = getattr(self, name), self._batch_of(name)
             if batch not in ((), (1,), (count,)):
                 raise ValueError(f"camera: got batch axes {list(batch)} of {name}, wanted [{count}], [1] or none")
-        expanded = {name: v.expand(count, *v.shape[v.ndim - _TAILS[name] :]) for name, v in tensors.items()}
+            expanded[name] = tensor.expand(count, *tensor.shape[len(batch) :])
         return replace(self, **expanded)
 
     @staticmethod
@@ -269,14 +274,6 @@ class Camera:
         outward = rotate(rotation_about_axis(up, angles), outward[None])[:, 0]  # [count, 3]
         eye = target + distance * (math.cos(elevation) * outward + math.sin(elevation) * up)
         return Camera.look_at(eye, target, up, K.expand(count, 3, 3), height, width)
-
-    def _to_plane(self, pixels: Tensor) -> Tensor:
-        """Pixels [P, 2] on the plane z = 1 of the camera's frame, [..., P, 2], lens distortion still included."""
-        u, v = pixels.unbind(-1)
-        K = self.K[..., None, :, :]
-        y = (v - K[..., 1, 2]) / K[..., 1, 1]
-        x = (u - K[..., 0, 2] - K[..., 0, 1] * y) / K[..., 0, 0]
-        return torch.stack((x, y), -1)
 
     def _batch_of(self, name: str) -> torch.Size:
         """The batch axes of one tensor."""

@@ -1,4 +1,4 @@
-"""OpenCV's lens distortion and its inverse, on normalised image coordinates.
+"""From pixels to normalised image coordinates, and OpenCV's lens distortion and its inverse on them.
 
 The model is the one of OpenCV's "Camera Calibration and 3D Reconstruction": with r² = x² + y²,
 
@@ -38,6 +38,18 @@ def check_coefficients(distortion: Tensor) -> None:
     if distortion.ndim == 0 or distortion.shape[-1] not in COEFFICIENT_COUNTS:
         shape = tuple(distortion.shape)
         raise ValueError(f"distortion: got shape {shape}, wanted [..., n] with n in {COEFFICIENT_COUNTS}")
+
+
+def to_plane(pixels: Tensor, K: Tensor) -> Tensor:
+    """Normalised coordinates (x/z, y/z), [..., P, 2], of pixels [P, 2] of cameras with intrinsics K [..., 3, 3].
+
+    What the lens has done to them is still included.
+    """
+    u, v = pixels.unbind(-1)
+    K = K[..., None, :, :]
+    y = (v - K[..., 1, 2]) / K[..., 1, 1]
+    x = (u - K[..., 0, 2] - K[..., 0, 1] * y) / K[..., 0, 0]
+    return torch.stack((x, y), -1)
 
 
 def distort(points: Tensor, distortion: Tensor) -> Tensor:

@@ -44,8 +44,10 @@ class Skeleton:
         for name in ("joints", "widths", "background"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "edges", tuple(tuple(map(int, edge)) for edge in self.edges))
-        if not self.edges or len(self.widths) != len(self.edges):
-            raise ValueError(f"widths: got {len(self.widths)} for {len(self.edges)} edges, wanted one for each of some")
+        if not self.edges:
+            raise ValueError("edges: got none, wanted one or more")
+        if len(self.widths) != len(self.edges):
+            raise ValueError(f"widths: got {len(self.widths)}, wanted one for each of {len(self.edges)} edges")
         # A negative index would be a joint, too, counted from the last one.
         count = len(self.joints)
         for edge in self.edges:
@@ -110,9 +112,9 @@ def customise(
         name = skeleton.joints[skeleton.root]
         root = joints.index(name) if name in joints else skeleton.root
         if root >= len(joints):
-            raise ValueError(f"joints: got {len(joints)} and none is {name}, the root")
-        if limbs is None and max(map(max, skeleton.edges)) >= len(joints):
-            raise ValueError(f"joints: got {len(joints)}, fewer than the limbs refer to")
+            raise ValueError(f"joints: got {len(joints)}, wanted the root {name} among them, or at least {root + 1}")
+        if limbs is None and (last := max(map(max, skeleton.edges))) >= len(joints):
+            raise ValueError(f"joints: got {len(joints)}, wanted at least {last + 1}, as the limbs refer to them")
         changes |= dict(joints=tuple(joints), root=root, parts={"body": (0, len(joints))})
     if limbs is not None:
         _check_limbs(limbs, len(changes.get("joints", skeleton.joints)))
@@ -122,7 +124,7 @@ def customise(
 
 def _check_joints(joints: Sequence[str]) -> None:
     if len(joints) == 0 or any(type(name) is not str or not name for name in joints) or len(set(joints)) != len(joints):
-        raise ValueError("joints: wanted a name for each joint, each name once")
+        raise ValueError(f"joints: got {list(joints)!r:.80}, wanted a name for each joint, each name once")
 
 
 def _check_limbs(limbs: Sequence[tuple[int, int, float]], joints: int) -> None:

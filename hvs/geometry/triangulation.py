@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .cameras import Camera
-from .distortion import distort, undistort
+from .distortion import distort, to_plane, undistort
 
 # A view counts where the detector's confidence is above this.
 CONFIDENT = 0.25
@@ -152,9 +152,7 @@ def _ideal_pixels(pixels: Tensor, cameras: list[Camera]) -> tuple[Tensor, Tensor
     for view, camera in enumerate(cameras):
         finite = pixels[view].isfinite().all(-1)
         seen = pixels[view].where(finite[:, None], 0.0)
-        y = (seen[:, 1] - camera.K[1, 2]) / camera.K[1, 1]
-        x = (seen[:, 0] - camera.K[0, 2] - camera.K[0, 1] * y) / camera.K[0, 0]
-        bent = torch.stack((x, y), -1)
+        bent = to_plane(seen, camera.K)
         straight = undistort_exactly(bent, camera.distortion)
         off = (distort(straight, camera.distortion) - bent).norm(dim=-1)
         # Far outside the image a lens model may have no inverse.

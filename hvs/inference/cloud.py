@@ -57,7 +57,7 @@ class Cloud(nn.Module):
 
     def forward(self, cameras: Camera, rays: Tensor, backend: str = "auto") -> Tensor:
         """Pictures [V, 3, H, W] for cameras with one batch axis and their rays [V, H, W, 3]."""
-        eyes = cameras.to_world(torch.zeros_like(cameras.t)[:, None])  # [V, 1, 3]
+        eyes = cameras.position[:, None]  # [V, 1, 3]
         towards = F.normalize(self.means - eyes, dim=-1)
         colours = (self.logits + (self.tints * towards[..., None, :]).sum(-1)).sigmoid()  # [V, K, 3]
         means = cameras.to_camera(self.means.expand(len(eyes), -1, -1))

@@ -68,22 +68,22 @@ def check_film(studio: Studio, name: str, settings: Drawing, inputs: Iterable[Pa
     Raises:
         UserError: something is in the way, or one of the inputs would be replaced.
     """
-    film, sheet = studio.folder / f"{name}.{settings.format}", studio.folder / f"{name}.png"
+    video, sheet = studio.folder / f"{name}.{settings.format}", studio.folder / f"{name}.png"
     if settings.format == "png":
-        film = film.with_suffix("")
-        check_folder_of_frames(film)
+        video = video.with_suffix("")
+        check_folder_of_frames(video)
     else:
-        refuse_folders(film)
+        refuse_folders(video)
     refuse_folders(sheet)
-    refuse_inputs(inputs, film, sheet)
+    refuse_inputs(inputs, video, sheet)
 
 
 def write_film(studio: Studio, frames: Iterable[np.ndarray], name: str, settings: Drawing) -> list[Path]:
     """Write frames and a contact sheet of some of them into the studio's folder; returns both paths."""
     some = _Some()
     path = write_animation(studio.folder / f"{name}.{settings.format}", some.keep(frames), settings.fps)
-    frames = some.spread()
-    sheet = contact_sheet(frames, columns=max(1, SHEET_WIDTH // frames[0].shape[1]))
+    shown = some.spread()
+    sheet = contact_sheet(shown, columns=max(1, SHEET_WIDTH // shown[0].shape[1]))
     sheet_path = studio.folder / f"{name}.png"
     write_atomically(sheet_path, lambda temporary: sheet.save(temporary, "PNG"))
     return [path, sheet_path]

@@ -69,10 +69,10 @@ class Fit(Rasterising):
     """Folder for fit.png, fit.npz, and fit.ply (for Gaussian-splatting viewers)."""
 
     def __post_init__(self) -> None:
-        check_range("count", self.count, MOST_GAUSSIANS)
-        check_range("size", self.size, LARGEST_SIZE, SMALLEST_SIZE)
-        check_range("steps", self.steps, 1_000_000)
-        check_range("seed", self.seed, LAST_SEED, 0)
+        check_range("count", self.count, 1, MOST_GAUSSIANS)
+        check_range("size", self.size, SMALLEST_SIZE, LARGEST_SIZE)
+        check_range("steps", self.steps, 1, 1_000_000)
+        check_range("seed", self.seed, 0, LAST_SEED)
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class Shots:
 
 
 def fit(settings: Fit) -> None:
+    """Fit Gaussians to all views of a frame but one, print how well all are predicted, and write picture and arrays."""
     device = choose_device(settings)
     seed_everything(settings.seed)
     sequence = open_capture(settings.root, settings.sequence)[0]
@@ -213,8 +214,8 @@ def optimise(
     """
     parts = [(cloud, name) for name in ("means", "quaternions", "log_scales", "logits", "tints")]
     parts += [(corrections, name) for name in ("turns", "moves") if corrections]
-    optimiser = torch.optim.Adam([dict(params=[getattr(part, name)], lr=RATES[name]) for part, name in parts])
-    fade = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    optimizer = torch.optim.Adam([dict(params=[getattr(part, name)], lr=RATES[name]) for part, name in parts])
+    fade = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     rays = shots.cameras.rays()
     square = []
     bar = tqdm(range(steps), "fit", unit="step")
@@ -225,9 +226,9 @@ def optimise(
             seen = corrections(*seen, views)
         difference = cloud(*seen, backend=backend) - shots.images[views]
         loss = difference.abs().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         fade.step()
         watch(step, loss.detach())
         square.append(difference.detach().square().mean())

@@ -64,14 +64,14 @@ def orbit(
             away as the source, and the focal length follows.
     """
     centre, radius = frame_person(points)
-    eye = _eye(source)
+    towards = source.position - centre
     if focal is None:
-        distance = (eye - centre).norm().item()
+        distance = towards.norm().item()
         focal = _filling(radius, distance)
     else:
         distance = radius / math.sin(math.atan(FILM / 2 / focal))
     K = _intrinsics(focal, size).to(points)
-    return Camera.orbit(centre, up.to(points), distance, count, K, size, size, math.radians(elevation), eye - centre)
+    return Camera.orbit(centre, up.to(points), distance, count, K, size, size, math.radians(elevation), towards)
 
 
 def look_at(eye: Tensor, target: Tensor, radius: float, up: Tensor, size: int, focal: float | None = None) -> Camera:
@@ -105,8 +105,7 @@ class Aimed:
 
 def farthest(cameras: Camera, points: Tensor) -> float:
     """The largest distance in metres from any of the cameras [F] to the middle of poses [..., J, 3] in the world."""
-    eyes = cameras.to_world(torch.zeros_like(cameras.t)[:, None])  # [F, 1, 3]
-    return (eyes - frame_person(points)[0]).norm(dim=-1).max().item()
+    return (cameras.position - frame_person(points)[0]).norm(dim=-1).max().item()
 
 
 def read_path(file: Path) -> list[Aimed | Camera]:
@@ -216,10 +215,6 @@ def _numbers(entry: dict, name: str, where: str, *shape: int | None) -> Tensor:
 
 def _any_boolean(value: Any) -> bool:
     return any(map(_any_boolean, value)) if isinstance(value, list) else isinstance(value, bool)
-
-
-def _eye(camera: Camera) -> Tensor:
-    return camera.to_world(torch.zeros_like(camera.t)[None])[0]
 
 
 def _filling(radius: float, distance: float) -> float:

@@ -66,7 +66,7 @@ class Photo(Drawing):
         super().__post_init__()
         if not self.image.name:
             raise UserError(f"image: got {self.image}, wanted the file of a picture")
-        self.require_positive("frames")
+        self.require_at_least(1, "frames")
         self.require_between("focal", *FOCAL_LENGTHS, "mm")
         self.require_between("height", 0.3, 3, "metres")
         self.require_between("elevation", -90, 90, "degrees")

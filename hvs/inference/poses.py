@@ -16,6 +16,7 @@ import hvs
 from hvs.data import Sequence, find_sequences
 from hvs.data.datasets import load_view
 from hvs.data.layouts import IMAGES, MASKS
+from hvs.data.sample import make_sample
 from hvs.data.stores import DataError
 from hvs.geometry import Camera, Skeleton
 from hvs.pictures import PART_COLOURS, mosaic, part_of
@@ -70,10 +71,10 @@ class Poses(Rasterising):
     """PNG file."""
 
     def __post_init__(self) -> None:
-        check_range("count", self.count, MOST)
-        check_range("size", self.size, LARGEST // COLUMNS)
+        check_range("count", self.count, 1, MOST)
+        check_range("size", self.size, 1, LARGEST // COLUMNS)
         check_range("alpha", self.alpha, *ALPHAS)
-        check_range("seed", self.seed, LAST_SEED, 0)
+        check_range("seed", self.seed, 0, LAST_SEED)
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class Seen:
 
 
 def draw_poses(settings: Poses) -> None:
+    """Draw the poses, with the capture's images above them if a view is given, into a PNG file."""
     device = choose_device(settings)
     file = choose_file(settings.out)
     chosen = choose_poses(settings)
@@ -123,7 +125,7 @@ def see(sequence: Sequence, frame: int, settings: Poses) -> Seen:
     if not valid.any():
         raise UserError(f"{sequence.folder}: frame {frame}: all joints are unknown")
     if settings.view is None:
-        return Seen(sequence, frame, points, valid, before(points, valid, sequence, settings.size))
+        return Seen(sequence, frame, points, valid, camera_in_front(points, valid, sequence, settings.size))
     seen = load_view(close_up(sequence), frame, settings.view, settings.size, "centre")
     if seen is None:
         raise UserError(f"{sequence.folder}: frame {frame}, view {settings.view}: nobody is in the image")
@@ -151,7 +153,7 @@ def limb_colours(skeleton: Skeleton, colours: Colours) -> list[list[float]]:
     return [next(wheel) if part == "body" and colours == "limb" else plain[part] for part in parts]
 
 
-def before(points: Tensor, valid: Tensor, sequence: Sequence, size: int) -> Camera:
+def camera_in_front(points: Tensor, valid: Tensor, sequence: Sequence, size: int) -> Camera:
     """A camera a little to the side of and above a person's front; they fill its picture."""
     up = torch.tensor(sequence.layout.up)
     centre, radius = frame_person(points[valid])
@@ -211,18 +213,8 @@ def _no_poses(view: str | None) -> str:
 
 def open_capture(root: Path | None, name: str | None = None) -> list[Sequence]:
     """All sequences of a capture, by default the sample, or only the one of that name."""
-    sequences = {sequence.name: sequence for sequence in find_sequences(root or sample_capture(), "all")}
+    sequences = {sequence.name: sequence for sequence in find_sequences(root or make_sample(), "all")}
     return list(sequences.values()) if name is None else [sequences[choose("sequence", name, sequences)]]
-
-
-def sample_capture() -> Path:
-    """The folder of the sample capture, which is made first if missing."""
-    try:
-        from hvs.data.sample import make_sample
-
-        return make_sample()
-    except ModuleNotFoundError as error:
-        raise UserError(f"the sample capture needs the package {error.name}: pip install 'hvs[sample]'") from error
 
 
 def choose_frame(sequence: Sequence, frame: int | None, view: str | None = None, argument: str = "frame") -> int:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -70,9 +69,7 @@ class Evaluate(WithModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("pairs", "worst"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
+        self.require_at_least(0, "pairs", "worst")
 
 
 def evaluate(settings: Evaluate) -> None:
@@ -85,7 +82,7 @@ def evaluate(settings: Evaluate) -> None:
         root = studio.root(settings.root)
         chosen = choose_pairs(root, studio.model, settings)
         distribute.agree(checkpoint=studio.checkpoint, root=root, pairs=len(chosen))
-        outcomes, scores = score_pairs(studio, chosen, tell_lpips(device))
+        outcomes, scores = score_pairs(studio, chosen, load_lpips(device))
         if distribute.is_first():
             scored = [pair for pair, outcome in zip(chosen, outcomes, strict=True) if outcome.where]
             where = [outcome.where for outcome in outcomes if outcome.where]
@@ -127,8 +124,8 @@ def choose_pairs(root: Path, model: HumanViewSynthesis, settings: Evaluate) -> l
     """Pairs of two different views, as a view seen again is not novel, of each group of subjects that has any.
 
     Raises:
-        DataError: no such capture or subjects, or a broken one.
-        UserError: it has another skeleton, or no such frames.
+        DataError: no such capture or subjects, no pairs of theirs in the split, or a broken file.
+        UserError: it has another skeleton, or no pairs of anybody.
     """
     chosen: list[Pair] = []
     for group in GROUPS[settings.subjects]:
@@ -139,20 +136,19 @@ def choose_pairs(root: Path, model: HumanViewSynthesis, settings: Evaluate) -> l
                 raise
             continue
         require_skeleton(root, sequences[0].layout.skeleton, model.skeleton)
-        if any(sequence.frames(settings.split) for sequence in sequences):
-            sizes = model.settings.input_resolution, model.settings.target_resolution
-            try:
-                dataset = PairDataset(root, settings.split, group, *sizes, model.settings.resize, same_view=False)
-            except NoItemsError as error:
-                if settings.subjects != "all":
-                    raise
-                if distribute.is_first():
-                    print(f"note: left out {group} subjects: {error}", file=sys.stderr)
-                continue
-            items = even_subset(dataset, settings.pairs or len(dataset)).indices
-            chosen += [Pair(group, dataset, item) for item in items]
+        sizes = model.settings.input_resolution, model.settings.target_resolution
+        try:
+            dataset = PairDataset(root, settings.split, group, *sizes, model.settings.resize, same_view=False)
+        except NoItemsError as error:
+            if settings.subjects != "all":
+                raise
+            if distribute.is_first():
+                print(f"note: left out {group} subjects: {error}", file=sys.stderr)
+            continue
+        items = even_subset(dataset, settings.pairs or len(dataset)).indices
+        chosen += [Pair(group, dataset, item) for item in items]
     if not chosen:
-        raise UserError(f"{root}: no pairs of views in split {settings.split!r}, subjects {settings.subjects!r}")
+        raise UserError(f"{root}: no pairs of views in split {settings.split!r} of any subjects")
     return chosen
 
 
@@ -184,7 +180,7 @@ def score_pairs(studio: Studio, chosen: list[Pair], lpips: nn.Module | None) -> 
 def own_batches(chosen: list[Pair], size: int) -> Iterator[list[tuple[dict[str, Any] | None, str]]]:
     """What :meth:`PairDataset.read` makes of this process's share of all batches.
 
-    Like the scores, the batches are the same however many processes there are, and the same as in training.
+    Like the scores, the batches are the same however many processes there are.
     """
     groups = [list(pairs) for _, pairs in groupby(chosen, lambda pair: pair.group)]
     batches = [pairs[i : i + size] for pairs in groups for i in range(0, len(pairs), size)]
@@ -194,17 +190,6 @@ def own_batches(chosen: list[Pair], size: int) -> Iterator[list[tuple[dict[str, 
         for batch in own:
             yield list(islice(items, len(batch)))
             bar.update(len(batch))
-
-
-def tell_lpips(device: torch.device) -> nn.Module | None:
-    """LPIPS on AlexNet; without its weights None, and a line that names the missing file."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        lpips = load_lpips(device)
-    if distribute.is_first():
-        for warning in caught:
-            print(f"note: {warning.message}", file=sys.stderr)
-    return lpips
 
 
 def tell_left_out(outcomes: list[Outcome]) -> dict[str, Any]:
@@ -224,6 +209,7 @@ def tell_left_out(outcomes: list[Outcome]) -> dict[str, Any]:
 
 
 def write_tables(folder: Path, sheet: Scoresheet, about: dict[str, Any]) -> None:
+    """Write the scores of every pair and their means, with what they are of, and print the means."""
     texts = sheet.csv(), json.dumps(about | sheet.summary(), indent=1) + "\n"
     for name, text in zip(TABLES, texts, strict=True):
         write_atomically(folder / name, partial(Path.write_text, data=text, encoding="utf-8"))

@@ -30,13 +30,13 @@ class Computing:
     that the encoder does not know. 0 takes the encoder's appearance as it is."""
 
     def __post_init__(self) -> None:
-        if self.refine_steps < 0:
-            raise UserError(f"refine_steps: got {self.refine_steps}, wanted 0 or more")
+        self.require_at_least(0, "refine_steps")
 
-    def require_positive(self, *names: str) -> None:
+    def require_at_least(self, least: int, *names: str) -> None:
+        """Refuse lower values of the settings with these names."""
         for name in names:
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name}: got {getattr(self, name)}, wanted more than 0")
+            if getattr(self, name) < least:
+                raise UserError(f"{name}: got {getattr(self, name)}, wanted {least} or more")
 
     def require_between(self, name: str, low: float, high: float, unit: str) -> None:
         """Refuse values outside the range, ends excluded; None, which stands for a default, is accepted."""
@@ -64,7 +64,7 @@ class WithModel(Computing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_positive("batch_size")
+        self.require_at_least(1, "batch_size")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Drawing(WithModel, Compiling):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_positive("fps")
+        self.require_at_least(1, "fps")
         if self.fps > FASTEST.get(self.format, math.inf):
             raise UserError(f"fps: got {self.fps}, wanted at most {FASTEST[self.format]} in {self.format}")
 
@@ -102,7 +102,7 @@ class InCapture(Compiling):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_positive("appearance_frames")
+        self.require_at_least(1, "appearance_frames")
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Orbit(Watching):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_positive("frames")
+        self.require_at_least(1, "frames")
         self.require_between("focal", *FOCAL_LENGTHS, "mm")
         self.require_between("elevation", -90, 90, "degrees")
         for name in ("eye", "target"):

@@ -15,7 +15,7 @@ import hvs
 from hvs.geometry.rotations import rotate
 from hvs.kernels import backends
 from hvs.pictures import heat, mosaic
-from hvs.runtime import UserError, make_folder, select_device, write_atomically
+from hvs.runtime import UserError, make_folder, refuse_folders, select_device, write_atomically
 
 Shape = Literal["sphere", "ellipsoid", "two-spheres", "spheres", "ellipsoids"]
 Backend = Literal["auto", "triton", "torch", "reference"]
@@ -25,8 +25,8 @@ Gaussians = tuple[Tensor, Tensor, Tensor, Tensor]
 DISTANCE, FOCAL, CLOUD = 2.0, 2.0, 0.4
 # The largest picture, which takes some five gigabytes of memory, and the most shapes, which take minutes to draw.
 LARGEST, MOST = 4096, 1_000_000
-# The largest random seed, and the range of alpha, largest first.
-LAST_SEED, ALPHAS = 2**32 - 1, (1000, 1e-6)
+# The largest random seed, and the range of alpha.
+LAST_SEED, ALPHAS = 2**32 - 1, (1e-6, 1000)
 # A Gaussian is visible to about this multiple of its standard deviation, times the root of alpha.
 SEEN = 1.6
 # Floor of the sum of weights: in a very deep scene the background weighs less than the renderer's default floor.
@@ -70,15 +70,16 @@ class Shapes(Rasterising):
     """PNG file. runs/shapes/<what>.png by default."""
 
     def __post_init__(self) -> None:
-        check_range("count", self.count, MOST)
-        check_range("size", self.size, LARGEST)
-        check_range("seed", self.seed, LAST_SEED, 0)
+        check_range("count", self.count, 1, MOST)
+        check_range("size", self.size, 1, LARGEST)
+        check_range("seed", self.seed, 0, LAST_SEED)
         check_range("alpha", self.alpha, *ALPHAS)
         if self.radius is not None:
-            check_range("radius", self.radius, 100, 1e-4)
+            check_range("radius", self.radius, 1e-4, 100)
 
 
 def draw_shapes(settings: Shapes) -> None:
+    """Draw the shapes, a row of three pictures each, into a PNG file."""
     device = choose_device(settings)
     file = choose_file(settings.out or Path("runs/shapes") / f"{settings.what}.png")
     shapes = get_args(Shape) if settings.what == "all" else (settings.what,)
@@ -113,6 +114,7 @@ def render(*inputs: Tensor, alpha: float, backend: Backend) -> Tensor:
 
 
 def camera(size: int, device: torch.device) -> hvs.Camera:
+    """The camera that sees the shapes, at the origin, with square pictures of this side."""
     focal, centre = FOCAL * size, (size - 1) / 2
     K = torch.tensor([[focal, 0, centre], [0, focal, centre], [0, 0, 1]], device=device)
     zero = torch.zeros(3, device=device)
@@ -239,12 +241,12 @@ def choose_file(file: Path) -> Path:
     """The PNG file to write; its folder is made."""
     if file.suffix.lower() != ".png":
         raise UserError(f"out: got {file}, wanted a name that ends in .png")
-    if file.is_dir():
-        raise UserError(f"out: {file} is a folder")
+    refuse_folders(file)
     make_folder(file.parent)
     return file
 
 
-def check_range(name: str, value: float, most: float, least: float = 1) -> None:
+def check_range(name: str, value: float, least: float, most: float) -> None:
+    """Refuse a setting outside the range, ends included."""
     if not least <= value <= most:
         raise UserError(f"{name}: got {value}, wanted {least} to {most}")

@@ -30,7 +30,8 @@ STEP = 257
 
 @dataclass(frozen=True)
 class Snapshot:
-    """
+    """A picture and what else its file says.
+
     Attributes:
         pixels: RGB, [H, W, 3] uint8.
         opaque: where the picture is not transparent, [H, W] bool; None if that is everywhere.

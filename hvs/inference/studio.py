@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvs.evaluation import lift_poses
 from hvs.geometry import Camera
 from hvs.models import HumanViewSynthesis
 from hvs.pictures import to_uint8
@@ -30,7 +31,10 @@ class Studio:
     Attributes:
         model: on its device, in evaluation mode.
         device: the one that everything is to be on.
+        checkpoint: the file of the model; there is none for a given one.
         folder: for the results, known to be writable; there is none if the settings have none.
+        precision: of the networks.
+        batch_size: how many frames the networks process at once.
         refine_steps: how many steps refine an appearance.
 
     Raises:
@@ -76,10 +80,8 @@ class Studio:
     @torch.inference_mode()
     def lift(self, batch: dict[str, Any]) -> Tensor:
         """Lifted poses of a batch of frames in the world, with their roots at the known places, [B, J, 3] in metres."""
-        camera = batch["camera_a"]
-        root = camera.to_camera(batch["points"])[:, self.model.skeleton.root, None]
-        lifted = self.model.lift(batch["keypoints_a"], batch["confidence_a"], batch["resolution_a"])
-        return camera.to_world(root + lifted)
+        lifted, _, root = lift_poses(self.model, batch)
+        return batch["camera_a"].to_world(root + lifted)
 
     def encode(self, images: Tensor, points: Tensor, camera: Camera) -> Tensor:
         """The appearance of one person in images, [1, N, C]: the encoder's mean, refined as the settings say.

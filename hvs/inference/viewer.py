@@ -42,7 +42,7 @@ def viewer(settings: Viewer) -> None:
     try:
         import viser  # noqa: F401
     except ImportError as error:
-        raise UserError("the viewer needs viser: pip install 'hvs[viewer]'") from error
+        raise UserError("the viewer needs viser: pip install -e '.[viewer]'") from error
     from .live.server import free_port, serve
 
     # First, as reading a model takes longer than finding out that the port cannot be used.

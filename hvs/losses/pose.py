@@ -14,8 +14,6 @@ _PARTS = {
     "right_hand": (10.0, "RWrist"),
     "face": (5.0, "Nose"),
 }
-
-
 # If no joint counts, the sum of zero is divided by this.
 _LEAST = 1e-6
 

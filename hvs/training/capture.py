@@ -33,7 +33,9 @@ class Capture:
         faults: broken files that were skipped.
 
     Raises:
-        UserError: the sample capture cannot be made; from the data sets, it is not one of the model's skeleton.
+        UserError: the sample capture cannot have such settings; from the data sets, it is not one of the model's
+            skeleton.
+        ModuleNotFoundError: a package that makes the sample capture is not installed.
     """
 
     def __init__(self, settings: TrainSettings, model: HumanViewSynthesis) -> None:
@@ -84,8 +86,8 @@ class Capture:
         return dataset
 
     def examples(self, dataset: PairDataset, count: int) -> Subset:
-        """This many pairs, spread evenly; always the same ones."""
-        return even_subset(dataset, count, self.settings.seed)
+        """This many pairs, spread evenly; the same for every seed, so that the scores of runs can be compared."""
+        return even_subset(dataset, count)
 
     def read(self, examples: Subset) -> list[dict[str, Any]]:
         """The pairs of :meth:`examples`; what had to be skipped for them is noted."""
@@ -150,8 +152,5 @@ def _make_sample(data: DataSettings) -> Path:
     size = dict(height=data.sample_height, width=round(data.sample_height * 16 / 9))
     try:
         return make_sample(settings=SampleSettings(subjects=data.sample_subjects, frames=data.sample_frames, **size))
-    except ModuleNotFoundError as error:
-        # The message says what needs the module and what to install.
-        raise UserError(str(error)) from error
     except ValueError as error:
         raise UserError(f"the sample capture: {error}") from error

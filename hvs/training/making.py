@@ -17,7 +17,7 @@ from .objectives import Critic, Terms
 from .state import Checkpoints
 
 
-def require_before(settings: TrainSettings) -> None:
+def check_settings(settings: TrainSettings) -> None:
     """Check before the training what would otherwise end it only after its first stage.
 
     Raises:
@@ -27,7 +27,7 @@ def require_before(settings: TrainSettings) -> None:
     synthesis = settings.synthesis
     if not settings.to_train:
         raise UserError("stages: got only the lifter, which already comes from --synthesis.lifter-weights")
-    resumed, begun = settings.resume == "auto" and Checkpoints.found(settings.run), in_synthesis(settings)
+    resumed, begun = settings.resume == "auto" and Checkpoints.found(settings.run), resumes_in_synthesis(settings)
     for stage in settings.to_train:
         if stage == "lifter" and begun:
             continue
@@ -48,13 +48,13 @@ def require_before(settings: TrainSettings) -> None:
             raise UserError(f"{path}: no such file")
 
 
-def in_synthesis(settings: TrainSettings) -> bool:
+def resumes_in_synthesis(settings: TrainSettings) -> bool:
     """Whether the run resumes in its synthesis: then it has trained its lifter, and read all weights from files but for
     the classifier's."""
     return settings.resume == "auto" and Checkpoints.found(settings.run, "synthesis-*")
 
 
-def tell_unheeded(arguments: list[str], given: ModelSettings, found: ModelSettings) -> None:
+def warn_of_unheeded(arguments: list[str], given: ModelSettings, found: ModelSettings) -> None:
     """Warn of model settings on the command line in whose place a checkpoint has brought its own.
 
     Args:

@@ -154,7 +154,7 @@ class Watch:
         if done // self._epoch > self._lined // self._epoch or done == self.steps.stop:
             self._line(done, now)
 
-    def score(self, done: int, scores: dict[str, float]) -> None:
+    def log_scores(self, done: int, scores: dict[str, float]) -> None:
         """Write an entry of scores on validation data, by name, after ``done`` steps."""
         if self._first and scores:
             self._write({"stage": self.stage, "step": done, "validation": scores})

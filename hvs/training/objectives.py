@@ -53,6 +53,7 @@ class LifterObjective(nn.Module):
         return {"pose": self.distance(lifted, batch["relative"], batch["valid"])}
 
     def distance(self, lifted: Tensor, relative: Tensor, valid: Tensor) -> Tensor:
+        """The loss "pose" of lifted poses [B, J, 3] against true ones, both in metres from the root (scalar)."""
         if self.weigh_parts:
             return pose_loss(lifted, relative, valid, self.skeleton, average)
         errors = mpjpe(lifted, relative, valid)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import platform
 import re
 from collections.abc import Iterable
@@ -110,38 +111,34 @@ def write_report(
     return folder / FILE
 
 
-def score_columns(scores: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """The scores of a run by column title."""
-    columns = {"held-out frames": scores}
-    if "held_out_subjects" in scores:
-        columns["held-out subjects"] = scores["held_out_subjects"]
-    return columns
-
-
 def score_table(scores: dict[str, Any]) -> str:
     """The scores as lines of text."""
-    columns = score_columns(scores)
-    lines = [f"{'on novel views':30s}" + "".join(f"{title:>19s}" for title in columns)]
-    for name, title in ROWS.items():
-        if any(name in column for column in columns.values()):
-            lines.append(f"{title:30s}" + "".join(f"{_score(column.get(name)):>19s}" for column in columns.values()))
-    return "\n".join(lines)
+    return "\n".join(f"{title:30s}" + "".join(f"{cell:>19s}" for cell in cells) for title, cells in _score_rows(scores))
 
 
 def _scores(scores: dict[str, Any]) -> str:
-    columns = score_columns(scores)
-    head = "".join(f'<th class="number">{title}</th>' for title in columns)
-    rows = []
-    for name, title in ROWS.items():
-        if any(name in column for column in columns.values()):
-            kind = ' class="of"' if title.startswith(" ") else ""
-            cells = "".join(f'<td class="number">{_score(column.get(name))}</td>' for column in columns.values())
-            rows.append(f"<tr><td{kind}>{title.strip()}</td>{cells}</tr>")
-    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    (_, titles), *rows = _score_rows(scores)
+    head = "".join(f'<th class="number">{title}</th>' for title in titles)
+    lines = []
+    for title, cells in rows:
+        kind = ' class="of"' if title.startswith(" ") else ""
+        shown = "".join(f'<td class="number">{cell}</td>' for cell in cells)
+        lines.append(f"<tr><td{kind}>{title.strip()}</td>{shown}</tr>")
+    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+
+
+def _score_rows(scores: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """The scores of a run as a table of text: the title and cells of every row, the head first."""
+    columns = {"held-out frames": scores}
+    if "held_out_subjects" in scores:
+        columns["held-out subjects"] = scores["held_out_subjects"]
+    names = [name for name in ROWS if any(name in column for column in columns.values())]
+    rows = [(ROWS[name], [_score(column.get(name)) for column in columns.values()]) for name in names]
+    return [("on novel views", list(columns)), *rows]
 
 
 def _score(value: Any) -> str:
-    return f"{value:.2f}" if isinstance(value, (int, float)) and value == value else "–"
+    return f"{value:.2f}" if isinstance(value, (int, float)) and not math.isnan(value) else "–"
 
 
 def _charts(curves: Curves) -> list[str]:

@@ -141,10 +141,18 @@ def test_look_at_along_up_is_still_a_rotation():
     assert down.to_camera(torch.zeros(1, 3))[0, 2] == pytest.approx(2.0)
 
 
+def test_the_position_is_the_origin_of_the_cameras_frame():
+    ring = Camera.orbit(torch.tensor([0.2, -1.0, 0.1]), torch.tensor([0.0, -1.0, 0.0]), 3.0, 5, K.float(), 20, 30)
+    # Batch axes broadcast: one place, seen in five directions.
+    for camera, batch in ((ring, (5,)), (ring[0], ()), (replace(ring, t=ring.t[0]), (5,))):
+        assert camera.position.shape == (*batch, 3)
+        assert camera.to_camera(camera.position[..., None, :]).abs().max() < 1e-6
+
+
 def test_orbit_is_a_ring_of_the_wanted_radius():
     target, up = torch.tensor([0.2, -1.0, 0.1]), torch.tensor([0.0, -2.0, 0.0])
     ring = Camera.orbit(target, up, 3.0, 8, K.float(), 20, 30, elevation=0.3, start=torch.tensor([0.0, 5.0, -1.0]))
-    eyes = ring.to_world(torch.zeros(8, 1, 3))[:, 0]
+    eyes = ring.position
     assert ring.K.shape == (8, 3, 3)
     assert torch.allclose((eyes - target).norm(dim=-1), torch.full((8,), 3.0), atol=1e-5)
     assert torch.allclose(eyes[:, 1], target[1] - 3 * math.sin(0.3) * torch.ones(8), atol=1e-5)
@@ -208,7 +216,7 @@ def test_geometry_survives_autocast():
 def test_an_orbit_need_not_be_told_where_to_begin(count, up, start):
     up = torch.tensor(up)
     ring = Camera.orbit(torch.zeros(3), up, 3.0, count, torch.eye(3), 8, 8, start=None if start is None else start * up)
-    eyes = ring.to_world(torch.zeros(count, 1, 3))[:, 0]
+    eyes = ring.position
     torch.testing.assert_close(eyes.norm(dim=-1), torch.full((count,), 3.0))
     assert (eyes @ up).abs().max() < 1e-6
 

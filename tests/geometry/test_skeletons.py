@@ -41,10 +41,10 @@ def test_customised_skeletons():
 @pytest.mark.parametrize(
     ("joints", "limbs", "message"),
     [
-        ((), None, "joints: wanted a name"),
+        ((), None, r"joints: got \[\], wanted a name"),
         (("a", "a"), None, "each name once"),
-        (("a", 7), None, "joints: wanted a name"),
-        (("a", "b"), None, "fewer than the limbs refer to"),
+        (("a", 7), None, r"joints: got \['a', 7\], wanted a name"),
+        (("a", "b"), None, "joints: got 2, wanted at least 17, as the limbs refer to them"),
         (None, (), "limbs: got none"),
         (None, ((0, 17, 0.1),), "two joints below 17"),
         (None, ((0, -1, 0.1),), "two joints below 17"),
@@ -53,7 +53,7 @@ def test_customised_skeletons():
         (None, ((0, 1, 0.0),), "a positive width"),
         (None, ((0, 1, float("nan")),), "a positive width"),
         (None, ((0, 1, "a"),), "a positive width"),
-        (np.array(["a", "b"]), None, "joints: wanted a name"),
+        (np.array(["a", "b"]), None, "wanted a name"),
         (None, np.array([[0, 1, 0.1], [1, 2, 0.1]]), "two joints below 17"),
         (None, np.zeros((0, 3)), "limbs: got none"),
     ],
@@ -66,7 +66,7 @@ def test_no_skeleton_is_made_of_faults(joints, limbs, message):
 def test_a_skeleton_has_its_root():
     root = PANOPTIC.root
     for count in (1, root):
-        with pytest.raises(ValueError, match=f"joints: got {count} and none is Sternum, the root"):
+        with pytest.raises(ValueError, match=f"joints: got {count}, wanted the root Sternum among them"):
             skeletons.customise(PANOPTIC, [f"joint {i}" for i in range(count)], [(0, 0, 0.1)])
     limbs = [(0, root, 0.1)]
     assert skeletons.customise(PANOPTIC, [f"joint {i}" for i in range(root + 1)], limbs).root == root
@@ -94,9 +94,10 @@ def test_a_skeleton_of_ones_own():
     means, _, scales = limb_gaussians(torch.randn(3, 3), own)
     assert means.shape == (2, 3) and scales[:, 1].tolist() == pytest.approx([0.1, 0.05])
     assert hash(own) == hash(replace(own))
-    for edges, widths in (([[0, 1], [1, 2]], [0.1]), ([], [])):
-        with pytest.raises(ValueError, match=f"widths: got {len(widths)} for {len(edges)} edges"):
-            replace(own, edges=edges, widths=widths)
+    with pytest.raises(ValueError, match="widths: got 1, wanted one for each of 2 edges"):
+        replace(own, widths=[0.1])
+    with pytest.raises(ValueError, match="edges: got none"):
+        replace(own, edges=[], widths=[])
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def camera_error(found: Camera, true: Camera) -> tuple[float, float]:
     left, _, right = torch.linalg.svd((found.R.mT @ true.R).sum(0))
     world = left @ right
     cosine = ((found.R @ world @ true.R.mT).diagonal(dim1=1, dim2=2).sum(1) - 1) / 2
-    eyes, wanted = (camera.to_world(torch.zeros(len(true.t), 1, 3))[:, 0] for camera in (found, true))
+    eyes, wanted = (camera.position for camera in (found, true))
     distance = (eyes - eyes.mean(0)) @ world - (wanted - wanted.mean(0))
     return cosine.clamp(-1, 1).acos().mean().item(), distance.norm(dim=-1).mean().item()
 

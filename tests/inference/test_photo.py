@@ -326,7 +326,7 @@ BAD_ARGUMENTS = {
     "focal": (["me.png", "--focal", "0"], "focal: got 0.0, wanted between 4 and 4000 mm"),
     "centimetres": (["me.png", "--height", "175"], "height: got 175.0, wanted between 0.3 and 3 metres"),
     "no number": (["me.png", "--height", "nan"], "height: got nan, wanted between"),
-    "frames": (["me.png", "--frames", "0"], "frames: got 0, wanted more than 0"),
+    "frames": (["me.png", "--frames", "0"], "frames: got 0, wanted 1 or more"),
     "elevation": (["me.png", "--elevation", "90"], "elevation: got 90.0, wanted between -90 and 90 degrees"),
     "out": (["me.png", "--out", "me.json"], "me.json: not a folder that can be written to"),
     "checkpoint": (["me.png", "--checkpoint", "no.safetensors"], "no.safetensors: no such file"),

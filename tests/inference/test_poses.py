@@ -8,7 +8,7 @@ from PIL import Image
 from hvs.data import find_sequences
 from hvs.data.stores import pack_label, write_store
 from hvs.geometry.skeletons import HUMAN36M, PANOPTIC
-from hvs.inference.poses import Poses, before, choose_frame, choose_poses, close_up, draw_pose, limb_colours
+from hvs.inference.poses import Poses, camera_in_front, choose_frame, choose_poses, close_up, draw_pose, limb_colours
 from hvs.inference.shapes import PAPER
 from hvs.pictures import GAP, PART_COLOURS
 from hvs.runtime import UserError
@@ -104,11 +104,11 @@ def test_without_any_frame_to_be_seen_it_says_why(capture):
 
 def test_the_virtual_camera_stands_before_the_person_and_sees_all_of_them(human36m):
     sequence = find_sequences(human36m.root, "all")[0]
-    camera = before(STANDING, torch.ones(17, dtype=torch.bool), sequence, 64)
+    camera = camera_in_front(STANDING, torch.ones(17, dtype=torch.bool), sequence, 64)
     pixels = camera.project(STANDING)
     assert (pixels > 0).all() and (pixels < 63).all()
     joint = HUMAN36M.joints.index
-    eye = camera.to_world(torch.zeros(1, 3))[0]
+    eye = camera.position
     assert eye[1] < -2 and eye[2] > 1
     # A raised left hand is above the head, and on the right of who is looked at from before.
     assert pixels[joint("LWrist"), 0] > pixels[joint("RWrist"), 0] + 5
@@ -119,7 +119,7 @@ def test_limbs_of_unknown_joints_are_left_out(human36m):
     sequence = find_sequences(human36m.root, "all")[0]
     valid = torch.ones(17, dtype=torch.bool)
     settings = Poses(size=64, alpha=0.2)
-    camera = before(STANDING, valid, sequence, 64)
+    camera = camera_in_front(STANDING, valid, sequence, 64)
     whole = draw_pose(STANDING, valid, camera, HUMAN36M, settings, CPU)
     hand = HUMAN36M.joints.index("LWrist")
     valid[hand] = False
@@ -131,7 +131,7 @@ def test_limbs_of_unknown_joints_are_left_out(human36m):
     # Without shoulders nobody knows where the front is, and somebody with one known joint is one point.
     valid[:] = False
     valid[0] = True
-    camera = before(unknown, valid, sequence, 64)
+    camera = camera_in_front(unknown, valid, sequence, 64)
     assert camera.R.isfinite().all()
     nothing = draw_pose(unknown, valid, camera, HUMAN36M, settings, CPU)
     torch.testing.assert_close(nothing, paper[:, None, None].expand(3, 64, 64), rtol=0, atol=1e-6)

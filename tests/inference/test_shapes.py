@@ -125,7 +125,7 @@ def test_depth_of_one_plane_or_of_nothing_is_one_colour():
         (["--seed", "-1"], "seed: got -1, wanted 0 to 4294967295"),
         (["--device", "warp9"], "device: got 'warp9'"),
         (["--out", "picture.jpg"], "out: got picture.jpg, wanted a name that ends in .png"),
-        (["--out", "folder.png"], "out: folder.png is a folder"),
+        (["--out", "folder.png"], "folder.png: is a folder, which is in the way"),
         (["--out", "file/picture.png"], "file: not a folder that can be written to"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",

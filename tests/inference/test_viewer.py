@@ -86,7 +86,7 @@ def test_bad_arguments_end_with_one_line(command, arguments, message):
 def test_without_viser_it_says_how_to_get_it(command, monkeypatch):
     monkeypatch.setitem(sys.modules, "viser", None)
     code, error = command()
-    assert code == 2 and error == "error: the viewer needs viser: pip install 'hvs[viewer]'\n"
+    assert code == 2 and error == "error: the viewer needs viser: pip install -e '.[viewer]'\n"
 
 
 def test_a_port_in_use_is_passed_over():

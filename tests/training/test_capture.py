@@ -11,6 +11,7 @@ import torch
 
 import hvs
 from hvs import distribute
+from hvs.data import even_subset
 from hvs.data.sampling import Draws
 from hvs.data.stores import write_store
 from hvs.runtime import UserError
@@ -89,6 +90,13 @@ def test_pairs_are_of_two_views_at_the_models_sizes(open_capture):
     for pair, other in zip(first, again, strict=True):
         assert pair["image_a"].shape == (3, 32, 32) and pair["image_b"].shape == (3, 64, 64)
         assert pair["name"] == other["name"] and not torch.equal(pair["camera_a"].R, pair["camera_b"].R)
+
+
+def test_pairs_to_score_are_those_of_inference_whatever_the_seed(open_capture):
+    capture = open_capture()
+    capture.settings = replace(capture.settings, seed=7)
+    pairs = capture.pairs("train", "known")
+    assert capture.examples(pairs, 4).indices == even_subset(pairs, 4).indices
 
 
 def test_no_more_pairs_are_taken_at_once_than_in_training(open_capture, monkeypatch):

@@ -9,7 +9,7 @@ from hvs.config import SynthesisSettings
 from hvs.models import Discriminator, HumanViewSynthesis
 from hvs.presets import PRESETS
 from hvs.runtime import UserError
-from hvs.training.making import make_critic, make_perceptual, make_terms, require_before, tell_unheeded
+from hvs.training.making import check_settings, make_critic, make_perceptual, make_terms, warn_of_unheeded
 
 CPU = torch.device("cpu")
 
@@ -21,58 +21,58 @@ def test_weights_are_asked_for_before_a_run_begins(settings, tmp_path):
         weights = {f"{name}_weights": tmp_path / "missing.pth"}
         for chosen in (settings, begun):
             with pytest.raises(UserError, match="missing.pth: no such file"):
-                require_before(replace(chosen, synthesis=replace(chosen.synthesis, **weights)))
+                check_settings(replace(chosen, synthesis=replace(chosen.synthesis, **weights)))
         for stage in ("lifter", "synthesis"):
             state = settings.run / f"checkpoints/{stage}-0000002.pt"
             state.parent.mkdir(parents=True, exist_ok=True)
             state.touch()
             asked = again or stage == "lifter"
             with pytest.raises(UserError, match="missing.pth: no such file") if asked else nullcontext():
-                require_before(replace(begun, synthesis=replace(begun.synthesis, **weights)))
+                check_settings(replace(begun, synthesis=replace(begun.synthesis, **weights)))
             state.unlink()
 
 
 def test_batches_that_cannot_be_shared_are_refused_before_a_run_begins(settings, monkeypatch):
     """That of the lifter only while there is a lifter to train."""
     monkeypatch.setattr("hvs.distribute.world", lambda: 2)
-    require_before(settings)
+    check_settings(settings)
     for stage in ("lifter", "synthesis"):
         odd = replace(settings, **{stage: replace(getattr(settings, stage), batch_size=15)})
         for chosen in (odd, replace(odd, stages=("lifter",))):
             refused = stage in chosen.stages
             wanted = f"^{stage}.batch_size: got 15, wanted a multiple of the 2 processes"
             with pytest.raises(UserError, match=wanted) if refused else nullcontext():
-                require_before(chosen)
+                check_settings(chosen)
     state = settings.run / "checkpoints/synthesis-0000002.pt"
     state.parent.mkdir(parents=True)
     state.touch()
-    require_before(replace(settings, lifter=replace(settings.lifter, batch_size=15), resume="auto"))
+    check_settings(replace(settings, lifter=replace(settings.lifter, batch_size=15), resume="auto"))
 
 
 def test_a_synthesis_alone_needs_a_lifter_from_somewhere(settings, tmp_path):
     alone, weights = replace(settings, stages=("synthesis",)), tmp_path / "weights.safetensors"
     weights.touch()
-    require_before(replace(alone, start_from=weights))
-    require_before(replace(alone, synthesis=replace(alone.synthesis, lifter_weights=weights)))
+    check_settings(replace(alone, start_from=weights))
+    check_settings(replace(alone, synthesis=replace(alone.synthesis, lifter_weights=weights)))
     wanted = "stages: got only the synthesis, but its lifter has not been trained"
     with pytest.raises(UserError, match=wanted):
-        require_before(replace(alone, resume="auto"))
+        check_settings(replace(alone, resume="auto"))
     state = settings.run / "checkpoints/lifter-0000002.pt"
     state.parent.mkdir(parents=True)
     state.touch()
-    require_before(replace(alone, resume="auto"))
+    check_settings(replace(alone, resume="auto"))
     # A new run begins without what is in its folder.
     with pytest.raises(UserError, match=wanted):
-        require_before(alone)
+        check_settings(alone)
 
 
 def test_typed_settings_that_are_not_heeded_are_told(recwarn):
     given, found = PRESETS["sample"].model, PRESETS["tiny"].model
     arguments = ["train.py", "sample", "--model.alpha", "0.1", "--start-from", "x"]
     # What the preset has is not told of, nor what is the same.
-    tell_unheeded(arguments, given, found)
+    warn_of_unheeded(arguments, given, found)
     assert not recwarn
-    tell_unheeded([*arguments, "--model.d-embedding=512", "--model.base_channels", "24"], given, found)
+    warn_of_unheeded([*arguments, "--model.d-embedding=512", "--model.base_channels", "24"], given, found)
     (warning,) = recwarn
     wanted = "--start-from brings its own model settings, in place of --model.d-embedding, --model.base_channels"
     assert str(warning.message) == wanted

@@ -168,8 +168,8 @@ def test_only_a_terminal_gets_a_bar_besides_the_table(tmp_path, capsys, monkeypa
 
 def test_scores_are_logged(tmp_path):
     with Watch(tmp_path, "synthesis", range(10), 2, 8, CPU) as watch:
-        watch.score(4, {})
-        watch.score(4, {"psnr": 20.0, "lpips": math.nan})
+        watch.log_scores(4, {})
+        watch.log_scores(4, {"psnr": 20.0, "lpips": math.nan})
     (entry,) = History(tmp_path).read()
     assert entry == {"stage": "synthesis", "step": 4, "validation": {"psnr": 20.0, "lpips": None}}
     assert scalars(tmp_path)["validation/psnr"] == [(4, 20.0)]

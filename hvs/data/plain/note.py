@@ -14,7 +14,8 @@ MAX_BYTES = 2**16
 
 @dataclass(frozen=True)
 class Note:
-    """
+    """What the file says.
+
     Attributes:
         scale: metres per unit of the cameras file and of the 3D poses; None if not given.
         up: the direction in the world that is up, a unit vector; None if not given.

@@ -13,7 +13,8 @@ from .folders import frame_number
 
 @dataclass(frozen=True)
 class Poses:
-    """
+    """The 3D poses of a sequence.
+
     Attributes:
         frames: ascending, [F].
         points: [F, L, 3] float32.

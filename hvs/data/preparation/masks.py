@@ -35,7 +35,6 @@ TRUNK = {"panoptic": (5, 6, 12, 11), "human36m": (11, 14, 1, 4)}
 # Clothes and flesh reach beyond the widths of the Gaussians.
 THICKER = 1.5
 
-
 # A frame of the clip, and its mask or the reason why there is none.
 Mask = tuple[int, np.ndarray | str]
 

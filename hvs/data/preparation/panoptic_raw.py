@@ -21,6 +21,8 @@ MAX_JSON_BYTES = 64 * 2**20
 COCO19 = (1, 15, 17, 16, 18, 3, 9, 4, 10, 5, 11, 6, 12, 7, 13, 8, 14)
 NECK = 17
 LEFT_HAND, RIGHT_HAND, FACE = slice(25, 45), slice(45, 65), slice(65, 135)
+# The numbers of a calibrated camera.
+SHAPES = {"K": (3, 3), "R": (3, 3), "t": (3,)}
 
 
 def video_file(folder: Path, view: str) -> Path:
@@ -62,7 +64,7 @@ def read_calibration(folder: Path) -> dict[str, Camera]:
         view, where = name.removeprefix("00_"), f"{file}: camera {name}"
         if view in cameras:
             raise DataError(f"{where}: is there twice")
-        K, R, t = (_numbers(entry.get(key), shape, f"{where}: {key}") for key, shape in _SHAPES.items())
+        K, R, t = (_numbers(entry.get(key), shape, f"{where}: {key}") for key, shape in SHAPES.items())
         distortion = _numbers(entry.get("distCoef"), (5,), f"{where}: distCoef")
         width, height = _numbers(entry.get("resolution"), (2,), f"{where}: resolution").tolist()
         if not (width.is_integer() and height.is_integer() and 1 <= min(width, height) <= max(width, height) < 2**15):
@@ -75,9 +77,6 @@ def read_calibration(folder: Path) -> dict[str, Camera]:
     if not cameras:
         raise DataError(f"{file}: no camera of type hd")
     return dict(sorted(cameras.items()))
-
-
-_SHAPES = {"K": (3, 3), "R": (3, 3), "t": (3,)}
 
 
 def read_openpose(file: Path) -> Tensor:

@@ -62,7 +62,8 @@ class BodyModel:
         return int((self.anny.base_mesh_vertex_indices == base).nonzero())
 
     def pose(self, phenotype: dict[str, float], rotations: dict[str, Tensor], frames: int) -> Posed:
-        """
+        """One person's body in a pose for every frame.
+
         Args:
             phenotype: name -> 0..1; 0.5 if not given.
             rotations: bone -> [frames, 3, 3], relative to its pose at rest, in axes that at rest are the world's and

@@ -27,7 +27,8 @@ NOTE = "sample.json"
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """
+    """What the sample capture consists of.
+
     Attributes:
         subjects: number of people; the last one is never trained on. The layout human36m-raw has at most seven.
         takes: number of motions of each person, seven seconds long.

@@ -22,7 +22,8 @@ NECK = ("neck01", "neck02", "neck03", "head")
 
 @dataclass(frozen=True)
 class Motion:
-    """
+    """How a person moves, frame by frame.
+
     Attributes:
         rotations: bone -> [frames, 3, 3], as `BodyModel.pose` takes them.
         heading: [frames, 3, 3], the whole body's turn about the vertical.

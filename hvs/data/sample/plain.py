@@ -80,8 +80,7 @@ def _write_body_25(folder: Path, view: str, people: np.ndarray) -> None:
     for frame, person in enumerate(people):
         body = np.stack([person[joint] if joint >= 0 else np.zeros(3) for joint in order])
         entry = {"person_id": [-1], "pose_keypoints_2d": _flat(body), "face_keypoints_2d": _flat(person[FACE:])}
-        for side, wrist, start in (("left", 9, 25), ("right", 10, 45)):
-            hand = np.concatenate((person[wrist, None], person[start : start + HAND]))
+        for side, hand in zip(("left", "right"), _whole_body(person)[3:], strict=True):
             entry[f"hand_{side}_keypoints_2d"] = _flat(hand)
         text = json.dumps({"version": 1.3, "people": [entry]})
         _put(folder / view / f"{frame:012d}_keypoints.json", text)

@@ -19,7 +19,7 @@ FRAMES = 16
 Y_DOWN = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0))
 
 
-def sample_poses(count: int = COUNT, seed: int = 0) -> Tensor:
+def sample_poses(count: int = COUNT) -> Tensor:
     """Poses of `count` different bodies, relative to the root, in metres, y down: [count, 117, 3] float32."""
     # Imported here, so that a missing package is reported in one line.
     from .people import make_person
@@ -27,7 +27,7 @@ def sample_poses(count: int = COUNT, seed: int = 0) -> Tensor:
     layout = LAYOUTS["panoptic"]
     poses = []
     for subject in range(count):
-        body = make_person(seed, subject, FRAMES).joints["panoptic"][(5 * subject) % FRAMES].double()
+        body = make_person(0, subject, FRAMES).joints["panoptic"][(5 * subject) % FRAMES].double()
         points, _ = layout.place_middles(body, torch.ones(len(body)))
         points = points[list(layout.joints)]
         poses.append((points - points[layout.skeleton.root]) @ torch.tensor(Y_DOWN).double().mT)
@@ -40,7 +40,7 @@ def main(out: tyro.conf.Positional[Path]) -> None:
     Args:
         out: the .npz file.
     """
-    points = sample_poses(COUNT).numpy()
+    points = sample_poses().numpy()
     with naming(out):
         np.savez_compressed(out, points=points)
 

@@ -270,7 +270,7 @@ def linear(colours: np.ndarray) -> np.ndarray:
 def place(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """Quaternion from a camera's frame to the world, w first, and the camera's position in the world."""
     wxyz = SO3.from_matrix(camera.R.mT.double().numpy()).wxyz
-    return wxyz, camera.to_world(torch.zeros(1, 3))[0].numpy()
+    return wxyz, camera.position.numpy()
 
 
 def path_file(camera: Camera) -> str:

@@ -95,6 +95,5 @@ def start(pose: Pose, source: Camera, up: Tensor) -> Tensor:
         up: the world's up direction, [3].
     """
     distance = SPACE * pose.radius / math.sin(FOV / 2)
-    toward = source.to_world(torch.zeros(1, 3))[0] - pose.centre
-    ring = Camera.orbit(pose.centre, up, distance, 3, torch.eye(3), 1, 1, ELEVATION, toward)
-    return ring[1].to_world(torch.zeros(1, 3))[0]
+    towards = source.position - pose.centre
+    return Camera.orbit(pose.centre, up, distance, 3, torch.eye(3), 1, 1, ELEVATION, towards).position[1]

@@ -66,7 +66,7 @@ def test_the_face_is_skin_where_the_camera_sees_it(person, cameras, shots):
     for frame, views in enumerate(shots):
         nose, ears = person.joints["panoptic"][frame, 0], person.joints["panoptic"][frame, 3:5].mean(0)
         for camera, (image, _) in zip(cameras, views, strict=True):
-            eye = camera.to_world(torch.zeros(1, 3).double())[0].float()
+            eye = camera.position.float()
             if torch.cosine_similarity(nose - ears, eye - nose, dim=0) > 0.8:
                 x, y = camera.project(nose[None].double())[0].round().long().tolist()
                 red, green, blue = image[y, x].astype(int)
