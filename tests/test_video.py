@@ -1,6 +1,7 @@
 import math
 import os
 import resource
+import shutil
 
 import imageio.v2 as imageio
 import numpy as np
@@ -101,6 +102,22 @@ def test_frames_of_a_killed_process_of_the_same_number_are_not_kept(tmp_path):
     (left / "000007.png").touch()
     folder = write_animation(tmp_path / "out.png", [frame(1)])
     assert [entry.name for entry in folder.iterdir()] == ["000000.png"]
+
+
+def test_frames_that_are_replaced_are_never_there_in_part(tmp_path, monkeypatch):
+    write_animation(tmp_path / "out.png", [frame(9)] * 3)
+    remove, found = shutil.rmtree, []
+
+    def remove_slowly(path, **options):
+        for file in path.glob("*"):
+            file.unlink()
+            found.append(len(list((tmp_path / "out").iterdir())))
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", remove_slowly)
+    write_animation(tmp_path / "out.png", [frame(1)] * 2)
+    assert found == [2, 2, 2]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_of_two_processes_that_write_the_same_frames_the_last_one_wins(tmp_path, monkeypatch):
