@@ -112,12 +112,13 @@ def _write_animated(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
 
 def _write_frames(folder: Path, frames: Iterable[np.ndarray]) -> Path:
     check_folder_of_frames(folder)
+    make_folder(folder.parent)
     unfinished, replaced = hidden_beside(folder), hidden_beside(folder.with_name(f"{folder.name}.old"))
     # Left by a process of this number that was killed.
     for left in (unfinished, replaced):
         shutil.rmtree(left, ignore_errors=True)
     try:
-        make_folder(unfinished)
+        unfinished.mkdir()
         for i, frame in enumerate(_some(frames, folder)):
             with naming(folder, unfinished):
                 Image.fromarray(frame).save(unfinished / f"{i:06d}.png", compress_level=1)

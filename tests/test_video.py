@@ -148,6 +148,12 @@ def test_a_file_is_in_the_way_of_a_folder_of_frames(tmp_path):
     assert (tmp_path / "out").read_text() == "years of work"
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "results").touch()
+    with pytest.raises(UserError, match="results: not a folder that can be written to"):
+        write_animation(tmp_path / "results/out.png", [frame(4)])
+
+
 @pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
 def test_a_link_is_in_the_way_of_a_folder_of_frames(tmp_path, target):
     """Neither can it be replaced as a folder can, nor is it known what else uses what it refers to."""
