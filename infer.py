@@ -66,11 +66,11 @@ def orbit(settings: Orbit) -> None:
     if not moving:
         footage = footage.spread(1)
     # The cameras surround all positions that the person takes.
-    lifted, sources, panels = [], [], []
+    lifted, sources, before = [], [], {}
     for batch in footage.progress(settings.batch_size, studio.device, "lift"):
         lifted.append(studio.lift(batch))
         sources.append(batch["camera_a"])
-        panels += [input_panels(studio, footage, batch)] if settings.panels else []
+        before = input_panels(studio, footage, batch) if settings.panels and not moving else {}
     points = torch.cat(lifted)
     cameras = virtual_cameras(settings, path, points, sources[len(sources) // 2][0], footage.up, studio)
     if (away := paths.farthest(cameras, points)) > paths.FADES:
@@ -81,11 +81,13 @@ def orbit(settings: Orbit) -> None:
 
     def shots() -> Iterator[Shot]:
         count = min(len(points), len(cameras.K))
+        # Read once more, as the images of a long film do not fit into memory.
+        batches = footage.batches(settings.batch_size, studio.device) if settings.panels and moving else None
         for i in tqdm(range(0, count, settings.batch_size), "orbit", unit="batch"):
             part = slice(i, min(i + settings.batch_size, count))
-            before = panels[i // settings.batch_size if moving else 0] if panels else {}
+            shown = input_panels(studio, footage, next(batches)) if batches else before
             # A path may end in the middle of a batch.
-            yield Shot(points[part], cameras[part], {name: shown[: part.stop - i] for name, shown in before.items()})
+            yield Shot(points[part], cameras[part], {name: panel[: part.stop - i] for name, panel in shown.items()})
 
     written = write_film(studio, film(studio, shots(), appearance, settings.panels), "orbit", settings)
     say(footage, "seen by virtual cameras", written)

@@ -178,7 +178,9 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Remove what :func:`write_atomically` left half written in a folder when its process was killed."""
     for path in folder.glob(".[0-9]*.*"):
-        if path.name.split(".")[1].isdecimal():
+        number = path.name.split(".")[1]
+        # Inference may be writing a film into the folder of a run that is resumed.
+        if number.isdecimal() and not _is_other_process(int(number)):
             # All processes of a training may do so at once.
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -186,6 +188,19 @@ def remove_leftovers(folder: Path) -> None:
 def hidden_beside(path: Path) -> Path:
     """Where this process, and no other, writes what is to become ``path``."""
     return path.with_name(f".{os.getpid()}.{path.name}")
+
+
+def _is_other_process(number: int) -> bool:
+    if number == os.getpid():
+        return False
+    try:
+        os.kill(number, 0)
+    except PermissionError:
+        # It is somebody else's.
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def _sync(path: Path) -> None:

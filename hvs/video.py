@@ -112,17 +112,21 @@ def _write_animated(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
 
 def _write_frames(folder: Path, frames: Iterable[np.ndarray]) -> Path:
     check_folder_of_frames(folder)
-    unfinished = hidden_beside(folder)
+    make_folder(folder.parent)
+    unfinished, replaced = hidden_beside(folder), hidden_beside(folder.with_name(f"{folder.name}.old"))
     # Left by a process of this number that was killed.
-    shutil.rmtree(unfinished, ignore_errors=True)
+    for left in (unfinished, replaced):
+        shutil.rmtree(left, ignore_errors=True)
     try:
-        make_folder(unfinished)
+        unfinished.mkdir()
         for i, frame in enumerate(_some(frames, folder)):
             with naming(folder, unfinished):
                 Image.fromarray(frame).save(unfinished / f"{i:06d}.png", compress_level=1)
+        # At once, as whoever stops this meanwhile is not to find half of the old frames.
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(replaced)
         unfinished.rename(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -102,6 +103,21 @@ def test_time_goes_on_in_a_moving_orbit(checkpoint, command):
     # The capture's blue tells the frame.
     inputs = [frame[18 + 48, 48, 2].astype(int) for frame in frames]
     assert all(two > one for one, two in zip(inputs, inputs[1:], strict=False))
+
+
+def test_a_moving_orbit_keeps_few_images_in_memory(checkpoint, command, monkeypatch):
+    kept, counts, inputs = weakref.WeakSet(), [], infer.inputs
+
+    def count(*arguments):
+        panels = inputs(*arguments)
+        kept.add(panels["keypoints"])
+        counts.append(len(kept))
+        return panels
+
+    monkeypatch.setattr(infer, "inputs", count)
+    moving = "orbit", "--moving", "--interval", "0", "7", "--panels", "--batch-size", "1", "--format", "png"
+    assert command(*moving)[0] == 0
+    assert len(counts) == 8 and max(counts) <= 2
 
 
 def test_a_person_who_stands_still_is_shown_from_one_image(checkpoint, command):

@@ -191,6 +191,10 @@ def test_write_atomically_leaves_a_file_as_private_as_any_other(tmp_path):
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
+# No system gives a process such a number.
+NOBODY = 2**22 + 1
+
+
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
     child = os.fork()
     if not child:
@@ -203,7 +207,7 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
 
         write_atomically(tmp_path / "file", die)
     os.waitpid(child, 0)
-    (tmp_path / ".45.probe").touch()
+    (tmp_path / f".{NOBODY}.probe").touch()
     others = [tmp_path / ".notes.txt", tmp_path / ".1x.y", tmp_path / "file"]
     for other in others:
         other.touch()
@@ -212,9 +216,19 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted(others)
 
 
+def test_what_another_process_is_writing_is_left_alone(tmp_path):
+    """Only its own number, which an earlier process may have had, says that nobody is writing."""
+    others, own = (tmp_path / f".{number}.film.mp4" for number in (os.getppid(), os.getpid()))
+    for folder in (others, own):
+        folder.mkdir()
+    (tmp_path / f".{10**30}.film.mp4").touch()
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == [others]
+
+
 def test_half_written_files_may_vanish_while_they_are_removed(tmp_path, monkeypatch):
     """Other processes remove them, too."""
-    (tmp_path / ".77.model.pt").mkdir()
+    (tmp_path / f".{NOBODY}.model.pt").mkdir()
     remove = shutil.rmtree
 
     def remove_twice(path, **options):

@@ -1,6 +1,7 @@
 import math
 import os
 import resource
+import shutil
 
 import imageio.v2 as imageio
 import numpy as np
@@ -103,6 +104,22 @@ def test_frames_of_a_killed_process_of_the_same_number_are_not_kept(tmp_path):
     assert [entry.name for entry in folder.iterdir()] == ["000000.png"]
 
 
+def test_frames_that_are_replaced_are_never_there_in_part(tmp_path, monkeypatch):
+    write_animation(tmp_path / "out.png", [frame(9)] * 3)
+    remove, found = shutil.rmtree, []
+
+    def remove_slowly(path, **options):
+        for file in path.glob("*"):
+            file.unlink()
+            found.append(len(list((tmp_path / "out").iterdir())))
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", remove_slowly)
+    write_animation(tmp_path / "out.png", [frame(1)] * 2)
+    assert found == [2, 2, 2]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
 def test_of_two_processes_that_write_the_same_frames_the_last_one_wins(tmp_path, monkeypatch):
     def frames():
         yield frame(1)
@@ -129,6 +146,12 @@ def test_a_file_is_in_the_way_of_a_folder_of_frames(tmp_path):
     with pytest.raises(UserError, match="out: is in the way of a folder of frames"):
         write_animation(tmp_path / "out.png", [frame(4)])
     assert (tmp_path / "out").read_text() == "years of work"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "results").touch()
+    with pytest.raises(UserError, match="results: not a folder that can be written to"):
+        write_animation(tmp_path / "results/out.png", [frame(4)])
 
 
 @pytest.mark.parametrize("target", ["elsewhere", "nowhere"])

@@ -27,6 +27,8 @@ from .means import Means
 from .stepper import Stepper
 
 BOARD, PICTURES = "tensorboard", "pictures"
+# What the names of TensorBoard's files begin with; seconds since 1970 in ten digits follow.
+EVENTS = "events.out.tfevents."
 # Pairs in a mosaic, the largest width of its pictures in pixels, the number of log entries per mosaic, and how many
 # mosaics there are at most.
 ROWS, WIDEST, PICTURE_EVERY, MOST_PICTURES = 6, 256, 10, 100
@@ -86,6 +88,7 @@ class Watch:
             # TensorBoard hides what was written earlier for steps that are repeated. It goes by step numbers alone, so
             # each stage has its own folder.
             path = folder / BOARD / stage
+            _put_first(path)
             self._writer = SummaryWriter(str(path), purge_step=steps.start + 1 if steps.start else 0)
 
     def __enter__(self) -> Self:
@@ -240,6 +243,16 @@ def clear_logs(folder: Path) -> None:
         pictures = [path for path in folder.glob(f"{PICTURES}/*.png") if path.stem.isdecimal()]
         for path in (*folder.glob(f"{BOARD}/*/events.*"), *pictures, history):
             path.unlink()
+
+
+def _put_first(folder: Path) -> None:
+    """See to it that TensorBoard reads the events that are there before those to be written now: it goes by the files'
+    names, which begin with the time, and the clock may have been set back."""
+    files = sorted(folder.glob(f"{EVENTS}*"))
+    if files and files[-1].name >= f"{EVENTS}{int(time.time()):010d}":
+        for number, file in enumerate(files):
+            *_, others = file.name.removeprefix(EVENTS).partition(".")
+            file.rename(file.with_name(f"{EVENTS}{number:010d}.{others}"))
 
 
 def count_bytes(steps: int, log_every: int) -> int:

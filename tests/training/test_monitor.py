@@ -1,5 +1,6 @@
 import math
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -52,6 +53,13 @@ def losses(folder):
 def scalars(folder, stage="synthesis"):
     events = EventAccumulator(str(folder / "tensorboard" / stage)).Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_tensorboard_shows_all_steps_though_the_clock_was_set_back(tmp_path, monkeypatch):
+    for start, seconds in ((0, 2e9), (4, 1e9), (6, 1e9), (8, 3e9)):
+        monkeypatch.setattr(time, "time", lambda now=seconds: now)
+        train(tmp_path, range(start, start + 3), 1)
+    assert scalars(tmp_path)["losses/pixel"] == losses(tmp_path)
 
 
 def test_entries_are_means_since_the_last_one(tmp_path):

@@ -184,7 +184,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
 
 
 def test_half_written_files_are_removed(tmp_path):
-    left = [tmp_path / ".123.best.safetensors", tmp_path / "checkpoints/.45.lifter-0000001.pt"]
+    left = [tmp_path / ".4194305.best.safetensors", tmp_path / "checkpoints/.4194306.lifter-0000001.pt"]
     for folder in left:
         folder.mkdir(parents=True)
         (folder / "file").touch()

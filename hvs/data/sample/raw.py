@@ -83,12 +83,12 @@ def write_human36m(root: Path, name: str, take: Take) -> None:
     folder, action = root / subject, prepared.replace("_", " ")
     videos = {view: folder / "Videos" / f"{action}.{view}.mp4" for view in take.cameras}
     _write_videos(root / MASK_FOLDER / subject / prepared, take, videos, HUMAN36M_FPS)
-    _write_positions(folder / "MyPoseFeatures" / "D3_Positions" / f"{action}.cdf", take.points)
+    write_positions(folder / "MyPoseFeatures" / "D3_Positions" / f"{action}.cdf", take.points)
     _add_detections(root / human36m_raw.DETECTIONS, subject, action, take)
     _write_metadata(root / human36m_raw.METADATA, take.cameras)
 
 
-def _write_positions(file: Path, points: Tensor) -> None:
+def write_positions(file: Path, points: Tensor) -> None:
     """Write points [frames, 17, 3] in metres to a CDF file of 32 joints in millimetres."""
     cdflib = human36m_raw.load_cdflib()
     pose = torch.zeros(len(points), human36m_raw.CAPTURED, 3, dtype=torch.float64)
@@ -101,6 +101,8 @@ def _write_positions(file: Path, points: Tensor) -> None:
         "Num_Elements": 1,
         "Rec_Vary": True,
         "Dim_Sizes": list(pose.shape),
+        # What is compressed bears the time of day.
+        "Compress": 0,
     }
     cdf = cdflib.cdfwrite.CDF(file, delete=True)
     cdf.write_var(spec, var_data=pose[None].numpy())

@@ -5,6 +5,8 @@ import errno
 import io
 import math
 import socket
+import threading
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -20,6 +22,8 @@ from .wanted import Wanted
 
 # Number of ports to try before giving up.
 PORTS = 20
+# Seconds for the browsers to say goodbye when the server stops.
+PATIENCE = 1.0
 # A browser's camera at first: angles in radians, and the radius it shows as a multiple of the person's.
 ELEVATION, FOV = math.radians(12), math.radians(50)
 SPACE = 1.5
@@ -29,6 +33,8 @@ SPACE = 1.5
 def serve(host: str, port: int, cast: Cast, wanted: Wanted[Page]) -> Iterator[str]:
     """Run a server whose pages ask to be drawn; yields its address."""
     pages: dict[int, Page] = {}
+    # A browser may leave between the moment when a picture is drawn for it and the one when it is sent.
+    warnings.filterwarnings("ignore", r"Queued a \w+ on a closed connection")
     # Hides the server's own messages, which are worded unlike ours.
     with contextlib.redirect_stdout(io.StringIO()):
         server = viser.ViserServer(host, port, label="hvs", verbose=False)
@@ -56,8 +62,11 @@ def serve(host: str, port: int, cast: Cast, wanted: Wanted[Page]) -> Iterator[st
     try:
         yield f"http://{openable(host)}:{server.get_port()}"
     finally:
+        # It waits much longer for a browser that does not answer, such as that of a machine which was sent to sleep.
+        stopping = threading.Thread(target=server.stop, daemon=True)
         with contextlib.redirect_stdout(io.StringIO()):
-            server.stop()
+            stopping.start()
+            stopping.join(PATIENCE)
 
 
 def free_port(host: str, port: int) -> int:

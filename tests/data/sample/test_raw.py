@@ -2,14 +2,17 @@
 
 import json
 import sys
+import time
 
 import numpy as np
 import pytest
+import torch
 
 from hvs.data.ffmpeg import count_frames, read_frames
 from hvs.data.npz import read_object_npz
 from hvs.data.sample import SampleSettings, make_sample
 from hvs.data.sample.capture import WRITERS
+from hvs.data.sample.raw import write_positions
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,17 @@ def test_human36m(raw):
     splits = json.loads((root / "splits.json").read_text())
     assert [entry["sequence"] for entry in splits["known"]] == ["S1/Sequences/Walking", "S1/Sequences/Walking_1"]
     assert "<w0>[" in (root / "metadata.xml").read_text()
+
+
+def test_poses_have_the_same_bytes_at_any_time_of_day(tmp_path, monkeypatch):
+    pytest.importorskip("cdflib")
+    points = torch.rand(6, 17, 3, dtype=torch.float64)
+    contents = set()
+    for second in (0, 10**9):
+        monkeypatch.setattr(time, "time", lambda now=second: now)
+        write_positions(tmp_path / "Walking.cdf", points)
+        contents.add((tmp_path / "Walking.cdf").read_bytes())
+    assert len(contents) == 1
 
 
 def test_the_real_data_set_has_seven_subjects(tmp_path):

@@ -1,4 +1,6 @@
 import asyncio
+import threading
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -68,6 +70,26 @@ def test_pages_are_made_and_closed_in_the_order_of_the_browsers_messages(cast, m
     assert address == "http://127.0.0.1:8080" and Viser.last.stopped
     assert [(page.client, page.closed) for page in made] == [(leaves, True), (stays, False)]
     assert wanted.take() is made[1]
+
+
+def test_a_browser_that_does_not_answer_is_not_waited_for(cast, monkeypatch):
+    answer = threading.Event()
+    monkeypatch.setattr(server.viser, "ViserServer", Viser)
+    monkeypatch.setattr(Viser, "stop", lambda _: answer.wait(60))
+    monkeypatch.setattr(server, "PATIENCE", 0.01)
+    with server.serve("127.0.0.1", 8080, cast, Wanted()):
+        pass
+    assert not answer.is_set()
+    answer.set()
+
+
+def test_a_browser_that_has_just_left_is_no_warning(cast, monkeypatch):
+    monkeypatch.setattr(server.viser, "ViserServer", Viser)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with server.serve("127.0.0.1", 8080, cast, Wanted()):
+            warnings.warn("Queued a GuiUpdateMessage on a closed connection (e.g. via a handle ...)", stacklevel=1)
+    assert not told
 
 
 @pytest.mark.parametrize(
