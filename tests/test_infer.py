@@ -106,15 +106,15 @@ def test_time_goes_on_in_a_moving_orbit(checkpoint, command):
 
 
 def test_a_moving_orbit_keeps_few_images_in_memory(checkpoint, command, monkeypatch):
-    kept, counts, inputs = weakref.WeakSet(), [], infer.inputs
+    kept, counts, input_panels = weakref.WeakSet(), [], infer.input_panels
 
     def count(*arguments):
-        panels = inputs(*arguments)
+        panels = input_panels(*arguments)
         kept.add(panels["keypoints"])
         counts.append(len(kept))
         return panels
 
-    monkeypatch.setattr(infer, "inputs", count)
+    monkeypatch.setattr(infer, "input_panels", count)
     moving = "orbit", "--moving", "--interval", "0", "7", "--panels", "--batch-size", "1", "--format", "png"
     assert command(*moving)[0] == 0
     assert len(counts) == 8 and max(counts) <= 2
