@@ -70,7 +70,7 @@ def render(case: Case) -> dict[str, Tensor] | str:
     def poisoned(make):
         def made(*arguments, **options):
             tensor = make(*arguments, **options)
-            return tensor.fill_(math.nan if tensor.is_floating_point() else 2**30)
+            return tensor.fill_(math.nan if tensor.is_floating_point() else torch.iinfo(tensor.dtype).max // 2)
 
         return made
 
