@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import read_json
+from ..files import as_numbers, read_json
 from ..npz import read_object_npz
 from ..stores import DataError
 from .folders import frame_number
@@ -64,8 +64,8 @@ def _from_json(file: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{file}: wanted the rows of a pose for each frame number")
     frames = [frame_number(key, f"{file}: entry {key!r:.80}") for key in table]
     try:
-        values = np.array(list(table.values()), dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
+        values = as_numbers(list(table.values()))
+    except ValueError as error:
         raise DataError(f"{file}: poses are not tables of numbers of the same size") from error
     if values.ndim != 3 or values.shape[2] not in (3, 4):
         raise DataError(f"{file}: poses have shape {list(values.shape[1:])}, wanted rows of 3 or 4 numbers")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvs.data.files import as_numbers, read_bounded
 from hvs.data.npz import read_object_npz
 from hvs.data.stores import DataError
 from hvs.geometry import Camera, rotation_about_axis
@@ -61,21 +62,21 @@ def read_camera_vector(file: Path) -> Tensor:
         DataError: the file is missing or broken, or has no such numbers.
     """
     try:
-        if file.stat().st_size > MAX_XML_BYTES:
-            raise ValueError(f"{file.stat().st_size} bytes")
-        text = file.read_text(encoding="utf-8")
+        text = read_bounded(file, MAX_XML_BYTES).decode()
         if "<!ENTITY" in text or "<!DOCTYPE" in text:
             # Entities can unfold to any size.
             raise ValueError("it declares entities")
         node = next(ElementTree.fromstring(text).iter("w0"), None)
-    except (OSError, ValueError, ElementTree.ParseError, RecursionError) as error:
+    except (ValueError, ElementTree.ParseError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{file}: not a readable XML file ({error})") from error
     words = re.split(r"[\s,;]+", (node.text or "").strip(" \n\r\t[]")) if node is not None else []
     try:
         found = torch.tensor([float(word) for word in words], dtype=torch.float64)
     except ValueError as error:
         raise DataError(f"{file}: w0 is not a list of numbers") from error
-    if len(found) != VECTOR or not found.isfinite().all():
+    if len(found) != VECTOR or not found.float().isfinite().all():
         raise DataError(f"{file}: w0 has {len(found)} numbers, wanted {VECTOR} finite ones")
     return found
 
@@ -149,7 +150,7 @@ def read_positions(file: Path) -> Tensor:
         raise DataError(f"{file}: not a readable CDF file of poses ({reason:.120})") from error
     if pose.ndim == 0 or pose.shape[-1] != 3 * CAPTURED or pose.size == 0 or pose.size != math.prod(pose.shape[-2:]):
         raise DataError(f"{file}: Pose has shape {list(pose.shape)}, wanted [1, frames, {3 * CAPTURED}]")
-    if not np.isfinite(pose).all():
+    if not torch.from_numpy(pose).float().isfinite().all():
         raise DataError(f"{file}: Pose has numbers that are not finite")
     return torch.from_numpy(pose.reshape(-1, CAPTURED, 3)[:, JOINTS]) * MILLIMETRE
 
@@ -172,11 +173,11 @@ def detections(arrays: Any, view: int, where: str) -> Tensor:
         DataError: they have another shape, or are not finite.
     """
     try:
-        found = np.asarray(arrays[view], dtype=np.float64)
+        found = as_numbers(arrays[view])
     except (TypeError, ValueError, IndexError, KeyError) as error:
         raise DataError(f"{where}: wanted one array of pixels for each of {len(VIEWS)} views") from error
     if found.ndim != 3 or found.shape[1:] != (len(JOINTS), 2):
         raise DataError(f"{where}: view {VIEWS[view]} has shape {list(found.shape)}, wanted [frames, 17, 2]")
-    if not np.isfinite(found).all():
+    if not torch.from_numpy(found).float().isfinite().all():
         raise DataError(f"{where}: view {VIEWS[view]} has pixels that are not finite")
     return torch.from_numpy(found)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvs.data.files import read_json
+from hvs.data.files import as_numbers, read_json
 from hvs.data.stores import DataError
 from hvs.geometry import Camera
 from hvs.geometry.rotations import is_rotation
@@ -153,9 +153,10 @@ def _entries(content: dict, name: str, file: Path) -> list[dict]:
 
 def _numbers(value: Any, shape: tuple[int, ...], where: str) -> Tensor:
     try:
-        found = torch.tensor(value, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        found = torch.from_numpy(as_numbers(value))
+    except ValueError as error:
         raise DataError(f"{where} is missing or not a table of numbers") from error
-    if found.numel() != math.prod(shape) or not found.isfinite().all():
+    # Files are written in float32.
+    if found.numel() != math.prod(shape) or not found.float().isfinite().all():
         raise DataError(f"{where} has shape {list(found.shape)}, wanted {list(shape)} finite numbers")
     return found.reshape(shape)

@@ -69,7 +69,7 @@ def test_the_vector_is_found_wherever_it_stands(separator, tmp_path):
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(DataError, match="metadata.xml: not a readable XML file"):
+    with pytest.raises(DataError, match="metadata.xml: cannot be read"):
         raw.read_camera_vector(tmp_path / "metadata.xml")
     with pytest.raises(DataError, match="a.cdf: no such file of poses"):
         raw.read_positions(tmp_path / "a.cdf")
@@ -143,6 +143,9 @@ def test_detections_go_by_the_splits_names(tmp_path):
         ([0, 0, np.zeros((4, 16, 2)), 0], r"d: view 58860488 has shape \[4, 16, 2\]"),
         ([0, 0, np.full((4, 17, 2), np.inf), 0], "d: view 58860488 has pixels that are not finite"),
         ([0, 0, "text", 0], "d: wanted one array"),
+        ([0, 0, [[["1", "2"]] * 17], 0], "d: wanted one array"),
+        ([0, 0, [[[10**400, 2]] * 17], 0], "d: wanted one array"),
+        ([0, 0, np.full((4, 17, 2), 1e39), 0], "d: view 58860488 has pixels that are not finite"),
     ):
         with pytest.raises(DataError, match=message):
             raw.detections(wrong, 2, "d")

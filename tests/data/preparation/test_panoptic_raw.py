@@ -44,6 +44,8 @@ def test_hd_cameras_come_in_metres(tmp_path):
         (dict(K=[[0, 0, 1], [0, 1, 1], [0, 0, 1]]), "camera 00_07: K has a focal length that is not positive"),
         (dict(t=[["a"], ["b"], ["c"]]), "camera 00_07: t is missing or not a table of numbers"),
         (dict(t=[float("nan"), 0, 0]), r"camera 00_07: t has shape \[3\], wanted \[3\] finite numbers"),
+        (dict(t=[1e39, 0, 0]), r"camera 00_07: t has shape \[3\], wanted \[3\] finite numbers"),
+        (dict(t=[True, 0, 0]), "camera 00_07: t is missing or not a table of numbers"),
         (dict(t=[10**400, 0, 0]), "camera 00_07: t is missing or not a table of numbers"),
         (dict(R=[[2, 0, 0], [0, 1, 0], [0, 0, 1]]), "camera 00_07: R is not a rotation"),
         (dict(R=[[-1, 0, 0], [0, 1, 0], [0, 0, 1]]), "camera 00_07: R is not a rotation"),
