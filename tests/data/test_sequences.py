@@ -113,6 +113,11 @@ FAULTS = {
         lambda e: e["01"].update(resolution=[float("inf"), 64]),
         "view 01: resolution holds a number",
     ),
+    "enormous": (lambda e: e["01"].update(resolution=[10**30, 64]), "view 01: resolution is 1e.30x64, wanted whole"),
+    "truth": (lambda e: e["01"].update(t=[[True], [0], [1]]), "view 01: t is missing or not a table"),
+    "beyond float32": (lambda e: e["01"].update(t=[[1e39], [0], [1]]), "view 01: t holds a number"),
+    "no rotation": (lambda e: e["01"].update(R=[[2, 0, 0], [0, 1, 0], [0, 0, 1]]), "view 01: R is not a rotation"),
+    "transposed K": (lambda e: e["01"].update(K=[[120, 0, 0], [0, 115, 0], [48, 32, 1]]), "view 01: K is not an intri"),
 }
 
 
