@@ -68,7 +68,7 @@ def as_numbers(value: Any) -> np.ndarray:
         ValueError: it is anything else. Text, true and false, which numpy and torch make numbers of, are none here.
     """
     table = np.array(value, dtype=object)
-    if value is None or not set(map(type, table.flat)) <= {int, float, type(None)}:
+    if value is None or not set(map(type, table.ravel().tolist())) <= {int, float, type(None)}:
         raise ValueError("not a table of numbers")
     try:
         return table.astype(np.float64)
