@@ -73,12 +73,15 @@ class Picture:
                 return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1))
             least = dict(min_height=-(-self.height // reduction), min_width=-(-self.width // reduction))
             return torch.from_numpy(simplejpeg.decode_jpeg(self._data, colours, **least, min_factor=reduction))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{self.where}: a damaged picture ({' '.join(str(error).split()):.80})") from error
+        # For a damaged file Pillow can raise anything.
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"{self.where}: a damaged picture ({reason:.80})") from error
 
 
 def _open_png(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=("PNG",))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    # For a damaged file Pillow can raise anything.
+    except Exception as error:
         raise ValueError(str(error)) from error

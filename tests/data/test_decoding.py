@@ -11,6 +11,7 @@ from PIL import Image
 from hvs.data import decoding
 from hvs.data.decoding import Picture
 from hvs.data.stores import DataError
+from tests.captures import broken_profile
 
 WHERE = "Images/00.lmdb: frame 7"
 
@@ -71,7 +72,7 @@ def test_mask_is_cut_at_128_without_dithering(kind, channels):
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_broken_pictures_are_one_line_with_their_frame(kind):
     data = encode(np.random.default_rng(0).integers(0, 255, (90, 120, 3)), kind)
-    broken = {"empty": b"", "text": b"no picture", "gif": b"GIF89a" + bytes(60)}
+    broken = {"profile": broken_profile(), "empty": b"", "text": b"no picture", "gif": b"GIF89a" + bytes(60)}
     broken |= {f"cut at {n}": data[:n] for n in (1, 2, 10, 100, 300, len(data) // 2, 9 * len(data) // 10)}
     for name, content in broken.items():
         for read in (Picture.rgb, Picture.mask):
