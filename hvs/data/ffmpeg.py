@@ -55,9 +55,14 @@ def read_frames(path: Path, first: int = 0) -> Iterator[np.ndarray]:
     # Portable pixmaps, because each states its size.
     command = [*_open(path), "-vf", f"select=gte(n\\,{int(first)})", "-fps_mode", "passthrough"]
     command += ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"]
+    number = first
     with _ffmpeg(command, path, stdout=subprocess.PIPE) as process:
         while (frame := _read_pixmap(process.stdout, path)) is not None:
             yield frame
+            number += 1
+    # Some frames are left out without an error even so.
+    if number < (count := count_frames(path)):
+        raise DataError(f"{path}: a damaged video, {number} of its {count} frames can be decoded")
 
 
 def write_frames(

@@ -98,6 +98,16 @@ def test_a_damaged_frame_is_told_and_not_left_out(video):
         list(read_frames(video))
 
 
+def test_a_frame_that_is_left_out_without_an_error_is_told(video):
+    data = bytearray(video.read_bytes())
+    # All frames take very long, so that most come after what the file says is its end.
+    start = data.index(b"stts") + 16
+    data[start : start + 4] = (2**31 - 1).to_bytes(4, "big")
+    video.write_bytes(data)
+    with pytest.raises(DataError, match=r"a video.mp4: a damaged video, [0-9]+ of its 20 frames can be decoded$"):
+        list(read_frames(video))
+
+
 def test_frames_that_are_only_declared_take_no_memory(video):
     """A table of them would have 24 bytes for each."""
     import resource
