@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose as Turn
 
-from hvs.data.decoding import MAX_PIXELS, WHITE
+from hvs.data.decoding import MAX_PIXELS, WHITE, check_scans
 from hvs.data.files import read_bounded
 from hvs.data.stores import DataError
 
@@ -94,6 +94,7 @@ def _read(file: Path) -> tuple[Image.Image, float | None]:
         # Pillow warns about fewer pixels than are accepted here.
         warnings.simplefilter("ignore")
         data = read_bounded(file)
+        check_scans(data, str(file))
         try:
             picture = Image.open(io.BytesIO(data))
         except UnidentifiedImageError as error:

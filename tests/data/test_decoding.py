@@ -104,6 +104,15 @@ def test_pictures_that_claim_to_be_giants_are_refused_before_they_are_decoded(ki
         Picture(data, WHERE)
 
 
+def test_a_jpeg_of_very_many_scans_is_refused():
+    """A hundred kilobytes could keep a decoder busy for minutes."""
+    data = encode(ramp(40, 30), progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert Picture(data, WHERE).rgb().shape == (3, 30, 40)
+    with pytest.raises(DataError, match=f"^{WHERE}: a JPEG of [0-9]+ scans, wanted at most 64$"):
+        Picture(data[:-2] + 100 * scan + data[-2:], WHERE)
+
+
 def test_limit_of_pixels_is_that_of_the_header(monkeypatch):
     monkeypatch.setattr(decoding, "MAX_PIXELS", 40 * 30)
     assert Picture(encode(ramp(40, 30)), WHERE).rgb().shape == (3, 30, 40)

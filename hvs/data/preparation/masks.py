@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from hvs.data.decoding import WHITE, Picture
+from hvs.data.decoding import WHITE, Picture, check_scans
 from hvs.data.ffmpeg import count_frames, read_frames
 from hvs.data.files import read_bounded
 from hvs.data.layouts import CONFIDENT, IMAGES, MASKS
@@ -212,6 +212,7 @@ def _pictures_of(clip: Clip, place: Path) -> dict[int, Path]:
 
 def _open(file: Path) -> Image.Image:
     data = read_bounded(file)
+    check_scans(data, str(file))
     try:
         picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
         grey = picture.convert("L")
