@@ -145,7 +145,7 @@ class Stepper:
             if shapes != dict(zip(MOMENTS[: 3 + wanted], ((), *[parameter.shape] * 3), strict=False)):
                 raise ValueError("its moments are not those of the weights")
         numbers = [state["skipped"], *state["scaler"].values(), *state.get("faults", ())]
-        if not all(type(number) in (int, float) for number in numbers):
+        if not all(type(number) in (int, float) and abs(number) < 2**62 for number in numbers):
             raise ValueError("it has no numbers of skipped steps, or no scale")
         for group, values in zip(self.optimizer.param_groups, own, strict=True):
             group.update(values)

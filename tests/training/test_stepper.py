@@ -163,8 +163,9 @@ def test_a_state_brings_moments_and_no_settings():
         lambda state: state.update(skipped="3"),
         lambda state: state.update(faults=[None]),
         lambda state: state["scaler"].update(scale={}),
+        lambda state: state["scaler"].update(_growth_tracker=2**64),
     ],
-    ids=["shape", "text", "missing", "skipped", "faults", "scale"],
+    ids=["shape", "text", "missing", "skipped", "faults", "scale", "huge"],
 )
 def test_what_would_fail_only_later_is_told_at_once(spoil):
     layer, stepper = make(scaled=True)
