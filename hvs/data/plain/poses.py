@@ -49,8 +49,9 @@ def read_poses(file: Path, joints: int) -> Poses:
     confidence = arrays.get("confidence", np.ones(points.shape[:2], np.float32))
     if confidence.shape != points.shape[:2]:
         raise DataError(f"{file}: confidence has shape {list(confidence.shape)}, wanted {list(points.shape[:2])}")
-    if not np.issubdtype(frames.dtype, np.integer) or len(np.unique(frames)) != len(frames):
-        raise DataError(f"{file}: frames are not distinct whole numbers")
+    whole = np.issubdtype(frames.dtype, np.integer) and (frames < 2**53).all() and (frames > -(2**53)).all()
+    if not whole or len(np.unique(frames)) != len(frames):
+        raise DataError(f"{file}: frames are not distinct whole numbers of at most 53 bits")
     order = np.argsort(frames)
     with np.errstate(over="ignore"):
         return Poses(
