@@ -98,7 +98,7 @@ def _parse(
         listed = [
             (
                 inner_name(entry["sequence"], file, folders=True),
-                {split: [_interval(ends) for ends in _listed(entry[split])] for split in SPLITS},
+                {split: _intervals(entry[split]) for split in SPLITS},
             )
             for group in GROUPS[subjects]
             for entry in (_only(entry, "sequence", *SPLITS) for entry in splits[group])
@@ -142,6 +142,14 @@ def _whole_number(value: Any) -> int:
     if int(value) != value or isinstance(value, bool):
         raise ValueError(f"got {value!r:.40}, wanted a whole number")
     return int(value)
+
+
+def _intervals(value: Any) -> list[tuple[int, int]]:
+    found = [_interval(ends) for ends in _listed(value)]
+    frames = sum(max(0, last - first + 1) for first, last in found)
+    if frames > MOST_FRAMES:
+        raise ValueError(f"intervals of {frames} frames in all, wanted at most {MOST_FRAMES}")
+    return found
 
 
 def _interval(ends: Any) -> tuple[int, int]:

@@ -173,6 +173,7 @@ TRICKS = {
     "far": {"test": [[10**30, 10**30 + 1]]},
     "many": {"test": [[1, 2, 3]]},
     "none": {"train": ""},
+    "very many": {"train": [[i * 10**7, i * 10**7 + 10**6] for i in range(11)]},
 }
 
 
