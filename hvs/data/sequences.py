@@ -51,6 +51,8 @@ class Sequence(ABC):
         self.camera_file: Path = self.folder / "cameras.json"
         # Plain lists, not cameras: each tensor would cost a file descriptor on the way to a worker process.
         self.entries: dict[str, Any] = self.read_cameras()
+        # Views whose cameras have been checked.
+        self._sound: set[str] = set()
 
     @abstractmethod
     def available(self, place: str, view: str | None = None) -> list[int]:
@@ -99,13 +101,10 @@ class Sequence(ABC):
         """The camera of the full frame, in metres, float32; all cameras have equally many distortion coefficients."""
         K, R, t = (self.numbers(view, name, *shape) for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,))))
         width, height = self.size(view)
-        if min(K[0, 0], K[1, 1]) <= 0:
-            raise DataError(f"{self.where(view)}: K has a focal length that is not positive")
-        below = torch.stack((K[1, 0] / K[0, 0], *(K[2] - torch.tensor([0.0, 0.0, 1.0]))))
-        if below.abs().max() > INTRINSICS_TOLERANCE:
-            raise DataError(f"{self.where(view)}: K is not an intrinsic matrix, wanted zeros below its diagonal, and 1")
-        if not is_rotation(R):
-            raise DataError(f"{self.where(view)}: R is not a rotation")
+        if view not in self._sound:
+            self._check_camera(view, K, R)
+            # Training asks for cameras all the time.
+            self._sound.add(view)
         return Camera(K.float(), R.float(), t.float(), self.distortion(view).float(), height, width)
 
     def distortion(self, view: str) -> Tensor:
@@ -170,6 +169,15 @@ class Sequence(ABC):
         if not values.float().isfinite().all():
             raise DataError(f"{self.where(view)}: {name} holds a number that is not finite in float32")
         return values.reshape(-1) if None in shape else values.reshape(shape)
+
+    def _check_camera(self, view: str, K: Tensor, R: Tensor) -> None:
+        if min(K[0, 0], K[1, 1]) <= 0:
+            raise DataError(f"{self.where(view)}: K has a focal length that is not positive")
+        below = torch.stack((K[1, 0] / K[0, 0], *(K[2] - torch.tensor([0.0, 0.0, 1.0]))))
+        if below.abs().max() > INTRINSICS_TOLERANCE:
+            raise DataError(f"{self.where(view)}: K is not an intrinsic matrix, wanted zeros below its diagonal, and 1")
+        if not is_rotation(R):
+            raise DataError(f"{self.where(view)}: R is not a rotation")
 
     def _joints(self, coordinates: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
         joints = _as_index(self.layout.joints)
