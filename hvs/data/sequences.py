@@ -171,7 +171,8 @@ class Sequence(ABC):
         return values.reshape(-1) if None in shape else values.reshape(shape)
 
     def _check_camera(self, view: str, K: Tensor, R: Tensor) -> None:
-        if min(K[0, 0], K[1, 1]) <= 0:
+        # In float32 a tiny number is zero.
+        if min(K[0, 0].float(), K[1, 1].float()) <= 0:
             raise DataError(f"{self.where(view)}: K has a focal length that is not positive")
         below = torch.stack((K[1, 0] / K[0, 0], *(K[2] - torch.tensor([0.0, 0.0, 1.0]))))
         if below.abs().max() > INTRINSICS_TOLERANCE:
