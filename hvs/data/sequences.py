@@ -171,12 +171,8 @@ class Sequence(ABC):
         return values.reshape(-1) if None in shape else values.reshape(shape)
 
     def _check_camera(self, view: str, K: Tensor, R: Tensor) -> None:
-        # In float32 a tiny number is zero.
-        if min(K[0, 0].float(), K[1, 1].float()) <= 0:
-            raise DataError(f"{self.where(view)}: K has a focal length that is not positive")
-        below = torch.stack((K[1, 0] / K[0, 0], *(K[2] - torch.tensor([0.0, 0.0, 1.0]))))
-        if below.abs().max() > INTRINSICS_TOLERANCE:
-            raise DataError(f"{self.where(view)}: K is not an intrinsic matrix, wanted zeros below its diagonal, and 1")
+        if fault := fault_of_intrinsics(K):
+            raise DataError(f"{self.where(view)}: {fault}")
         if not is_rotation(R):
             raise DataError(f"{self.where(view)}: R is not a rotation")
 
@@ -185,6 +181,17 @@ class Sequence(ABC):
         coordinates, confidence = coordinates[joints], confidence[joints]
         finite = coordinates.isfinite().all(-1)
         return coordinates.where(finite[:, None], 0.0), finite & (confidence > CONFIDENT)
+
+
+def fault_of_intrinsics(K: Tensor) -> str:
+    """What is wrong with a matrix K, [3, 3] float64; empty if nothing is."""
+    # In float32 a tiny number is zero.
+    if min(K[0, 0].float(), K[1, 1].float()) <= 0:
+        return "K has a focal length that is not positive"
+    below = torch.stack((K[1, 0] / K[0, 0], *(K[2] - torch.tensor([0.0, 0.0, 1.0]))))
+    if below.abs().max() > INTRINSICS_TOLERANCE:
+        return "K is not an intrinsic matrix, wanted zeros below its diagonal, and 1"
+    return ""
 
 
 @dataclass(eq=False)

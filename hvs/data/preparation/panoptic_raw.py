@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hvs.data.files import as_numbers, read_json
+from hvs.data.sequences import fault_of_intrinsics
 from hvs.data.stores import DataError
 from hvs.geometry import Camera
 from hvs.geometry.rotations import is_rotation
@@ -67,8 +68,8 @@ def read_calibration(folder: Path) -> dict[str, Camera]:
         width, height = _numbers(entry.get("resolution"), (2,), f"{where}: resolution").tolist()
         if not (width.is_integer() and height.is_integer() and 1 <= min(width, height) <= max(width, height) < 2**15):
             raise DataError(f"{where}: resolution is {width:g}x{height:g}, wanted whole pixels")
-        if min(K[0, 0], K[1, 1]) <= 0:
-            raise DataError(f"{where}: K has a focal length that is not positive")
+        if fault := fault_of_intrinsics(K):
+            raise DataError(f"{where}: {fault}")
         if not is_rotation(R):
             raise DataError(f"{where}: R is not a rotation")
         cameras[view] = Camera(K, R, t * CENTIMETRE, distortion, int(height), int(width))

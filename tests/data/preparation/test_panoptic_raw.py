@@ -42,6 +42,7 @@ def test_hd_cameras_come_in_metres(tmp_path):
         (dict(K=[[1, 2], [3, 4]]), r"camera 00_07: K has shape \[2, 2\], wanted \[3, 3\] finite numbers"),
         (dict(K=None), "camera 00_07: K is missing or not a table of numbers"),
         (dict(K=[[0, 0, 1], [0, 1, 1], [0, 0, 1]]), "camera 00_07: K has a focal length that is not positive"),
+        (dict(K=[[1400, 0, 0], [0, 1390, 0], [950, 540, 1]]), "camera 00_07: K is not an intrinsic matrix"),
         (dict(t=[["a"], ["b"], ["c"]]), "camera 00_07: t is missing or not a table of numbers"),
         (dict(t=[float("nan"), 0, 0]), r"camera 00_07: t has shape \[3\], wanted \[3\] finite numbers"),
         (dict(t=[1e39, 0, 0]), r"camera 00_07: t has shape \[3\], wanted \[3\] finite numbers"),
