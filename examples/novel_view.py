@@ -20,7 +20,7 @@ def main() -> None:
     out = Path(sys.argv[2] if len(sys.argv) > 2 else "view.png")
     model = hvs.load(checkpoint)
     root = read_extra(checkpoint).get("root")
-    if not root:
+    if not isinstance(root, str) or not root:
         raise UserError(f"{checkpoint}: does not say which capture it was trained on")
     settings = model.settings
 

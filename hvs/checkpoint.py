@@ -7,7 +7,6 @@ see ``checkpoint_commands.py``.
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -200,7 +199,7 @@ def read_contents(path: str | Path) -> Contents:
         return read_lightning(path) if is_torch_file(path) else _read_own(path)
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a readable checkpoint ({_line(error)})") from error
-    except (TypeError, ValueError, RuntimeError, OverflowError, OSError, UnpicklingError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError, OSError) as error:
         raise CheckpointError(f"{path}: {_line(error)}") from error
 
 

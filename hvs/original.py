@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -130,8 +131,11 @@ def read_content(path: Path) -> dict[str, Any]:
         if not isinstance(content, dict) or not isinstance(content.get(key), dict):
             raise ValueError(f"not a Lightning checkpoint: it has no {key}")
     content["state_dict"] = {str(name): value for name, value in content["state_dict"].items()}
-    for _ in leaves(content["hyper_parameters"]):
-        pass
+    try:
+        for _ in leaves(content["hyper_parameters"]):
+            pass
+    except UnpicklingError as error:
+        raise ValueError(f"not a readable PyTorch file ({error})") from error
     return content
 
 

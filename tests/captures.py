@@ -5,6 +5,7 @@ import json
 import runpy
 import signal
 import sys
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,15 @@ def jpeg(pixels):
     file = io.BytesIO()
     Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(file, "JPEG", quality=95, subsampling=0)
     return file.getvalue()
+
+
+def broken_profile():
+    """A PNG with an empty colour profile behind its pixels, at which Pillow fails with an IndexError."""
+    file = io.BytesIO()
+    Image.new("L", (30, 20)).save(file, "PNG")
+    data, chunk = file.getvalue(), b"iCCP"
+    end = data.index(b"IEND") - 4
+    return data[:end] + bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4, "big") + data[end:]
 
 
 def camera_entry(camera, swapped=False):

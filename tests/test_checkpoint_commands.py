@@ -1,5 +1,6 @@
 """python -m hvs.checkpoint, in this process and once each as a user runs it."""
 
+import io
 import subprocess
 import sys
 from dataclasses import replace
@@ -128,8 +129,18 @@ def test_inspect_of_a_lifter(original, tmp_path):
     assert rows["lifter"].startswith("17 entries, ")
 
 
+def deep():
+    """A Lightning file whose hyper-parameters are nested more deeply than anybody's are."""
+    hyper = []
+    for _ in range(40):
+        hyper = [hyper]
+    file = io.BytesIO()
+    torch.save({"state_dict": {}, "hyper_parameters": {"a": hyper}}, file)
+    return file.getvalue()
+
+
 @pytest.mark.parametrize("command", ["inspect", "convert"])
-@pytest.mark.parametrize("content", [None, b"", b"no checkpoint"], ids=str)
+@pytest.mark.parametrize("content", [None, b"", b"no checkpoint", deep()], ids=["none", "empty", "text", "deep"])
 def test_faults_are_one_line_and_exit_code_2(run, tmp_path, command, content):
     path = tmp_path / "a.ckpt"
     if content is not None:

@@ -85,16 +85,20 @@ def _parse(
     try:
         _only(splits, "views", "stride", *GROUPS["all"])
         # With plain files the folders show which views there are.
-        views = None if kind == PLAIN and "views" not in splits else [inner_name(v, file) for v in splits["views"]]
+        views = None
+        if kind != PLAIN or "views" in splits:
+            views = [inner_name(view, file) for view in _listed(splits["views"])]
+            if len(set(views)) < len(views):
+                raise ValueError("a view is listed twice")
         stride = _whole_number(splits.get("stride", 1 if kind == PLAIN else LAYOUTS[kind].held_out_stride))
         if stride < 1:
             raise ValueError(f"stride is {stride}")
-        everybody = [entry for group in GROUPS["all"] for entry in splits.get(group, ())]
+        everybody = [entry for group in GROUPS["all"] for entry in _listed(splits.get(group, []))]
         names = [inner_name(entry["sequence"], file, folders=True) for entry in everybody]
         listed = [
             (
                 inner_name(entry["sequence"], file, folders=True),
-                {split: [_interval(ends) for ends in entry[split]] for split in SPLITS},
+                {split: _intervals(entry[split]) for split in SPLITS},
             )
             for group in GROUPS[subjects]
             for entry in (_only(entry, "sequence", *SPLITS) for entry in splits[group])
@@ -127,10 +131,25 @@ def _only(table: dict[str, Any], *names: str) -> dict[str, Any]:
     return table
 
 
+def _listed(value: Any) -> list[Any]:
+    """The value, if it is a list: text would be taken for one of letters, and an empty table for nobody."""
+    if not isinstance(value, list):
+        raise ValueError(f"got {value!r:.40}, wanted a list")
+    return value
+
+
 def _whole_number(value: Any) -> int:
     if int(value) != value or isinstance(value, bool):
         raise ValueError(f"got {value!r:.40}, wanted a whole number")
     return int(value)
+
+
+def _intervals(value: Any) -> list[tuple[int, int]]:
+    found = [_interval(ends) for ends in _listed(value)]
+    frames = sum(max(0, last - first + 1) for first, last in found)
+    if frames > MOST_FRAMES:
+        raise ValueError(f"intervals of {frames} frames in all, wanted at most {MOST_FRAMES}")
+    return found
 
 
 def _interval(ends: Any) -> tuple[int, int]:

@@ -15,6 +15,8 @@ REDUCTIONS = (1, 2, 4, 8)
 # Masks are white where the person is; lossy compression blurs their edges.
 WHITE = 128
 MAX_PIXELS = 1 << 27
+# Passes over all pixels that a progressive JPEG takes; encoders make about ten, and each may be a few bytes long.
+MAX_SCANS, SCAN = 64, b"\xff\xda"
 
 
 class Picture:
@@ -28,13 +30,14 @@ class Picture:
         data: the file's bytes.
 
     Raises:
-        DataError: neither a JPEG nor a PNG, grey of more than 8 bits, or of more than 2^27 pixels; when decoded,
-            damaged or cut short.
+        DataError: neither a JPEG nor a PNG, grey of more than 8 bits, of more than 2^27 pixels, or a JPEG of more than
+            64 scans; when decoded, damaged or cut short.
     """
 
     def __init__(self, data: bytes, where: str) -> None:
         self.where = where
         self._data = data
+        check_scans(data, where)
         try:
             self._png = _open_png(data) if data.startswith(b"\x89PNG") else None
             if self._png:
@@ -73,12 +76,21 @@ class Picture:
                 return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1))
             least = dict(min_height=-(-self.height // reduction), min_width=-(-self.width // reduction))
             return torch.from_numpy(simplejpeg.decode_jpeg(self._data, colours, **least, min_factor=reduction))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{self.where}: a damaged picture ({' '.join(str(error).split()):.80})") from error
+        # For a damaged file Pillow can raise anything.
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"{self.where}: a damaged picture ({reason:.80})") from error
+
+
+def check_scans(data: bytes, where: str) -> None:
+    """Raise a DataError if these are the bytes of a JPEG that would take any time to decode."""
+    if data.startswith(b"\xff\xd8") and (scans := data.count(SCAN)) > MAX_SCANS:
+        raise DataError(f"{where}: a JPEG of {scans} scans, wanted at most {MAX_SCANS}")
 
 
 def _open_png(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=("PNG",))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    # For a damaged file Pillow can raise anything.
+    except Exception as error:
         raise ValueError(str(error)) from error

@@ -13,6 +13,10 @@ from .stores import DataError
 
 # A file that only claims to be a video must not make ffmpeg open others, or the network.
 SAFE_INPUT = ("-format_whitelist", "mov,matroska,avi", "-protocol_whitelist", "file", "-max_pixels", str(2**27))
+# A small file may declare any number of frames, for each of which ffmpeg would make an entry in a table at once.
+SAFE_INPUT += ("-max_alloc", str(2**28))
+# By default ffmpeg leaves out what it cannot decode, which moves all later frames, or makes something up for it.
+SAFE_INPUT += ("-xerror",)
 HEADER_BYTES = 32
 # Nearly lossless, in full colour resolution, which also allows odd widths and heights. A single thread gives the same
 # bytes everywhere.
@@ -27,7 +31,7 @@ def count_frames(path: Path) -> int:
     """The number of frames in a video, counted without decoding them.
 
     Raises:
-        DataError: it is missing, not a video, or has no frames.
+        DataError: it is missing, damaged or not a video, or has no frames.
     """
     command = [*_open(path), "-c", "copy", "-f", "null", "-progress", "-", "-nostats", "-"]
     with _ffmpeg(command, path, stdout=subprocess.PIPE) as process:
@@ -46,14 +50,19 @@ def read_frames(path: Path, first: int = 0) -> Iterator[np.ndarray]:
         first: the number of the frame to begin with.
 
     Raises:
-        DataError: it is missing or not a video, or breaks off in the middle of a frame.
+        DataError: it is missing or not a video, or is damaged, which may show only after some frames.
     """
     # Portable pixmaps, because each states its size.
     command = [*_open(path), "-vf", f"select=gte(n\\,{int(first)})", "-fps_mode", "passthrough"]
     command += ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"]
+    number = first
     with _ffmpeg(command, path, stdout=subprocess.PIPE) as process:
         while (frame := _read_pixmap(process.stdout, path)) is not None:
             yield frame
+            number += 1
+    # Some frames are left out without an error even so.
+    if number < (count := count_frames(path)):
+        raise DataError(f"{path}: a damaged video, {number} of its {count} frames can be decoded")
 
 
 def write_frames(

@@ -41,10 +41,12 @@ def read_object_npz(path: str | Path) -> dict[str, Any]:
             budget = Budget(max(MOST_UNFOLDED, MOST_RATIO * path.stat().st_size))
             found = {}
             for entry in archive.infolist():
-                name = f"entry {entry.filename[:80]!r}"
+                name, key = f"entry {entry.filename[:80]!r}", entry.filename.removesuffix(".npy")
+                if key in found:
+                    raise Refusal("it is there twice")
                 budget.take(max(entry.file_size, entry.compress_size))
                 with archive.open(entry) as file:
-                    found[entry.filename.removesuffix(".npy")] = _read_npy(Bounded(file, entry.file_size))
+                    found[key] = _read_npy(Bounded(file, entry.file_size))
             if not found:
                 raise Refusal("it is empty")
             return found

@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 
 from hvs.geometry import Camera
+from hvs.geometry.rotations import is_rotation
 
-from .decoding import Picture
-from .files import read_json
+from .decoding import MAX_PIXELS, Picture
+from .files import as_numbers, read_json
 from .layouts import CONFIDENT, IMAGES, MASKS, Layout, Split
 from .stores import DataError, Store, read_label
 
 # How many images of a view are searched for one that is not broken, at most.
 LOOKED_AT = 100
+# Tolerance of the entries that are zero or one in an intrinsic matrix.
+INTRINSICS_TOLERANCE = 1e-6
 
 
 @dataclass(eq=False)
@@ -48,6 +51,8 @@ class Sequence(ABC):
         self.camera_file: Path = self.folder / "cameras.json"
         # Plain lists, not cameras: each tensor would cost a file descriptor on the way to a worker process.
         self.entries: dict[str, Any] = self.read_cameras()
+        # Views whose cameras have been checked.
+        self._sound: set[str] = set()
 
     @abstractmethod
     def available(self, place: str, view: str | None = None) -> list[int]:
@@ -80,8 +85,12 @@ class Sequence(ABC):
     def resolution(self, view: str) -> tuple[int, int]:
         """(width, height) of the full frame according to the cameras, which the lifter scales keypoints by."""
         width, height = self.numbers(view, "resolution", 2).tolist()
-        if not (width.is_integer() and height.is_integer() and min(width, height) >= 1):
-            raise DataError(f"{self.where(view)}: resolution is {width}x{height}, wanted whole pixels")
+        whole = width.is_integer() and height.is_integer() and min(width, height) >= 1
+        # Of more pixels there are no pictures, and arithmetic with them could overflow.
+        if not whole or width * height > MAX_PIXELS:
+            raise DataError(
+                f"{self.where(view)}: resolution is {width:g}x{height:g}, wanted whole pixels, at most {MAX_PIXELS}"
+            )
         return int(width), int(height)
 
     def size(self, view: str) -> tuple[int, int]:
@@ -92,8 +101,10 @@ class Sequence(ABC):
         """The camera of the full frame, in metres, float32; all cameras have equally many distortion coefficients."""
         K, R, t = (self.numbers(view, name, *shape) for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,))))
         width, height = self.size(view)
-        if min(K[0, 0], K[1, 1]) <= 0:
-            raise DataError(f"{self.where(view)}: K has a focal length that is not positive")
+        if view not in self._sound:
+            self._check_camera(view, K, R)
+            # Training asks for cameras all the time.
+            self._sound.add(view)
         return Camera(K.float(), R.float(), t.float(), self.distortion(view).float(), height, width)
 
     def distortion(self, view: str) -> Tensor:
@@ -148,21 +159,39 @@ class Sequence(ABC):
         if view not in self.entries:
             raise DataError(f"{self.where(view)} is missing")
         try:
-            values = torch.tensor(self.entries[view][name], dtype=torch.float64)
-        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+            values = torch.from_numpy(as_numbers(self.entries[view][name]))
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{self.where(view)}: {name} is missing or not a table of numbers") from error
         size = values.numel() if None in shape else math.prod(shape)
         if values.numel() != size:
             raise DataError(f"{self.where(view)}: {name} has shape {list(values.shape)}, wanted {list(shape)} numbers")
-        if not values.isfinite().all():
-            raise DataError(f"{self.where(view)}: {name} holds a number that is not finite")
+        # Cameras are of this type.
+        if not values.float().isfinite().all():
+            raise DataError(f"{self.where(view)}: {name} holds a number that is not finite in float32")
         return values.reshape(-1) if None in shape else values.reshape(shape)
+
+    def _check_camera(self, view: str, K: Tensor, R: Tensor) -> None:
+        if fault := fault_of_intrinsics(K):
+            raise DataError(f"{self.where(view)}: {fault}")
+        if not is_rotation(R):
+            raise DataError(f"{self.where(view)}: R is not a rotation")
 
     def _joints(self, coordinates: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
         joints = _as_index(self.layout.joints)
         coordinates, confidence = coordinates[joints], confidence[joints]
         finite = coordinates.isfinite().all(-1)
         return coordinates.where(finite[:, None], 0.0), finite & (confidence > CONFIDENT)
+
+
+def fault_of_intrinsics(K: Tensor) -> str:
+    """What is wrong with a matrix K, [3, 3] float64; empty if nothing is."""
+    # In float32 a tiny number is zero.
+    if min(K[0, 0].float(), K[1, 1].float()) <= 0:
+        return "K has a focal length that is not positive"
+    below = torch.stack((K[1, 0] / K[0, 0], *(K[2] - torch.tensor([0.0, 0.0, 1.0]))))
+    if below.abs().max() > INTRINSICS_TOLERANCE:
+        return "K is not an intrinsic matrix, wanted zeros below its diagonal, and 1"
+    return ""
 
 
 @dataclass(eq=False)

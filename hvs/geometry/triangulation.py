@@ -136,7 +136,10 @@ def _solve(
     K, R, t = (torch.stack([getattr(camera, name) for camera in cameras]) for name in ("K", "R", "t"))
     limits = [AGREEMENT * min(c.width, c.height) if threshold is None else threshold for c in cameras]
     views = _Views(K @ torch.cat((R, t[..., None]), -1), -(R.mT @ t[..., None])[..., 0], t.new_tensor(limits))
-    directions = F.normalize(torch.einsum("vij,pvj->pvi", (K @ R).inverse(), F.pad(ideal, (0, 1), value=1.0)), dim=-1)
+    inverse, singular = torch.linalg.inv_ex(K @ R)
+    # A view whose numbers are beyond all measure proposes nothing.
+    inverse = inverse.where(singular[:, None, None] == 0, torch.nan)
+    directions = F.normalize(torch.einsum("vij,pvj->pvi", inverse, F.pad(ideal, (0, 1), value=1.0)), dim=-1)
     worth = (confidence > 0).sum(1) >= least_views
     for rows in worth.nonzero()[:, 0].split(max(1, CHUNK // (MOST_PAIRS * len(cameras)))):
         weights = confidence[rows].clamp(max=1.0)

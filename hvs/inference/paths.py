@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvs.data.files import read_json
+from hvs.data.files import as_numbers, read_json
 from hvs.data.stores import DataError
 from hvs.geometry import Camera
 from hvs.geometry.rotations import is_rotation
@@ -199,22 +199,15 @@ def _calibrated(entry: dict, where: str) -> Camera:
 def _numbers(entry: dict, name: str, where: str, *shape: int | None) -> Tensor:
     """An entry of this shape; None allows any number of values."""
     try:
-        # Via float64: a number too large for float32 should become infinite, not raise an error of its own.
-        values = torch.tensor(entry[name], dtype=torch.float64).float()
-    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        values = torch.from_numpy(as_numbers(entry[name])).float()
+    except (KeyError, ValueError) as error:
         raise DataError(f"{where}: {name} is missing or not a table of numbers") from error
-    if _any_boolean(entry[name]):
-        raise DataError(f"{where}: {name} is not a table of numbers, it has true or false")
     size = values.numel() if None in shape else math.prod(shape)
     if values.numel() != size:
         raise DataError(f"{where}: {name} has shape {list(values.shape)}, wanted {list(shape)}")
     if not values.isfinite().all():
         raise DataError(f"{where}: {name} has numbers that are not finite in float32")
     return values.reshape(-1) if None in shape else values.reshape(shape)
-
-
-def _any_boolean(value: Any) -> bool:
-    return any(map(_any_boolean, value)) if isinstance(value, list) else isinstance(value, bool)
 
 
 def _filling(radius: float, distance: float) -> float:

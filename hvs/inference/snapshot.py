@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose as Turn
 
-from hvs.data.decoding import MAX_PIXELS, WHITE
+from hvs.data.decoding import MAX_PIXELS, WHITE, check_scans
 from hvs.data.files import read_bounded
 from hvs.data.stores import DataError
 
@@ -50,6 +50,17 @@ def read_snapshot(file: Path) -> Snapshot:
         DataError: the file is missing, damaged or not a picture; or the picture has more than 2^27 pixels, is
             transparent everywhere, or holds numbers that are not colours.
     """
+    try:
+        return _read_snapshot(file)
+    except DataError:
+        raise
+    # For a damaged file Pillow's many decoders can raise anything.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{file}: not a readable picture ({reason:.80})") from error
+
+
+def _read_snapshot(file: Path) -> Snapshot:
     picture, focal = _read(file)
     opaque = None
     if "A" in picture.getbands() or "transparency" in picture.info:
@@ -80,23 +91,19 @@ def read_mask(file: Path, width: int, height: int) -> np.ndarray:
 
 def _read(file: Path) -> tuple[Image.Image, float | None]:
     """A picture, upright and in 8 bits, and its focal length."""
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns about fewer pixels than are accepted here.
-            warnings.simplefilter("ignore")
-            data = read_bounded(file)
+    with warnings.catch_warnings():
+        # Pillow warns about fewer pixels than are accepted here.
+        warnings.simplefilter("ignore")
+        data = read_bounded(file)
+        check_scans(data, str(file))
+        try:
             picture = Image.open(io.BytesIO(data))
-            if picture.width * picture.height > MAX_PIXELS:
-                raise DataError(f"{file}: {picture.width}x{picture.height} pixels, wanted at most {MAX_PIXELS}")
-            picture.load()
-    except UnidentifiedImageError as error:
-        # Its message shows the object that was read from, not the file.
-        raise DataError(f"{file}: not a readable picture (of no known kind, {len(data)} bytes)") from error
-    # What Pillow's many decoders raise for damaged files.
-    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{file}: not a readable picture ({' '.join(str(error).split()):.80})") from error
+        except UnidentifiedImageError as error:
+            # Its message shows the object that was read from, not the file.
+            raise DataError(f"{file}: not a readable picture (of no known kind, {len(data)} bytes)") from error
+        if picture.width * picture.height > MAX_PIXELS:
+            raise DataError(f"{file}: {picture.width}x{picture.height} pixels, wanted at most {MAX_PIXELS}")
+        picture.load()
     orientation, focal = _exif(picture)
     if orientation in TURNS:
         picture = picture.transpose(TURNS[orientation])

@@ -71,7 +71,8 @@ class Studio:
         if given:
             return given
         root = read_extra(self.checkpoint).get("root")
-        if not root:
+        # The file may be of anybody.
+        if not isinstance(root, str) or not root:
             raise UserError(f"{self.checkpoint}: does not say which capture it was trained on; give --root")
         if not Path(root).is_dir():
             raise UserError(f"{self.checkpoint}: was trained on {root}, which is no folder here; give --root")

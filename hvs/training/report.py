@@ -107,7 +107,7 @@ def write_report(
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
-    write_atomically(folder / FILE, lambda path: path.write_text(page, encoding="utf-8"))
+    write_atomically(folder / FILE, lambda path: path.write_text(page, "utf-8", "replace"))
     return folder / FILE
 
 

@@ -1,5 +1,6 @@
 """What a training run needs to resume where it was stopped: a few files, each written whole and read as data only."""
 
+import math
 import random
 import re
 import shutil
@@ -94,7 +95,7 @@ class Checkpoints:
                 wrong = type(state) is not dict or any(
                     type(state.get(name)) is not kind for name, kind in KINDS.items()
                 )
-                if wrong or state["stage"] not in STAGES or state["step"] < 0:
+                if wrong or state["stage"] not in STAGES or state["step"] < 0 or not math.isfinite(state["seconds"]):
                     raise ValueError("it is not a training state")
             except ValueError as error:
                 faults.append(f"{file}: {error}")
@@ -199,6 +200,9 @@ def random_state(device: torch.device) -> dict[str, Any]:
 def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
     """Set all random number generators of this process to a :func:`random_state`."""
     random.setstate(state["python"])
+    # Python takes anything for the number that `gauss` has in store.
+    if type(state["python"][2]) not in (float, type(None)):
+        raise TypeError("a number in store that is none")
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and device.type == "cuda":

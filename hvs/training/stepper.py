@@ -15,8 +15,8 @@ from ..runtime import UserError
 
 # If more than MOST_SKIPPED of the last REMEMBERED steps were skipped, training has gone wrong.
 MOST_SKIPPED, REMEMBERED = 20, 1000
-# Options of an optimiser that its moments do not depend on.
-SETTINGS = "lr", "betas", "weight_decay"
+# What AdamW keeps for each parameter; with AMSGrad, the last one too.
+MOMENTS = "step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"
 # How many samples an error message names.
 LISTED = 8
 # An overflow at this scale or below counts as a fault, as lowering the scale further would not help.
@@ -136,9 +136,17 @@ class Stepper:
         wanted, found = self.optimizer.param_groups[0]["amsgrad"], state["optimizer"]["param_groups"][0]["amsgrad"]
         if found != wanted:
             raise ValueError(f"amsgrad: got {wanted}, but the state's moments are those of {found}")
-        # Rates and similar options come from this run's settings, moments from the state.
-        own = [{name: group[name] for name in SETTINGS} for group in self.optimizer.param_groups]
+        # Rates and other options come from this run's settings, moments from the state.
+        own = [{name: group[name] for name in group if name != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        # torch takes anything for a moment, and fails at the next step.
+        for parameter, moments in self.optimizer.state.items():
+            shapes = {name: getattr(value, "shape", None) for name, value in moments.items()}
+            if shapes != dict(zip(MOMENTS[: 3 + wanted], ((), *[parameter.shape] * 3), strict=False)):
+                raise ValueError("its moments are not those of the weights")
+        numbers = [state["skipped"], *state["scaler"].values(), *state.get("faults", ())]
+        if not all(type(number) in (int, float) and abs(number) < 2**62 for number in numbers):
+            raise ValueError("it has no numbers of skipped steps, or no scale")
         for group, values in zip(self.optimizer.param_groups, own, strict=True):
             group.update(values)
             # A schedule starts from the rate that it finds.

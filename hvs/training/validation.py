@@ -81,6 +81,13 @@ class Validation:
         return self.best
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a state.
+
+        Raises:
+            AttributeError, ValueError: it is not one of scores.
+        """
+        if not all(type(score) in (int, float) for score in state.values()):
+            raise ValueError("its best scores are no numbers")
         self.best = state
         if state and self.name not in state:
             self.name, self.sign = "psnr_foreground", 1

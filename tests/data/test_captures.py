@@ -107,6 +107,9 @@ def test_broken_splits(capture, text):
         ({"stride": 1.5}, "got 1.5, wanted a whole number"),
         ({"stride": True}, "got True, wanted a whole number"),
         ({"stride": "2"}, "got '2', wanted a whole number"),
+        ({"views": "012"}, "got '012', wanted a list"),
+        ({"views": ["00", "01", "00"]}, "a view is listed twice"),
+        ({"unknown": {}}, "got {}, wanted a list"),
     ],
 )
 def test_misspelt_names_and_parts_of_numbers_in_splits(capture, change, fault):
@@ -169,6 +172,8 @@ TRICKS = {
     "NaN": {"val": [[float("nan"), 1]]},
     "far": {"test": [[10**30, 10**30 + 1]]},
     "many": {"test": [[1, 2, 3]]},
+    "none": {"train": ""},
+    "very many": {"train": [[i * 10**7, i * 10**7 + 10**6] for i in range(11)]},
 }
 
 

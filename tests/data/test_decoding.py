@@ -11,6 +11,7 @@ from PIL import Image
 from hvs.data import decoding
 from hvs.data.decoding import Picture
 from hvs.data.stores import DataError
+from tests.captures import broken_profile
 
 WHERE = "Images/00.lmdb: frame 7"
 
@@ -71,7 +72,7 @@ def test_mask_is_cut_at_128_without_dithering(kind, channels):
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_broken_pictures_are_one_line_with_their_frame(kind):
     data = encode(np.random.default_rng(0).integers(0, 255, (90, 120, 3)), kind)
-    broken = {"empty": b"", "text": b"no picture", "gif": b"GIF89a" + bytes(60)}
+    broken = {"profile": broken_profile(), "empty": b"", "text": b"no picture", "gif": b"GIF89a" + bytes(60)}
     broken |= {f"cut at {n}": data[:n] for n in (1, 2, 10, 100, 300, len(data) // 2, 9 * len(data) // 10)}
     for name, content in broken.items():
         for read in (Picture.rgb, Picture.mask):
@@ -101,6 +102,15 @@ def test_pictures_that_claim_to_be_giants_are_refused_before_they_are_decoded(ki
         data = data[:12] + head + zlib.crc32(head).to_bytes(4, "big") + data[33:]
     with pytest.raises(DataError, match="65500x65500 pixels|not a readable JPEG or PNG"):
         Picture(data, WHERE)
+
+
+def test_a_jpeg_of_very_many_scans_is_refused():
+    """A hundred kilobytes could keep a decoder busy for minutes."""
+    data = encode(ramp(40, 30), progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert Picture(data, WHERE).rgb().shape == (3, 30, 40)
+    with pytest.raises(DataError, match=f"^{WHERE}: a JPEG of [0-9]+ scans, wanted at most 64$"):
+        Picture(data[:-2] + 100 * scan + data[-2:], WHERE)
 
 
 def test_limit_of_pixels_is_that_of_the_header(monkeypatch):

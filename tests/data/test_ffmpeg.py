@@ -87,6 +87,49 @@ def test_a_truncated_video_is_named(part, video):
         count_frames(video)
 
 
+def test_a_damaged_frame_is_told_and_not_left_out(video):
+    data = bytearray(video.read_bytes())
+    start = data.index(b"mdat")
+    for place in range(start + 2500, len(data) - 2500):
+        data[place] ^= 0x55
+    video.write_bytes(data)
+    assert count_frames(video) == 20
+    with pytest.raises(DataError, match=r"^[^\n]*a video.mp4: ffmpeg cannot work with this video [^\n]*$"):
+        list(read_frames(video))
+
+
+def test_a_frame_that_is_left_out_without_an_error_is_told(video):
+    data = bytearray(video.read_bytes())
+    # All frames take very long, so that most come after what the file says is its end.
+    start = data.index(b"stts") + 16
+    data[start : start + 4] = (2**31 - 1).to_bytes(4, "big")
+    video.write_bytes(data)
+    with pytest.raises(DataError, match=r"a video.mp4: a damaged video, [0-9]+ of its 20 frames can be decoded$"):
+        list(read_frames(video))
+
+
+def test_frames_that_are_only_declared_take_no_memory(video):
+    """A table of them would have 24 bytes for each."""
+    import resource
+
+    data, count = bytearray(video.read_bytes()), (50_000_000).to_bytes(4, "big")
+    # The sizes of all frames at once, the frames in a part of the file, and those of the same duration.
+    for name, place, value in (
+        (b"stsz", 8, (1).to_bytes(4, "big")),
+        (b"stsz", 12, count),
+        (b"stsc", 16, count),
+        (b"stts", 12, count),
+    ):
+        start = data.index(name) + place
+        data[start : start + 4] = value
+    video.write_bytes(data)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    for read in (count_frames, lambda path: list(read_frames(path))):
+        with pytest.raises(DataError, match="a video.mp4: "):
+            read(video)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - before < 2**20
+
+
 def test_a_missing_video_is_named(tmp_path):
     with pytest.raises(DataError, match="none.mp4: no such video"):
         count_frames(tmp_path / "none.mp4")

@@ -1,10 +1,11 @@
 import errno
 import os
 
+import numpy as np
 import pytest
 
 from hvs.data import files
-from hvs.data.files import inner_name, naming, read_bounded, read_json
+from hvs.data.files import as_numbers, inner_name, naming, read_bounded, read_json
 from hvs.data.stores import DataError
 
 
@@ -51,6 +52,48 @@ def test_json_of_too_many_values(tmp_path, monkeypatch):
         read_json(tmp_path / "a.json")
 
 
+def test_json_that_says_something_twice_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text('{"views": {"00": 1, "01": 2, "00": 3}}')
+    with pytest.raises(DataError, match="a.json: not a readable JSON file .the name '00' is there twice"):
+        read_json(tmp_path / "a.json")
+
+
+def deep(levels):
+    return [deep(levels - 1)] if levels else 1.0
+
+
+@pytest.mark.parametrize("value", [3, 0.5, [1, 2.5], [[1, 2], [3, 4]], [], [[], []], [2**70], deep(50)])
+def test_tables_of_numbers(value):
+    found = as_numbers(value)
+    assert found.dtype == np.float64 and found.tolist() == value
+
+
+def test_null_is_not_a_number():
+    assert np.isnan(as_numbers([1, None])).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        "1",
+        [1, False],
+        ["1", 2],
+        [[1, 2], ["3", 4]],
+        [[1, 2], [3]],
+        [[1], 2],
+        {},
+        [{}],
+        [10**400],
+        deep(900),
+    ],
+)
+def test_nothing_else_passes_for_numbers(value):
+    with pytest.raises(ValueError, match="number|integer"):
+        as_numbers(value)
+
+
 def test_errors_that_name_no_file_get_its_name(tmp_path):
     for error in (OSError(errno.ENOSPC, "No space left on device"), OSError("No space left on device")):
         with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'$"), naming(tmp_path):
@@ -67,7 +110,8 @@ def test_names_stay_inside():
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "../a", "a/../../b", "/etc", "a/", "a//b", "a/./b", "a\0b", "x" * 300, "é" * 200, 3, None, ["a"]],
+    ["", ".", "..", "../a", "a/../../b", "/etc", "a/", "a//b", "a/./b", "a\0b", "x" * 300, "é" * 200, "\ud800"]
+    + [3, None, ["a"]],
 )
 def test_names_that_lead_elsewhere_are_refused(name):
     for folders in (False, True):

@@ -92,6 +92,11 @@ def test_faults_name_file_and_entry(tmp_path):
     np.savez(tmp_path / "a.npz", good=np.ones(3), bad=np.array("text"))
     with pytest.raises(DataError, match=r"a\.npz: entry 'bad\.npy' is not readable as arrays \(it has an array"):
         read_object_npz(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", good=np.ones(3))
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("good", archive.read("good.npy"))
+    with pytest.raises(DataError, match=r"a\.npz: entry 'good' is not readable as arrays \(it is there twice\)"):
+        read_object_npz(tmp_path / "a.npz")
     np.savez(tmp_path / "a.npz", a={"when": np.datetime64(0, "s")})
     with pytest.raises(DataError, match="that is not of numbers"):
         read_object_npz(tmp_path / "a.npz")

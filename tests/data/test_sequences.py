@@ -106,6 +106,10 @@ FAULTS = {
     "text": (lambda e: e["01"].update(R="R"), "view 01: R is missing or not"),
     "short R": (lambda e: e["01"].update(R=[[1, 0, 0]]), r"view 01: R has shape \[1, 3\], wanted \[3, 3\]"),
     "no focal length": (lambda e: e["01"].update(K=[[0, 0, 1], [0, 1, 1], [0, 0, 1]]), "view 01: K has a focal"),
+    "tiny focal length": (
+        lambda e: e["01"].update(K=[[1e-300, 0, 1], [0, 1, 1], [0, 0, 1]]),
+        "view 01: K has a focal",
+    ),
     "four coefficients": (lambda e: e["01"].update(dist_coef=[0, 0, 0, 0]), "view 01: dist_coef has shape"),
     "half pixels": (lambda e: e["01"].update(resolution=[96.5, 64]), "view 01: resolution is"),
     "no pixels": (lambda e: e["01"].update(resolution=[0, 64]), "view 01: resolution is"),
@@ -113,6 +117,11 @@ FAULTS = {
         lambda e: e["01"].update(resolution=[float("inf"), 64]),
         "view 01: resolution holds a number",
     ),
+    "enormous": (lambda e: e["01"].update(resolution=[10**30, 64]), "view 01: resolution is 1e.30x64, wanted whole"),
+    "truth": (lambda e: e["01"].update(t=[[True], [0], [1]]), "view 01: t is missing or not a table"),
+    "beyond float32": (lambda e: e["01"].update(t=[[1e39], [0], [1]]), "view 01: t holds a number"),
+    "no rotation": (lambda e: e["01"].update(R=[[2, 0, 0], [0, 1, 0], [0, 0, 1]]), "view 01: R is not a rotation"),
+    "transposed K": (lambda e: e["01"].update(K=[[120, 0, 0], [0, 115, 0], [48, 32, 1]]), "view 01: K is not an intri"),
 }
 
 

@@ -243,3 +243,15 @@ def test_a_batch_of_cameras_and_a_threshold_that_nothing_meets_are_refused():
     for threshold in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="threshold: got .*, wanted more than 0 pixels"):
             triangulate(pixels, confidence, cameras, threshold=threshold)
+
+
+def test_a_view_beyond_all_measure_counts_for_nothing():
+    """Its matrix has no inverse in float64."""
+    cameras, points = ring(6), people(4)
+    pixels, confidence = see(cameras, points)
+    K = cameras[2].K.clone()
+    K[:2, 2] = 3e38
+    cameras[2] = replace(cameras[2], K=K)
+    found = triangulate(pixels, confidence, cameras)
+    torch.testing.assert_close(found.points, points, rtol=0, atol=1e-6)
+    assert not found.inliers[2].any() and found.inliers[[0, 1, 3, 4, 5]].all()

@@ -4,6 +4,7 @@ from PIL import Image, ImageOps
 
 from hvs.data import DataError
 from hvs.inference.snapshot import EXIF_FOCAL_35MM, EXIF_TABLE, read_mask, read_snapshot
+from tests.captures import broken_profile
 
 ORIENTATION = 0x0112
 
@@ -145,12 +146,13 @@ def huge(file):
         (lambda file: file.write_bytes(b""), r"not a readable picture \(of no known kind, 0 bytes\)$"),
         (lambda file: file.write_text("hello"), r"not a readable picture \(of no known kind, 5 bytes\)$"),
         (cut_short, "not a readable picture"),
+        (lambda file: file.write_bytes(broken_profile()), r"not a readable picture \(index out of range\)$"),
         (of_fractions, "a picture of floating-point numbers, wanted 8 or 16 bits"),
         (of_32_bits, "wanted 8 or 16 bits"),
         (lambda file: save(file, np.zeros((4, 6, 4), np.uint8)), "transparent everywhere"),
         (huge, "12000x12000 pixels, wanted at most"),
     ],
-    ids=["missing", "folder", "empty", "text", "cut", "fractions", "32 bits", "nothing", "huge"],
+    ids=["missing", "folder", "empty", "text", "cut", "profile", "fractions", "32 bits", "nothing", "huge"],
 )
 def test_what_is_no_picture_is_refused_in_one_line(tmp_path, spoil, message):
     file = tmp_path / "a.png"

@@ -170,6 +170,9 @@ def test_the_capture_is_the_one_given_or_the_one_trained_on(studio, tmp_path):
 
 def test_a_capture_that_was_moved_is_told(studio, tmp_path):
     studio.checkpoint = tmp_path / "model.safetensors"
+    save_model(studio.checkpoint, studio.model, {"root": ["before"]})
+    with pytest.raises(UserError, match="does not say which capture it was trained on; give --root"):
+        studio.root(None)
     save_model(studio.checkpoint, studio.model, {"root": str(tmp_path / "before")})
     with pytest.raises(UserError, match="was trained on .*/before, which is no folder here; give --root"):
         studio.root(None)

@@ -168,12 +168,14 @@ def test_every_value_has_a_chart_in_its_stage(write):
 def test_bad_values_do_not_break_it(write, settings):
     entries = [log("synthesis", step, pixel=math.nan if step % 2 else 1.0, pose=math.nan) for step in range(1, 9)]
     entries.append({"stage": "synthesis", "step": 9, "losses": None, "rates": {"decoder": "x"}, "left_out": [1]})
+    # Half of a character, which JSON can spell and no page hold.
+    entries.append({"stage": "\ud800", "step": 10, "losses": {"pixel": 1.0}})
     entries.append({"stage": "<i>", "step": 10, "losses": {"<b>": 1.0}})
     with open(settings.run / "history.jsonl", "w") as file:
         file.write('{"stage": "synthesis", "step": 0, "losses": {"pixel": NaN, "total": -Infinity}}\n{"stage": "syn')
         file.write("\n")
     page = write(*entries, scores=dict.fromkeys(SCORES, math.nan))
-    assert page.titles() == ["pixel", "learning rates", "images per second", "<b>"]
+    assert page.titles() == ["pixel", "learning rates", "images per second", "pixel", "<b>"]
     text = (settings.run / "report.html").read_text()
     assert not re.search(r"\b(nan|inf|NaN|Infinity)\b", text)
 

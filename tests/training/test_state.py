@@ -95,7 +95,11 @@ def _negative(path):
     torch.save(make(-4), path)
 
 
-@pytest.mark.parametrize("fault", [_truncate, _flip, _empty, _other, _negative])
+def _timeless(path):
+    torch.save(make(3) | {"seconds": float("nan")}, path)
+
+
+@pytest.mark.parametrize("fault", [_truncate, _flip, _empty, _other, _negative, _timeless])
 def test_a_broken_state_falls_back_to_the_one_before(checkpoints, fault, recwarn):
     for step in (1, 2, 3):
         checkpoints.save(make(step, weights=torch.full((64,), 0.5)))
@@ -230,7 +234,8 @@ def test_random_numbers_of_a_gpu_go_on():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("python", (3, (1, 2), None)), ("numpy", ("MT19937", [1])), ("torch", torch.zeros(3)), ("cuda", ...)],
+    [("python", (3, (1, 2), None)), ("python", (*random.getstate()[:2], "1")), ("numpy", ("MT19937", [1]))]
+    + [("torch", torch.zeros(3)), ("cuda", ...)],
 )
 def test_broken_random_states_are_told(name, value):
     state, before = make(1), random_state(CPU)

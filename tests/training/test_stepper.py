@@ -154,6 +154,28 @@ def test_a_state_brings_moments_and_no_settings():
         fourth.load_state_dict(state)
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda state: state["optimizer"]["state"][0].update(exp_avg=torch.zeros(7)),
+        lambda state: state["optimizer"]["state"][0].update(exp_avg="1"),
+        lambda state: state["optimizer"]["state"][0].pop("exp_avg_sq"),
+        lambda state: state.update(skipped="3"),
+        lambda state: state.update(faults=[None]),
+        lambda state: state["scaler"].update(scale={}),
+        lambda state: state["scaler"].update(_growth_tracker=2**64),
+    ],
+    ids=["shape", "text", "missing", "skipped", "faults", "scale", "huge"],
+)
+def test_what_would_fail_only_later_is_told_at_once(spoil):
+    layer, stepper = make(scaled=True)
+    take(layer, stepper, 0)
+    state = copy.deepcopy(stepper.state_dict())
+    spoil(state)
+    with pytest.raises(ValueError, match="its moments are not|it has no numbers"):
+        make(scaled=True)[1].load_state_dict(state)
+
+
 @pytest.mark.parametrize("scaled", [False, True])
 def test_a_run_may_go_on_in_another_precision(scaled):
     """A scale is looked for anew if the state has none."""

@@ -72,6 +72,11 @@ def test_a_run_goes_on_with_a_score_that_the_best_has_too(make, tmp_path, monkey
     assert read_extra(tmp_path / "best.safetensors")["step"] == 1
 
 
+def test_a_state_without_numbers_is_refused(make):
+    with pytest.raises(ValueError, match="its best scores are no numbers"):
+        make().load_state_dict({"psnr_foreground": "20"})
+
+
 def test_a_score_that_is_no_number_is_never_better(make, tmp_path, monkeypatch):
     model = hvs.HumanViewSynthesis(MODEL)
     validation = make()

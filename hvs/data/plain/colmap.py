@@ -27,7 +27,11 @@ MODELS = {
 
 def read_colmap(cameras: Path, images: Path) -> dict[str, Any]:
     """Entries of `cameras.json` by view. A view is the folder in an image's name, or, without one, the name itself."""
-    lenses = dict(_lenses(cameras))
+    lenses: dict[str, dict[str, Any]] = {}
+    for number, lens in _lenses(cameras):
+        if number in lenses:
+            raise DataError(f"{cameras}: camera {number:.40} is there twice")
+        lenses[number] = lens
     entries: dict[str, Any] = {}
     for where, words in _image_lines(images):
         try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files import as_numbers
 from ..stores import DataError
 from .folders import frame_number, last_number
 
@@ -203,8 +204,8 @@ def _triples(values: Any, where: str) -> np.ndarray:
 
 def _table(values: Any, where: str) -> np.ndarray:
     try:
-        return np.array(values, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
+        return as_numbers(values)
+    except ValueError as error:
         raise DataError(f"{where}: keypoints are not a table of numbers") from error
 
 

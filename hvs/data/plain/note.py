@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import read_json
+from ..files import as_numbers, read_json
 from ..stores import DataError
 
 MAX_BYTES = 2**16
@@ -47,8 +47,8 @@ def _numbers(file: Path, table: dict[str, Any], name: str, count: int) -> np.nda
     if name not in table:
         return None
     try:
-        values = np.array(table[name], dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError, OverflowError) as error:
+        values = as_numbers(table[name]).reshape(-1)
+    except ValueError as error:
         raise DataError(f"{file}: {name} does not consist of numbers") from error
     if len(values) != count or not np.isfinite(values).all():
         raise DataError(f"{file}: {name} has {len(values)} values, wanted {count} finite numbers")

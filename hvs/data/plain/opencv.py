@@ -110,6 +110,14 @@ def _load(file: Path) -> dict[str, Any]:
                 raise yaml.YAMLError("references are not allowed")
             return super().compose_node(parent, index)
 
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            table = super().construct_mapping(node, deep=True)
+            for key, value in node.value:
+                # The last one would be taken. Files that were joined both list the views' names.
+                if self.construct_object(value, deep=True) != table[self.construct_object(key, deep=True)]:
+                    raise yaml.YAMLError(f"{key.value!s:.80} is there twice, with other values")
+            return table
+
     text = read_bounded(file, MAX_BYTES).decode(errors="replace")
     # OpenCV's first line, %YAML:1.0, is not valid YAML, and in files that were joined, it would begin a new document.
     lines = ["" if line.startswith("%") or line.rstrip() in ("---", "...") else line for line in text.split("\n")]

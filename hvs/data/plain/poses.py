@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import read_json
+from ..files import as_numbers, read_json
 from ..npz import read_object_npz
 from ..stores import DataError
 from .folders import frame_number
@@ -50,8 +50,9 @@ def read_poses(file: Path, joints: int) -> Poses:
     confidence = arrays.get("confidence", np.ones(points.shape[:2], np.float32))
     if confidence.shape != points.shape[:2]:
         raise DataError(f"{file}: confidence has shape {list(confidence.shape)}, wanted {list(points.shape[:2])}")
-    if not np.issubdtype(frames.dtype, np.integer) or len(np.unique(frames)) != len(frames):
-        raise DataError(f"{file}: frames are not distinct whole numbers")
+    whole = np.issubdtype(frames.dtype, np.integer) and (frames < 2**53).all() and (frames > -(2**53)).all()
+    if not whole or len(np.unique(frames)) != len(frames):
+        raise DataError(f"{file}: frames are not distinct whole numbers of at most 53 bits")
     order = np.argsort(frames)
     with np.errstate(over="ignore"):
         return Poses(
@@ -65,8 +66,8 @@ def _from_json(file: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{file}: wanted the rows of a pose for each frame number")
     frames = [frame_number(key, f"{file}: entry {key!r:.80}") for key in table]
     try:
-        values = np.array(list(table.values()), dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
+        values = as_numbers(list(table.values()))
+    except ValueError as error:
         raise DataError(f"{file}: poses are not tables of numbers of the same size") from error
     if values.ndim != 3 or values.shape[2] not in (3, 4):
         raise DataError(f"{file}: poses have shape {list(values.shape[1:])}, wanted rows of 3 or 4 numbers")

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from hvs.geometry import Camera, triangulate
 from hvs.geometry.distortion import COEFFICIENT_COUNTS
-from hvs.geometry.rotations import is_rotation
 
 from ..layouts import IMAGES, LAYOUTS, MASKS, Layout, Split
 from ..sequences import Sequence
@@ -33,8 +32,6 @@ LEAST_AGREEMENT = 0.2
 # Weight of the cameras' mean upward direction against how level they stand; slopes that count as level, as sines; and
 # rounds of the estimate.
 CHOICE, LEVEL, ROUNDS = 1e-3, 0.05, 20
-# Tolerance of the entries that are zero or one in an intrinsic matrix.
-INTRINSICS_TOLERANCE = 1e-6
 # This many neighbouring frames are triangulated together, which takes a third of the time.
 BLOCK = 16
 
@@ -134,12 +131,6 @@ class PlainSequence(Sequence):
 
     def camera(self, view: str) -> Camera:
         camera = super().camera(view)
-        K = self.numbers(view, "K", 3, 3)
-        below = torch.stack((K[1, 0] / K[0, 0], *(K[2] - torch.tensor([0.0, 0.0, 1.0]))))
-        if below.abs().max() > INTRINSICS_TOLERANCE:
-            raise DataError(f"{self.where(view)}: K is not an intrinsic matrix, wanted zeros below its diagonal, and 1")
-        if not is_rotation(camera.R):
-            raise DataError(f"{self.where(view)}: R is not a rotation")
         # Set the zeros and the one exactly: deviations from them are rounding.
         K = torch.stack((camera.K[0], camera.K[1] * camera.K.new_tensor([0.0, 1, 1]), camera.K.new_tensor([0.0, 0, 1])))
         return replace(camera, K=K, t=(self.numbers(view, "t", 3) * self.scale).float())

@@ -71,7 +71,12 @@ class Clip:
     def dropped(self, modality: str, view: str | None = None) -> Counter[str]:
         """Reason -> number of frames that a database lacks."""
         note = self._note(modality, view)
-        return Counter(read_json(note)) if note.exists() else Counter()
+        if not note.exists():
+            return Counter()
+        counts = read_json(note)
+        if not isinstance(counts, dict) or any(type(count) is not int for count in counts.values()):
+            raise DataError(f"{note}: wanted how many frames are missing for each reason; remove it to count none")
+        return Counter(counts)
 
     def discard(self, modality: str, view: str | None = None) -> None:
         """Remove a database, or those of all views, to be made again. Their notes stay until then."""

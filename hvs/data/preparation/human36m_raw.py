@@ -2,6 +2,9 @@
 
 import math
 import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvs.data.files import as_numbers, read_bounded
 from hvs.data.npz import read_object_npz
 from hvs.data.stores import DataError
 from hvs.geometry import Camera, rotation_about_axis
@@ -25,6 +29,8 @@ SUBJECTS, EXTRINSICS, INTRINSICS, VECTOR = 11, 6, 9, 300
 JOINTS = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
 CAPTURED = 32
 MAX_XML_BYTES = 64 * 2**20
+# Reading an hour of poses takes some thousands.
+MAX_LINES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -61,21 +67,21 @@ def read_camera_vector(file: Path) -> Tensor:
         DataError: the file is missing or broken, or has no such numbers.
     """
     try:
-        if file.stat().st_size > MAX_XML_BYTES:
-            raise ValueError(f"{file.stat().st_size} bytes")
-        text = file.read_text(encoding="utf-8")
+        text = read_bounded(file, MAX_XML_BYTES).decode()
         if "<!ENTITY" in text or "<!DOCTYPE" in text:
             # Entities can unfold to any size.
             raise ValueError("it declares entities")
         node = next(ElementTree.fromstring(text).iter("w0"), None)
-    except (OSError, ValueError, ElementTree.ParseError, RecursionError) as error:
+    except (ValueError, ElementTree.ParseError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{file}: not a readable XML file ({error})") from error
     words = re.split(r"[\s,;]+", (node.text or "").strip(" \n\r\t[]")) if node is not None else []
     try:
         found = torch.tensor([float(word) for word in words], dtype=torch.float64)
     except ValueError as error:
         raise DataError(f"{file}: w0 is not a list of numbers") from error
-    if len(found) != VECTOR or not found.isfinite().all():
+    if len(found) != VECTOR or not found.float().isfinite().all():
         raise DataError(f"{file}: w0 has {len(found)} numbers, wanted {VECTOR} finite ones")
     return found
 
@@ -131,6 +137,28 @@ def load_cdflib() -> ModuleType:
     return cdflib
 
 
+@contextmanager
+def _at_most(lines: int) -> Iterator[None]:
+    """Let code run so many lines of Python, and then raise a ValueError in it.
+
+    cdflib obeys counts in damaged files, to which it would count for hours, or fill the memory with a list for each.
+    """
+
+    def trace(*_: Any) -> Callable:
+        nonlocal lines
+        lines -= 1
+        if lines < 0:
+            raise ValueError("it declares more than it holds")
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
 def read_positions(file: Path) -> Tensor:
     """The poses of a CDF file, [F, 17, 3] float64, in metres in the world.
 
@@ -142,14 +170,15 @@ def read_positions(file: Path) -> Tensor:
     if not file.is_file():
         raise DataError(f"{file}: no such file of poses")
     try:
-        pose = np.asarray(cdflib.CDF(file).varget("Pose"), dtype=np.float64)
+        with _at_most(MAX_LINES):
+            pose = np.asarray(cdflib.CDF(file).varget("Pose"), dtype=np.float64)
     except Exception as error:
         # A damaged file can raise anything.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{file}: not a readable CDF file of poses ({reason:.120})") from error
     if pose.ndim == 0 or pose.shape[-1] != 3 * CAPTURED or pose.size == 0 or pose.size != math.prod(pose.shape[-2:]):
         raise DataError(f"{file}: Pose has shape {list(pose.shape)}, wanted [1, frames, {3 * CAPTURED}]")
-    if not np.isfinite(pose).all():
+    if not torch.from_numpy(pose).float().isfinite().all():
         raise DataError(f"{file}: Pose has numbers that are not finite")
     return torch.from_numpy(pose.reshape(-1, CAPTURED, 3)[:, JOINTS]) * MILLIMETRE
 
@@ -172,11 +201,11 @@ def detections(arrays: Any, view: int, where: str) -> Tensor:
         DataError: they have another shape, or are not finite.
     """
     try:
-        found = np.asarray(arrays[view], dtype=np.float64)
+        found = as_numbers(arrays[view])
     except (TypeError, ValueError, IndexError, KeyError) as error:
         raise DataError(f"{where}: wanted one array of pixels for each of {len(VIEWS)} views") from error
     if found.ndim != 3 or found.shape[1:] != (len(JOINTS), 2):
         raise DataError(f"{where}: view {VIEWS[view]} has shape {list(found.shape)}, wanted [frames, 17, 2]")
-    if not np.isfinite(found).all():
+    if not torch.from_numpy(found).float().isfinite().all():
         raise DataError(f"{where}: view {VIEWS[view]} has pixels that are not finite")
     return torch.from_numpy(found)

@@ -4,6 +4,7 @@ For each frame of a view, a source gives a mask [H, W] uint8 of 0 and 255, or th
 """
 
 import importlib
+import io
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from hvs.data.decoding import WHITE, Picture
+from hvs.data.decoding import WHITE, Picture, check_scans
 from hvs.data.ffmpeg import count_frames, read_frames
+from hvs.data.files import read_bounded
 from hvs.data.layouts import CONFIDENT, IMAGES, MASKS
 from hvs.data.plain.folders import numbered
 from hvs.data.plain.pictures import ENDINGS
@@ -208,11 +210,15 @@ def _pictures_of(clip: Clip, place: Path) -> dict[int, Path]:
 
 
 def _open(file: Path) -> Image.Image:
+    data = read_bounded(file)
+    check_scans(data, str(file))
     try:
-        with Image.open(file, formats=("PNG", "JPEG")) as picture:
-            picture.load()
-            return picture
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        picture = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+        grey = picture.convert("L")
+        grey.format = picture.format
+        return grey
+    # For a damaged file Pillow can raise anything.
+    except Exception as error:
         raise DataError(f"{file}: not a readable PNG or JPEG") from error
 
 

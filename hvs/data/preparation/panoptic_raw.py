@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvs.data.files import read_json
+from hvs.data.files import as_numbers, read_json
+from hvs.data.sequences import fault_of_intrinsics
 from hvs.data.stores import DataError
 from hvs.geometry import Camera
 from hvs.geometry.rotations import is_rotation
@@ -69,8 +70,8 @@ def read_calibration(folder: Path) -> dict[str, Camera]:
         width, height = _numbers(entry.get("resolution"), (2,), f"{where}: resolution").tolist()
         if not (width.is_integer() and height.is_integer() and 1 <= min(width, height) <= max(width, height) < 2**15):
             raise DataError(f"{where}: resolution is {width:g}x{height:g}, wanted whole pixels")
-        if min(K[0, 0], K[1, 1]) <= 0:
-            raise DataError(f"{where}: K has a focal length that is not positive")
+        if fault := fault_of_intrinsics(K):
+            raise DataError(f"{where}: {fault}")
         if not is_rotation(R):
             raise DataError(f"{where}: R is not a rotation")
         cameras[view] = Camera(K, R, t * CENTIMETRE, distortion, int(height), int(width))
@@ -152,9 +153,10 @@ def _entries(content: dict, name: str, file: Path) -> list[dict]:
 
 def _numbers(value: Any, shape: tuple[int, ...], where: str) -> Tensor:
     try:
-        found = torch.tensor(value, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        found = torch.from_numpy(as_numbers(value))
+    except ValueError as error:
         raise DataError(f"{where} is missing or not a table of numbers") from error
-    if found.numel() != math.prod(shape) or not found.isfinite().all():
+    # Files are written in float32.
+    if found.numel() != math.prod(shape) or not found.float().isfinite().all():
         raise DataError(f"{where} has shape {list(found.shape)}, wanted {list(shape)} finite numbers")
     return found.reshape(shape)

@@ -101,6 +101,7 @@ CAMERA_FAULTS = {
     "short": ("1 PINHOLE", "line 1: not a camera"),
     "parameters": ("1 PINHOLE 640 480 500 320 240", "line 1: 3 parameters, wanted the 4 of PINHOLE"),
     "words": ("1 PINHOLE 640 480 f f 320 240", "line 1: a parameter is not a number"),
+    "twice": (2 * "1 PINHOLE 640 480 500 500 320 240\n", "cameras.txt: camera 1 is there twice"),
     "binary": ("\0\xff" * 50, "line 1: not a camera"),
     "missing": ("# none", "camera 1 is not in cameras.txt"),
 }

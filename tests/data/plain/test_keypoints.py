@@ -252,6 +252,13 @@ def test_nobody_is_in_a_picture_without_annotations():
     assert read_frame([], "file", "b.png") is None
 
 
+@pytest.mark.parametrize("wrong", ["0.5", True])
+def test_what_only_looks_like_a_number_is_refused(wrong):
+    for value in ({"people": [openpose(pose=[1.0, 2.0, wrong] * 135)]}, [[1.0, 2.0, wrong]] * 135):
+        with pytest.raises(DataError, match="^file: keypoints are not a table of numbers"):
+            read_frame(value, "file")
+
+
 @pytest.mark.filterwarnings("error")
 def test_numbers_too_large_for_a_float_do_not_count_and_warn_nobody():
     found = read_frame([[1e300, 2.0, 1.0]] + [[1.0, 2.0, 1.0]] * 134, "file")

@@ -13,7 +13,8 @@ def test_what_is_told_and_what_is_not(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "3", '{"sclae": 1}', '{"scale": 0}', '{"scale": -1}', '{"scale": NaN}', '{"scale": 1e999}', '{"scale": "big"}']
+    ["", '{"scale": "1"}', '{"scale": true}']
+    + ["3", '{"sclae": 1}', '{"scale": 0}', '{"scale": -1}', '{"scale": NaN}', '{"scale": 1e999}', '{"scale": "big"}']
     + ['{"scale": [1, 2]}', '{"scale": {}}', '{"up": [0, 0, 0]}', '{"up": [1, 2]}', '{"up": null}', " " * 70_000],
 )
 def test_faults(tmp_path, text):

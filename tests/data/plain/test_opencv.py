@@ -133,6 +133,7 @@ HOSTILE = {
     "deep": "[" * 100_000,
     "deep tables": "{a: " * 5000,
     "a list for a name": "? [1, 2]\n: 3\n",
+    "a name twice": "a: {K: [1, 2], K: [1, 3]}\n",
 }
 
 

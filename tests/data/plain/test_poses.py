@@ -55,6 +55,7 @@ def refused(file, message):
 FAULTS = {
     "joints": ({"points": np.zeros((3, 16, 3))}, r"points of shape \[3, 16, 3\], wanted \[F\] and \[F, 17, 3\]"),
     "frames": ({"frames": np.zeros(3)}, "frames are not distinct whole numbers"),
+    "huge frames": ({"frames": np.array([1, 2, 2**64 - 1], np.uint64)}, "frames are not distinct whole numbers"),
     "twice": ({"frames": np.array([1, 1, 2])}, "frames are not distinct whole numbers"),
     "confidence": ({"confidence": np.zeros(3)}, r"confidence has shape \[3\], wanted \[3, 17\]"),
     "objects": ({"points": np.array([None, 1])}, "points is not a numeric array"),

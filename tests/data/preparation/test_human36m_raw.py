@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -69,7 +71,7 @@ def test_the_vector_is_found_wherever_it_stands(separator, tmp_path):
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(DataError, match="metadata.xml: not a readable XML file"):
+    with pytest.raises(DataError, match="metadata.xml: cannot be read"):
         raw.read_camera_vector(tmp_path / "metadata.xml")
     with pytest.raises(DataError, match="a.cdf: no such file of poses"):
         raw.read_positions(tmp_path / "a.cdf")
@@ -126,6 +128,20 @@ def test_broken_positions_are_named(tmp_path):
             assert str(error).startswith(str(file)) and "\n" not in str(error)
 
 
+def test_positions_that_declare_any_number_of_axes_are_refused_soon(tmp_path):
+    file = tmp_path / "a.cdf"
+    write_cdf(file, np.zeros((1, 5, 96)))
+    data = bytearray(file.read_bytes())
+    # Where the file's second record begins, and in it the number of axes that all variables of one kind have.
+    place = int.from_bytes(data[20:28], "big") + 56
+    data[place : place + 4] = (2**31 - 1).to_bytes(4, "big")
+    file.write_bytes(data)
+    before = sys.gettrace()
+    with pytest.raises(DataError, match="a.cdf: not a readable CDF file of poses .it declares more than it holds"):
+        raw.read_positions(file)
+    assert sys.gettrace() is before
+
+
 def save(file, positions):
     np.savez_compressed(file, positions_2d=np.array(positions, dtype=object))
     return file
@@ -143,6 +159,9 @@ def test_detections_go_by_the_splits_names(tmp_path):
         ([0, 0, np.zeros((4, 16, 2)), 0], r"d: view 58860488 has shape \[4, 16, 2\]"),
         ([0, 0, np.full((4, 17, 2), np.inf), 0], "d: view 58860488 has pixels that are not finite"),
         ([0, 0, "text", 0], "d: wanted one array"),
+        ([0, 0, [[["1", "2"]] * 17], 0], "d: wanted one array"),
+        ([0, 0, [[[10**400, 2]] * 17], 0], "d: wanted one array"),
+        ([0, 0, np.full((4, 17, 2), 1e39), 0], "d: view 58860488 has pixels that are not finite"),
     ):
         with pytest.raises(DataError, match=message):
             raw.detections(wrong, 2, "d")

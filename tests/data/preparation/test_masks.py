@@ -10,6 +10,7 @@ from hvs.data.preparation import prepare_human36m, prepare_panoptic
 from hvs.data.preparation.databases import Clip
 from hvs.data.preparation.masks import GivenMasks, Segmentation, Silhouette, choose_source
 from hvs.geometry import Camera
+from tests.captures import broken_profile
 
 
 def dark(image):
@@ -103,9 +104,10 @@ def test_broken_and_missing_masks_are_named(tmp_path, camera):
     with pytest.raises(DataError, match="07: no masks of this view"):
         given(tmp_path, clip, camera)
     folder.mkdir(parents=True)
-    (folder / "0.png").write_bytes(b"\x89PNG")
-    with pytest.raises(DataError, match="0.png: not a readable PNG or JPEG"):
-        given(tmp_path, clip, camera)
+    for broken in (b"\x89PNG", broken_profile()):
+        (folder / "0.png").write_bytes(broken)
+        with pytest.raises(DataError, match="0.png: not a readable PNG or JPEG"):
+            given(tmp_path, clip, camera)
     Image.new("L", (20, 30)).save(folder / "0.png")
     with pytest.raises(DataError, match="0.png: is 20x30, its view 30x20"):
         given(tmp_path, clip, camera)
