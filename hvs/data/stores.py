@@ -17,7 +17,6 @@ import lmdb
 import torch
 from torch import Tensor
 
-from .pages import check_pages
 from .torch_files import read_pickled_tensor
 from .unpickling import unpickle
 
@@ -105,12 +104,6 @@ def _open(path: str) -> lmdb.Environment:
         environment.close()
         # Reading the missing pages of a memory map would kill the process.
         raise DataError(f"{path}: the LMDB database is truncated (data.mdb has {size} bytes, {needed} wanted)")
-    try:
-        # So would following a damaged tree.
-        check_pages(file, environment.stat()["psize"])
-    except ValueError as error:
-        environment.close()
-        raise DataError(f"{path}: not a readable LMDB database ({error})") from error
     return environment
 
 

@@ -2,9 +2,6 @@
 
 import math
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -29,8 +26,6 @@ SUBJECTS, EXTRINSICS, INTRINSICS, VECTOR = 11, 6, 9, 300
 JOINTS = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
 CAPTURED = 32
 MAX_XML_BYTES = 64 * 2**20
-# Reading an hour of poses takes some thousands.
-MAX_LINES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -137,28 +132,6 @@ def load_cdflib() -> ModuleType:
     return cdflib
 
 
-@contextmanager
-def _at_most(lines: int) -> Iterator[None]:
-    """Let code run so many lines of Python, and then raise a ValueError in it.
-
-    cdflib obeys counts in damaged files, to which it would count for hours, or fill the memory with a list for each.
-    """
-
-    def trace(*_: Any) -> Callable:
-        nonlocal lines
-        lines -= 1
-        if lines < 0:
-            raise ValueError("it declares more than it holds")
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        yield
-    finally:
-        sys.settrace(before)
-
-
 def read_positions(file: Path) -> Tensor:
     """The poses of a CDF file, [F, 17, 3] float64, in metres in the world.
 
@@ -170,8 +143,7 @@ def read_positions(file: Path) -> Tensor:
     if not file.is_file():
         raise DataError(f"{file}: no such file of poses")
     try:
-        with _at_most(MAX_LINES):
-            pose = np.asarray(cdflib.CDF(file).varget("Pose"), dtype=np.float64)
+        pose = np.asarray(cdflib.CDF(file).varget("Pose"), dtype=np.float64)
     except Exception as error:
         # A damaged file can raise anything.
         reason = " ".join(str(error).split()) or type(error).__name__
