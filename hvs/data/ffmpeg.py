@@ -15,8 +15,6 @@ from .stores import DataError
 SAFE_INPUT = ("-format_whitelist", "mov,matroska,avi", "-protocol_whitelist", "file", "-max_pixels", str(2**27))
 # A small file may declare any number of frames, for each of which ffmpeg would make an entry in a table at once.
 SAFE_INPUT += ("-max_alloc", str(2**28))
-# By default ffmpeg leaves out what it cannot decode, which moves all later frames, or makes something up for it.
-SAFE_INPUT += ("-xerror",)
 HEADER_BYTES = 32
 # Nearly lossless, in full colour resolution, which also allows odd widths and heights. A single thread gives the same
 # bytes everywhere.
@@ -33,7 +31,8 @@ def count_frames(path: Path) -> int:
     Raises:
         DataError: it is missing, damaged or not a video, or has no frames.
     """
-    command = [*_open(path), "-c", "copy", "-f", "null", "-progress", "-", "-nostats", "-"]
+    # By default the frames before a damaged place are all that ffmpeg counts.
+    command = [*_open(path), "-xerror", "-c", "copy", "-f", "null", "-progress", "-", "-nostats", "-"]
     with _ffmpeg(command, path, stdout=subprocess.PIPE) as process:
         lines = process.stdout.read().decode(errors="replace").splitlines()
     counts = [line.removeprefix("frame=").strip() for line in lines if line.startswith("frame=")]
@@ -60,7 +59,7 @@ def read_frames(path: Path, first: int = 0) -> Iterator[np.ndarray]:
         while (frame := _read_pixmap(process.stdout, path)) is not None:
             yield frame
             number += 1
-    # Some frames are left out without an error even so.
+    # ffmpeg leaves out what it cannot decode, and all later frames would be another's.
     if number < (count := count_frames(path)):
         raise DataError(f"{path}: a damaged video, {number} of its {count} frames can be decoded")
 

@@ -94,7 +94,7 @@ def test_a_damaged_frame_is_told_and_not_left_out(video):
         data[place] ^= 0x55
     video.write_bytes(data)
     assert count_frames(video) == 20
-    with pytest.raises(DataError, match=r"^[^\n]*a video.mp4: ffmpeg cannot work with this video [^\n]*$"):
+    with pytest.raises(DataError, match=r"a video.mp4: a damaged video, [0-9]+ of its 20 frames can be decoded$"):
         list(read_frames(video))
 
 
