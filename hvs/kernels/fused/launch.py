@@ -273,9 +273,10 @@ def gradient_sizes(channels: int) -> dict[str, int]:
     warp, so that few pixels that do not show the Gaussian are visited, and registers of a thread."""
     size = min(MOST_CHANNELS, triton.next_power_of_2(channels))
     sizes = dict(CHANNELS=size, PIXELS=WARP, num_warps=max(1, size // WARP_CHANNELS))
-    if WARP == 32 and size >= 16:
-        # So many channels take more if they may, and then fewer warps run at a time. AMD's compiler takes no limit.
-        sizes["maxnreg"] = 128 if size <= WARP_CHANNELS // 2 else 200
+    if WARP == 32 and size in (32, 64):
+        # They take more if they may, and then fewer warps run at a time. With fewer channels a limit makes the compiler
+        # take more, and with more channels it changes no occupancy. AMD's takes no limit.
+        sizes["maxnreg"] = 200
     return sizes
 
 
