@@ -29,10 +29,9 @@ def count_frames(path: Path) -> int:
     """The number of frames in a video, counted without decoding them.
 
     Raises:
-        DataError: it is missing, damaged or not a video, or has no frames.
+        DataError: it is missing or not a video, or has no frames.
     """
-    # By default the frames before a damaged place are all that ffmpeg counts.
-    command = [*_open(path), "-xerror", "-c", "copy", "-f", "null", "-progress", "-", "-nostats", "-"]
+    command = [*_open(path), "-c", "copy", "-f", "null", "-progress", "-", "-nostats", "-"]
     with _ffmpeg(command, path, stdout=subprocess.PIPE) as process:
         lines = process.stdout.read().decode(errors="replace").splitlines()
     counts = [line.removeprefix("frame=").strip() for line in lines if line.startswith("frame=")]
