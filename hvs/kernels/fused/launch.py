@@ -164,9 +164,9 @@ def forward(
             )
             # Tensors that an operator returns must not share memory. The lists are not among them: most of their
             # memory is never written.
-            starts, ends, piece_ends = (means.new_empty(0, dtype=torch.int64) for _ in range(3))
+            starts, ends = means.new_empty(0, dtype=torch.int64), means.new_empty(2, 0, dtype=torch.int64)
             kept, pair_tiles, piece_tiles, piece_owners = (means.new_empty(0, dtype=torch.int32) for _ in range(4))
-            pairs = pair_tiles, ends, piece_tiles, piece_owners, piece_ends
+            pairs = pair_tiles, ends, piece_tiles, piece_owners
         sizes = blend_sizes(channels)
         channel_blocks = _divide(channels, sizes["CHANNELS"])
         pieces = (TILE.value**2 // sizes["PIXELS"]) * channel_blocks
@@ -216,6 +216,7 @@ def backward(
     projection = torch.empty_like(saved.denominator)
     d_rays = rays.new_empty((batch, height, width, 3) if with_rays else 0, dtype=torch.float32)
     gradients = [v.new_empty(v.shape) for v in (*geometry, features, background)]
+    ends, piece_ends = saved.ends.unbind() if paired else (saved.ends, saved.ends)
     d_latent = d_latent.contiguous()
     size = channels, height, width
     scene = saved.gaussians, features, rays, features.stride(0), rays.stride(0), count, *size, alpha, eps
@@ -232,8 +233,8 @@ def backward(
             grid = (sums * channel_blocks,) if paired else (count * channel_blocks, shares, batch)
             gradient.gradient[grid](
                 *(moments, feature_sums, d_latent, projection, saved.denominator),
-                *(saved.listed, saved.patches, saved.pair_tiles, saved.ends),
-                *(saved.piece_owners, saved.piece_ends, order, *scene),
+                *(saved.listed, saved.patches, saved.pair_tiles, ends),
+                *(saved.piece_owners, piece_ends, order, *scene),
                 **FUSED,
                 **sizes,
                 LOOKED=1 if paired else WARP,
@@ -251,7 +252,7 @@ def backward(
             )
         programs = _divide(channels, CHAIN_SIZES["CHANNELS"]) + _divide(count, CHAIN_SIZES["BLOCK"])
         chain.chain[programs, batch](
-            *(*gradients, d_rays, moments, feature_sums, tile_backgrounds, tile_weights, saved.piece_ends),
+            *(*gradients, d_rays, moments, feature_sums, tile_backgrounds, tile_weights, piece_ends),
             *(saved.gaussians, saved.image_values, saved.farthest, *geometry, rays),
             *(*(v.stride(0) for v in (*geometry, rays)), shares, tile_count, count, *size),
             **FUSED,
@@ -291,7 +292,8 @@ def _shares(programs: int, rows: int, columns: int) -> int:
 
 def _pairs(tiles: Tensor, gaussians: Tensor, count: int, cells: Tensor, rows: int, columns: int) -> tuple[Tensor, ...]:
     batch, tile_count = gaussians.shape[0], rows * columns
-    totals = tiles.new_empty(batch, count, dtype=torch.int32)
+    # Of pairs, and of pieces.
+    totals = tiles.new_empty(2, batch, count, dtype=torch.int32)
     first_tiles = tiles.new_empty(batch, count, lists.PIECE.value, dtype=torch.int32)
     counts = tiles.new_zeros(batch, tile_count, dtype=torch.int32)
     pairs = lists.pair_large
@@ -299,16 +301,16 @@ def _pairs(tiles: Tensor, gaussians: Tensor, count: int, cells: Tensor, rows: in
     scene = cells, tiles, gaussians, count, rows, columns
     # While it counts there is nothing else yet, and other tensors stand in for it.
     pairs[grid](*[totals] * 4, first_tiles, totals, counts, totals, totals, *scene, **FUSED, **sizes, FILL=False)
-    pieces = (totals + (lists.PIECE.value - 1)) // lists.PIECE.value
-    ends, stops, piece_ends = (v.flatten().cumsum(0, dtype=torch.int64).view_as(v) for v in (totals, counts, pieces))
-    starts = stops - counts
-    found, divided = torch.stack((ends[-1, -1], piece_ends[-1, -1])).tolist()
+    ends = totals.flatten(1).cumsum(1, dtype=torch.int64)
+    starts = counts.flatten().cumsum(0, dtype=torch.int64).view_as(counts) - counts
+    found, divided = ends[:, -1].tolist()
+    ends = ends.view_as(totals)
     pair_tiles, owners = (tiles.new_empty(found, dtype=torch.int32) for _ in range(2))
     piece_tiles, piece_owners = (tiles.new_empty(divided, dtype=torch.int32) for _ in range(2))
     written = pair_tiles, owners, piece_tiles, piece_owners
-    pairs[grid](*written, first_tiles, totals, counts, ends, piece_ends, *scene, **FUSED, **sizes, FILL=True)
+    pairs[grid](*written, first_tiles, totals, counts, *ends.unbind(), *scene, **FUSED, **sizes, FILL=True)
     members = owners[pair_tiles.sort(stable=True).indices]
-    return starts, counts, members, pair_tiles, ends, piece_tiles, piece_owners, piece_ends
+    return starts, counts, members, pair_tiles, ends, piece_tiles, piece_owners
 
 
 def _divide(count: int, size: int) -> int:

@@ -88,11 +88,11 @@ def pair_large(
     """One program per Gaussian and image; launched first to count its tiles, then with FILL to write them.
 
     Reads the bounding boxes of cells of SIDE×SIDE tiles, cells [B, 4, K]. Without FILL, writes the number of tiles that
-    each Gaussian meets, totals [B, N], the first of them, first_tiles [B, N, PIECE], and adds the number of Gaussians
-    that each tile meets to counts [B, T]. With FILL, reads totals, first_tiles, and the cumulative sums of totals, ends
-    [B, N], and of the numbers of pieces, piece_ends [B, N], and writes the pairs in the order of the Gaussians:
-    b·T + tile, pair_tiles [P], and Gaussian, owners [P]; and of each PIECE of a Gaussian's pairs the first pair_tile,
-    piece_tiles [Q], and b·N + Gaussian, piece_owners [Q]. All integers but the ends (int64) are int32.
+    each Gaussian meets, and of pieces of at most PIECE of them, totals [2, B, N], and the first piece, first_tiles
+    [B, N, PIECE], and adds the number of Gaussians that each tile meets to counts [B, T]. With FILL, reads totals,
+    first_tiles, and the cumulative sums of both kinds of totals, ends and piece_ends [B, N] (int64), and writes the
+    pairs in the order of the Gaussians: b·T + tile, pair_tiles [P], and Gaussian, owners [P]; and of each piece the
+    first pair_tile, piece_tiles [Q], and b·N + Gaussian, piece_owners [Q]. All other integers are int32.
     """
     n, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     cell_count = tl.cdiv(rows, SIDE) * tl.cdiv(columns, SIDE)
@@ -151,3 +151,4 @@ def pair_large(
             found += tl.sum(met)
     if not FILL:
         tl.store(totals + own, found)
+        tl.store(totals + tl.num_programs(1) * count + own, tl.cdiv(found, PIECE))

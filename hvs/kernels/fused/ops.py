@@ -52,7 +52,7 @@ def _rasterize(
     eps: float,
     near: float,
     tolerance: float,
-) -> tuple[(Tensor,) * 15]:
+) -> tuple[(Tensor,) * 14]:
     """The latent and what its gradient needs, as in `results.Forward`.
 
     Args:
@@ -87,10 +87,9 @@ def _rasterize_fake(means, rotations, scales, features, background, rays, alpha,
         new(pairs, dtype=torch.int32),
         new(*listed, dtype=torch.int8),
         new(pairs, dtype=torch.int32),
-        new(*each, dtype=torch.int64),
+        new(2, *each, dtype=torch.int64),
         new(pieces, dtype=torch.int32),
         new(pieces, dtype=torch.int32),
-        new(*each, dtype=torch.int64),
         new(batch, tiles, 4, launch.PATCHES.value),
         new(batch, *launch.gaussian_values(count)),
         new(batch, launch.background_weight.IMAGE_VALUES.value),

@@ -17,10 +17,9 @@ class Forward:
         members: the tiles' lists of Gaussians, one after the other, [P] int32; empty in small scenes.
         listed: 1 where a Gaussian is in a tile's list, else 0, [B, T, blocks·128] int8; empty in large scenes.
         pair_tiles: b·T + tile of the pairs in the order of their Gaussians, [P] int32; empty in small scenes.
-        ends: end of each Gaussian's pairs in ``pair_tiles``, [B, N] int64; empty in small scenes.
+        ends: end of each Gaussian's pairs in ``pair_tiles``, and of its pieces, [2, B, N] int64; empty in small scenes.
         piece_tiles: the first of each PIECE of a Gaussian's pairs, b·T + tile, [Q] int32; empty in small scenes.
         piece_owners: b·N + Gaussian of each piece, [Q] int32; empty in small scenes.
-        piece_ends: end of each Gaussian's pieces, [B, N] int64; empty in small scenes.
         patches: bounding boxes of the tiles' patches, [B, T, 4, 8], see `survey`.
         gaussians: [B, blocks, 24, 128], see `values`.
         image_values: [B, 4], see `background_weight`.
@@ -37,7 +36,6 @@ class Forward:
     ends: Tensor
     piece_tiles: Tensor
     piece_owners: Tensor
-    piece_ends: Tensor
     patches: Tensor
     gaussians: Tensor
     image_values: Tensor

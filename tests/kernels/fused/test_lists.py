@@ -110,7 +110,7 @@ def test_pairs_of_large_scenes(scene, device, monkeypatch):
     members, found = listed(scene(20, 140, 20, batch=(2,), dtype=torch.float32), device)
     pairs, tiles = members.transpose(1, 2).nonzero(), members.shape[1]
     assert torch.equal(found.pair_tiles.cpu().long(), pairs[:, 0] * tiles + pairs[:, 2])
-    assert torch.equal(found.ends.flatten().cpu(), members.sum(1).flatten().cumsum(0))
+    assert torch.equal(found.ends[0].flatten().cpu(), members.sum(1).flatten().cumsum(0))
 
 
 def test_pieces_of_the_pairs(scene, device, monkeypatch):
@@ -122,7 +122,7 @@ def test_pieces_of_the_pairs(scene, device, monkeypatch):
     totals = members.sum(1).flatten()
     assert (totals == 0).sum() >= 4 and totals.max() > lists.PIECE.value
     pieces = -(-totals // lists.PIECE.value)
-    assert torch.equal(found.piece_ends.flatten().cpu(), pieces.cumsum(0))
+    assert torch.equal(found.ends[1].flatten().cpu(), pieces.cumsum(0))
     assert torch.equal(found.piece_owners.cpu().long(), torch.arange(len(totals)).repeat_interleave(pieces))
     firsts = [pairs[:: lists.PIECE.value] for pairs in found.pair_tiles.cpu().split(totals.tolist())]
     assert torch.equal(found.piece_tiles.cpu(), torch.cat(firsts))
