@@ -1,7 +1,6 @@
 """What is measured in the frames of a capture, for a check to judge by."""
 
 import math
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -43,27 +42,27 @@ class Findings:
     upright: list[Tensor] = field(default_factory=list)
     complete: set[int] = field(default_factory=set)
 
-    def look_at(self, sequence: Sequence, view: str, camera: Camera, frame: int, there: set[str]) -> Iterator[str]:
-        """Read what there is of one frame of a view; yields what is wrong with the files.
+    def look_at(self, sequence: Sequence, view: str, camera: Camera, frame: int, there: set[str]) -> list[str]:
+        """Measure what there is of one frame of a view; returns what is wrong with its files.
 
         Args:
             sequence, view, camera: the view, and the camera of its full frames.
             frame: its number.
             there: which modalities have the frame.
         """
-        mask = None
+        faults, mask = [], None
         try:
             if "images" in there:
                 # A damaged picture is damaged at every size, and the smallest is decoded fastest.
                 sequence.picture(IMAGES, view, frame).rgb(REDUCTIONS[-1])
         except DataError as error:
-            yield str(error)
+            faults.append(str(error))
         try:
             if "masks" in there:
                 mask = sequence.mask(view, frame)[0]
                 self.covered.append(mask.float().mean()[None])
         except DataError as error:
-            yield str(error)
+            faults.append(str(error))
         try:
             if "2D" in there:
                 keypoints, seen = sequence.keypoints(view, frame)
@@ -71,7 +70,8 @@ class Findings:
                 if "3D" in there:
                     self._compare_with_points(sequence, camera, frame, keypoints, seen)
         except DataError as error:
-            yield str(error)
+            faults.append(str(error))
+        return faults
 
     def _compare_with_mask(self, keypoints: Tensor, seen: Tensor, camera: Camera, mask: Tensor | None) -> None:
         size = torch.tensor((camera.width, camera.height))
