@@ -10,6 +10,7 @@ the time between kernels: `python -m bench` times the whole call.
 
 import argparse
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -72,8 +73,8 @@ def variants(scene: Scene) -> dict[str, dict[str, Any]]:
         for registers in (64, 72, 80, 255) if limited else ():
             sizes = launch.SURVEY_SIZES | dict(maxnreg=registers)
             found[f"survey_small: at most {registers} registers"] = dict(SURVEY_SIZES=sizes)
-        for share in (0.0, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0):
-            found[f"{share:.2f} of empty tiles filled by survey_small"] = dict(FILLED_SHARE=share)
+        for floors in (0.0, 1.0, 2.0, 4.0, 8.0, math.inf):
+            found[f"survey_small fills above {floors:g} floors"] = dict(FILLED_ABOVE=floors)
     for pixels, group, warps in ((32, 2, 1), (32, 4, 1), (64, 1, 1), (64, 2, 1), (64, 4, 1), (64, 2, 2), (128, 1, 4)):
         sizes = dict(CHANNELS=size, PIXELS=pixels, GROUP=group, num_warps=warps)
         found[f"blend: {pixels} pixels, {group} Gaussians, {warps} warps"] = dict(blend_sizes=lambda _, s=sizes: s)

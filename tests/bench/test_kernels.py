@@ -43,13 +43,13 @@ def test_variants_are_what_the_package_might_choose(scene):
 
 def test_only_kernels_that_are_launched_have_variants():
     names = {scene: set().union(*kernels.variants(scene).values()) for scene in (Scene(), Scene(count=20_000))}
-    assert names[Scene()] - names[Scene(count=20_000)] == {"SURVEY_SIZES", "FILLED_SHARE", "GRADIENT_PROGRAMS"}
+    assert names[Scene()] - names[Scene(count=20_000)] == {"SURVEY_SIZES", "FILLED_ABOVE", "GRADIENT_PROGRAMS"}
     assert names[Scene(count=20_000)] == {"blend_sizes", "gradient_sizes"}
 
 
 def test_a_size_that_fails_costs_no_other(monkeypatch, capsys):
     def kernel_times(calls):
-        if launch.FILLED_SHARE == 0.5:
+        if launch.FILLED_ABOVE == 2:
             raise KeyError("out of registers\nand more")
         return dict.fromkeys(kernels.KERNELS, 1.5)
 
@@ -61,10 +61,10 @@ def test_a_size_that_fails_costs_no_other(monkeypatch, capsys):
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split() == list(kernels.KERNELS)
     assert len(lines) == 1 + len(kernels.variants(kernels.scenes("cuda")[0]))
-    failed = [line for line in lines if "1.5" not in line]
-    assert len(failed) == 1 and failed[0].startswith("0.50 of empty tiles") and "KeyError: 'out of" in failed[0]
+    [failed] = [line for line in lines if "1.5" not in line]
+    assert failed.startswith("survey_small fills above 2 floors") and "KeyError: 'out of" in failed
     # Numbers end where the kernels' names do.
-    assert all(len(line) == len(header) for line in lines if line not in failed)
+    assert all(len(line) == len(header) for line in lines if line != failed)
 
 
 def test_a_profiler_that_sees_nothing_is_no_result(monkeypatch):

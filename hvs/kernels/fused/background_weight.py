@@ -18,6 +18,8 @@ WEIGHT, SLOPE, DEPTH, NEAREST = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2
 # The place of a response that was not found.
 NOWHERE = tl.constexpr(0x7FFFFFFFFFFFFFFF)
 FOUND_BLOCK = tl.constexpr(256)
+# Blocks of Gaussians that are looked at together; most images have one.
+FEW = tl.constexpr(32)
 
 
 @triton.jit
@@ -27,16 +29,32 @@ def begin_image(image_values):
 
 
 @triton.jit
-def store_nearest(image_values, variances, blocks, count, alpha):
-    """Write the weight at depth zero, from the smallest variance of each block of the image's ``count`` Gaussians."""
-    variance = float("inf")
-    for start in range(0, blocks, FOUND_BLOCK):
-        i = start + tl.arange(0, FOUND_BLOCK)
-        variance = tl.minimum(variance, tl.min(tl.load(variances + i, i < blocks, float("inf"))))
+def weight_at_zero(variance, alpha):
+    """The background's weight at depth zero, where this is the smallest variance."""
     kappa = tl.full((), SMALLEST_VARIANCE, tl.float32)
     for _step in range(KAPPA_STEPS):
-        kappa = tl.where((variance > kappa * KAPPA_RATIO) & (count > 0), kappa * 10, kappa)
-    tl.store(image_values + NEAREST, 0.5 * tl.sqrt(alpha * kappa * PI))
+        kappa = tl.where(variance > kappa * KAPPA_RATIO, kappa * 10, kappa)
+    return 0.5 * tl.sqrt(alpha * kappa * PI)
+
+
+@triton.jit
+def smallest_of(values, count):
+    """The smallest of ``count`` numbers, of which there are few."""
+    smallest = float("inf")
+    for start in range(0, count, FEW):
+        i = start + tl.arange(0, FEW)
+        smallest = tl.minimum(smallest, tl.min(tl.load(values + i, i < count, float("inf"))))
+    return smallest
+
+
+@triton.jit
+def largest_of(values, count):
+    """The largest of ``count`` numbers, of which there are few, and of zero."""
+    largest = 0.0
+    for start in range(0, count, FEW):
+        i = start + tl.arange(0, FEW)
+        largest = tl.maximum(largest, tl.max(tl.load(values + i, i < count, 0.0)))
+    return largest
 
 
 @triton.jit
@@ -44,6 +62,12 @@ def enter_response(image_values, depth, place):
     """Make a response the deepest one if it is."""
     # The largest of numbers is the same in any order, so the result is deterministic.
     tl.atomic_max(image_values + DEPTH, depth, place != NOWHERE, sem="relaxed")
+
+
+@triton.jit
+def falloff_of(scaled):
+    """The share that the background's weight at depth zero keeps at another depth, which is given times β."""
+    return reciprocal(1 + scaled * scaled * scaled * scaled)
 
 
 @triton.jit
@@ -55,7 +79,7 @@ def load_weight(image_values, beta):
     z = tl.load(image_values + DEPTH)
     z = tl.where(z < -LARGEST, 0.0, z)
     scaled = beta * z
-    falloff = reciprocal(1 + scaled * scaled * scaled * scaled)
+    falloff = falloff_of(scaled)
     weight = tl.load(image_values + NEAREST) * falloff
     slope = -4 * beta * weight * falloff * scaled * scaled * scaled
     # Depths of responses are clamped.

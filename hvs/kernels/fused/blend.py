@@ -6,7 +6,7 @@ import triton.language as tl
 from .background_weight import IMAGE_VALUES, SLOPE, WEIGHT, load_weight, place_of_deepest
 from .fill import fill
 from .geometry import PATCHES, TILE, load_ray, patch_pixels, reciprocal, repeat, respond
-from .lists import meets, member_of, ranks_of
+from .lists import FILLED, meets, member_of, ranks_of
 from .survey import load_patch_boxes
 from .values import address_of, image_of, load_extent, load_gaussian
 
@@ -33,7 +33,6 @@ def blend(
     denominator,
     image_values,
     farthest,
-    filled,
     starts,
     counts,
     members,
@@ -67,8 +66,8 @@ def blend(
     Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W], which is zero where the tile meets no
     Gaussian; and of each image the background's weight and its slope, in image_values [B, 4], and the place of the
     deepest response, farthest [B] (int64). A program tests LOOKED of the tile's Gaussians at a time, and evaluates
-    those that its own pixels meet, GROUP at a time. Where the tile meets none, the first ``filled`` channels are
-    already there, and its programs share the others. The grid's second and third axes are images and rows of tiles.
+    those that its own pixels meet, GROUP at a time. A tile that is FILLED is left as it is, unless its background is
+    dimmed. The grid's second and third axes are images and rows of tiles.
     """
     parts: tl.constexpr = TILE * TILE // PIXELS
     part, column = tl.program_id(0) % parts, tl.program_id(0) // parts
@@ -92,14 +91,14 @@ def blend(
         tl.store(image_values + SLOPE, slope)
         tl.store(farthest + b, place_of_deepest(depths + b * searches, places + b * searches, searches))
     size = height * width
-    if met == 0:
-        # Where the background alone stays below the floor, it is dimmed, and so are the channels that are filled.
-        first = tl.where(behind < eps, 0, filled)
-        if first < channels:
+    if met <= 0:
+        # Where the background alone stays below the floor, it is dimmed. One of the programs that share a tile's pixels
+        # fills all of them.
+        if ((met != FILLED) | (behind < eps)) & (column % parts == part):
             share = tl.where(behind < eps, behind / eps, 1.0)
             fill(
                 *(latent + b * channels * size, denominator + b * size, background + b * background_stride),
-                *(share, top, left, first, channels, height, width, piece, channel_blocks * parts),
+                *(share, top, left, channels, height, width, channel_block, channel_blocks),
             )
         return
     latent += b * channels * size

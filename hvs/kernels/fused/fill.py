@@ -10,9 +10,9 @@ TOGETHER = tl.constexpr(4)
 
 
 @triton.jit
-def fill(latent, denominator, background, share, top, left, first, last, height, width, piece, pieces):
-    """Write the background's features, times ``share``, into channels first..last of one image's tile with this corner,
-    and zero as the denominator, which nobody reads there.
+def fill(latent, denominator, background, share, top, left, channels, height, width, piece, pieces):
+    """Write the background's features, times ``share``, into one image's tile with this corner, and zero as the
+    denominator, which nobody reads there.
 
     Programs divide the channels among them: this is one piece of several. Whole rows of a tile are written, which takes
     less time than patches.
@@ -21,12 +21,12 @@ def fill(latent, denominator, background, share, top, left, first, last, height,
     pixel, size = y * width + x, height * width
     if piece == 0:
         tl.store(denominator + pixel, tl.zeros((TILE * TILE,), tl.float32), inside)
-    c = first + piece * TOGETHER + tl.arange(0, TOGETHER)
+    c = piece * TOGETHER + tl.arange(0, TOGETHER)
     at = latent + c[:, None].to(tl.int64) * size + pixel[None, :]
     step = tl.full((), TOGETHER, tl.int64) * pieces * size
-    for start in range(first + piece * TOGETHER, last, pieces * TOGETHER):
+    for start in range(piece * TOGETHER, channels, pieces * TOGETHER):
         c = start + tl.arange(0, TOGETHER)
-        shown = tl.load(background + c, c < last, 0.0).to(tl.float32) * share
+        shown = tl.load(background + c, c < channels, 0.0).to(tl.float32) * share
         shown = tl.broadcast_to(shown[:, None], (TOGETHER, TILE * TILE))
-        tl.store(at, shown, (c < last)[:, None] & inside[None, :])
+        tl.store(at, shown, (c < channels)[:, None] & inside[None, :])
         at += step

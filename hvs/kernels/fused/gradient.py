@@ -69,7 +69,7 @@ def background_gradient(
     background += b * background_stride
     d_background += here * channels
     d_latent += b * channels * size
-    if tl.load(counts + here) == 0:
+    if tl.load(counts + here) <= 0:
         share = 1 / tl.maximum(weight, eps)
         y, x = top + tl.arange(0, TILE)[:, None, None], left + tl.arange(0, TILE)[None, None, :]
         c = tl.arange(0, CHANNELS)

@@ -34,9 +34,9 @@ SIDE = 8
 SMALL_PAIRS = 1 << 24
 # Largest number of Gaussians per image in a small scene: one program tests them all, however few programs there are.
 SMALL_COUNT = 1 << 14
-# Share of the channels of empty tiles that are filled while their tiles are surveyed; the others are while tiles blend.
-# With all of them, the programs of `blend` that have an empty tile leave at once.
-FILLED_SHARE = 1.0
+# Empty tiles are filled while tiles are surveyed if the background, as far as it is known then, is this many times as
+# heavy as the floor. Below the floor it is dimmed, and all of them would be written again while tiles blend.
+FILLED_ABOVE = 4.0
 # Programs per image that share the search of large scenes, and Gaussians that each tests at a time: with twice as many,
 # Triton 3.6 spills on sm_100.
 SEARCH_PROGRAMS, SEARCH_SIZES = 2048, dict(SIDE=SIDE, BLOCK=64, num_warps=1)
@@ -116,7 +116,7 @@ def forward(
 
     gaussians = empty(*gaussian_values(count))
     blocks = gaussians.shape[1]
-    variances, first_depths = empty(blocks), empty(blocks)
+    nearest, first_depths = empty(blocks), empty(blocks)
     tiles = empty(survey.TILE_VALUES.value, tile_count)
     patches = empty(tile_count, 4, PATCHES.value)
     paired = not is_small(batch, count, height, width)
@@ -128,10 +128,9 @@ def forward(
     farthest = empty(dtype=torch.int64)
     latent = empty(channels, height, width, dtype=features.dtype)
     denominator = empty(height, width)
-    filled = 0 if paired else int(FILLED_SHARE * channels)
     with _on(means):
         prepare.prepare[blocks, batch](
-            *(gaussians, image_values, variances, first_depths, *geometry, rays),
+            *(gaussians, image_values, nearest, first_depths, *geometry, rays),
             *(*(v.stride(0) for v in (*geometry, rays)), count, height, width, alpha, eps, near, tolerance),
             **FUSED,
         )
@@ -141,8 +140,8 @@ def forward(
                 *(tiles, patches, rays, rays.stride(0), height, width), **FUSED, num_warps=1
             )
             search.search[cell_count, shares, batch](
-                *(depths, places, cells, image_values, tiles, first_depths, variances, gaussians, rays, rays.stride(0)),
-                *(count, height, width, alpha, blocks),
+                *(depths, places, cells, image_values, tiles, first_depths, nearest, gaussians, rays, rays.stride(0)),
+                *(count, height, width, blocks),
                 **FUSED,
                 **SEARCH_SIZES,
             )
@@ -156,9 +155,9 @@ def forward(
             members = means.new_empty(batch * tile_count * count, dtype=torch.int32)
             listed = empty(tile_count, blocks * values.TOGETHER.value, dtype=torch.int8)
             small.survey_small[columns, rows, batch](
-                *(tiles, patches, counts, members, listed, latent, denominator, filled, depths, places, image_values),
-                *(first_depths, variances, gaussians, background, rays, background.stride(0), rays.stride(0)),
-                *(blocks, count, channels, height, width, alpha),
+                *(tiles, patches, counts, members, listed, latent, denominator, depths, places, image_values),
+                *(first_depths, nearest, gaussians, background, rays, background.stride(0), rays.stride(0)),
+                *(blocks, count, channels, height, width, beta, FILLED_ABOVE * eps),
                 **FUSED,
                 **SURVEY_SIZES,
             )
@@ -171,7 +170,7 @@ def forward(
         channel_blocks = _divide(channels, sizes["CHANNELS"])
         pieces = (TILE.value**2 // sizes["PIXELS"]) * channel_blocks
         blend.blend[columns * pieces, batch, rows](
-            *(latent, denominator, image_values, farthest, filled, starts, counts, members, patches, gaussians),
+            *(latent, denominator, image_values, farthest, starts, counts, members, patches, gaussians),
             *(depths, places, features, background, rays, *(v.stride(0) for v in (features, background, rays))),
             *(count, channels, height, width, searches, alpha, beta, eps),
             **FUSED,

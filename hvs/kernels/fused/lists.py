@@ -14,6 +14,8 @@ from .values import address_of, addresses_of, image_of, load_extent
 
 # Pairs of a Gaussian in large scenes over which one program sums its gradient: the largest Gaussians have thousands.
 PIECE = tl.constexpr(8)
+# In place of the number of Gaussians of a tile that meets none: the background has been written.
+FILLED = tl.constexpr(-1)
 
 
 @triton.jit

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .background_weight import IMAGE_VALUES, begin_image
+from .background_weight import IMAGE_VALUES, begin_image, weight_at_zero
 from .extents import extent_of
 from .geometry import depth_of, length_of, load_mean, load_ray, load_scale, load_whitening, multiply, whiten_rays
 from .values import (
@@ -28,7 +28,7 @@ PROBES = tl.constexpr(4)
 def prepare(
     gaussians,
     image_values,
-    variances,
+    nearest,
     depths,
     means,
     rotations,
@@ -48,9 +48,10 @@ def prepare(
 ):
     """One program per TOGETHER Gaussians and image.
 
-    Writes gaussians [B, blocks, 24, TOGETHER] (see `values`), and for each block the smallest variance, variances
-    [B, blocks], and the deepest response to a few rays, depths [B, blocks]; in image_values [B, 4], that nothing has
-    been found. The extents are those for the smallest weight that the background may have, which is not known yet.
+    Writes gaussians [B, blocks, 24, TOGETHER] (see `values`); of each block, the weight that the background would have
+    at depth zero if the block were the whole image, nearest [B, blocks], and the deepest response to a few rays, depths
+    [B, blocks]; and in image_values [B, 4], that nothing has been found. The extents are those for the smallest weight
+    that the background may have, which is not known yet.
     """
     block, blocks, b = tl.program_id(0), tl.num_programs(0), tl.program_id(1).to(tl.int64)
     if block == 0:
@@ -68,9 +69,10 @@ def prepare(
     b00, b01, b02, b10, b11, b12, b20, b21, b22 = load_whitening(rotations, scales, n, mask)
     m0, m1, m2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz)
     s = tl.minimum(s0, tl.minimum(s1, s2))
-    # A NaN does not count as the smallest.
-    variance = tl.where(mask & (s == s), s * s, float("inf"))
-    tl.store(variances + b * blocks + block, tl.min(variance))
+    # A NaN does not count as the smallest. Without Gaussians the variance is zero.
+    variance = tl.min(tl.where(mask & (s == s), s * s, float("inf")))
+    variance = tl.where(count > 0, variance, 0.0)
+    tl.store(nearest + b * blocks + block, weight_at_zero(variance, alpha))
 
     u0, u1, u2 = whiten_rays(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
     z, q = depth_of(u0, u1, u2, m0[:, None], m1[:, None], m2[:, None])

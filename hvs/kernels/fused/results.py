@@ -13,7 +13,7 @@ class Forward:
         latent: [B, C, H, W].
         denominator: sums of weights, [B, H, W]; zero in tiles that meet no Gaussian.
         starts: start of each tile's list in ``members``, [B, T] int64; empty in small scenes.
-        counts: number of Gaussians that each tile meets, [B, T] int32.
+        counts: number of Gaussians that each tile meets, [B, T] int32; FILLED, which is -1, in place of some zeros.
         members: the tiles' lists of Gaussians, one after the other, [P] int32; empty in small scenes.
         listed: 1 where a Gaussian is in a tile's list, else 0, [B, T, blocks·128] int8; empty in large scenes.
         pair_tiles: b·T + tile of the pairs in the order of their Gaussians, [P] int32; empty in small scenes.

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from .. import culling
-from .background_weight import IMAGE_VALUES, NOWHERE, deeper, enter_response, store_nearest
+from .background_weight import IMAGE_VALUES, NEAREST, NOWHERE, deeper, enter_response, largest_of, smallest_of
 from .geometry import TILE, corner_of, depth_of, first_set, load_ray, multiply, tile_pixels
 from .survey import TILE_VALUES, load_boxes, tiles_of_cell
 from .values import NORM, REACH, address_of, addresses_of, image_of, load_gaussian, load_value
@@ -28,16 +28,6 @@ def radius_of(low_x, low_y, high_x, high_y, cx, cy, cz):
     dy = tl.maximum(high_y - cy / cz, cy / cz - low_y)
     radius = tl.sqrt(dx * dx + dy * dy)
     return tl.where(radius < 2.0, radius, 2.0)
-
-
-@triton.jit
-def deepest_of(values, count, BLOCK: tl.constexpr):
-    """The largest of ``count`` numbers and zero."""
-    best = 0.0
-    for start in range(0, count, BLOCK):
-        i = start + tl.arange(0, BLOCK)
-        best = tl.maximum(best, tl.max(tl.load(values + i, i < count, 0.0)))
-    return best
 
 
 @triton.jit
@@ -119,14 +109,13 @@ def search(
     image_values,
     tiles,
     first_depths,
-    variances,
+    nearest,
     gaussians,
     rays,
     rays_stride,
     count,
     height,
     width,
-    alpha,
     blocks,
     SIDE: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -166,7 +155,7 @@ def search(
     tl.store(box + 3 * cell_count, high_y, share == 0)
     radius = radius_of(low_x, low_y, high_x, high_y, x, y, z)
 
-    best = deepest_of(first_depths + b * blocks, blocks, BLOCK)
+    best = largest_of(first_depths + b * blocks, blocks)
     depth = -float("inf")
     place = tl.full((), NOWHERE, tl.int64)
     for start in range(share * BLOCK, count, tl.num_programs(1) * BLOCK):
@@ -192,4 +181,4 @@ def search(
     image_values += b * IMAGE_VALUES
     enter_response(image_values, depth, place)
     if (cell == 0) & (share == 0):
-        store_nearest(image_values, variances + b * blocks, blocks, count, alpha)
+        tl.store(image_values + NEAREST, smallest_of(nearest + b * blocks, blocks))

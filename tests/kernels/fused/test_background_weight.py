@@ -38,7 +38,7 @@ def test_weight_and_kappa(scene, device, scale):
 def test_each_image_has_its_own(scene, device, size, monkeypatch):
     """Also with more blocks of Gaussians than are looked at a time, and the smallest in the last of them."""
     if device == "cpu":
-        monkeypatch.setattr(background_weight, "FOUND_BLOCK", tl.constexpr(1))
+        monkeypatch.setattr(background_weight, "FEW", tl.constexpr(1))
     inputs = scene(130, 20, 20, batch=(3,), dtype=torch.float32, smallest=0.1, largest=0.2)
     inputs["scales"][1, 129, 1] = 0.002
     inputs["means"][2] *= 2

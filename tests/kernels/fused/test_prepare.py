@@ -15,15 +15,15 @@ def prepared(inputs, device):
     (batch, count, _), (height, width) = means.shape, rays.shape[1:3]
     gaussians = rays.new_full((batch, *launch.gaussian_values(count)), torch.nan)
     blocks = gaussians.shape[1]
-    variances, depths = (rays.new_full((batch, blocks), torch.nan) for _ in range(2))
+    nearest, depths = (rays.new_full((batch, blocks), torch.nan) for _ in range(2))
     image_values = rays.new_full((batch, background_weight.IMAGE_VALUES.value), torch.nan)
     geometry = means, rotations, scales, rays
     strides = [value.stride(0) for value in geometry]
     numbers = count, height, width, ALPHA, EPS, 0.01, TOLERANCE
-    written = gaussians, image_values, variances, depths
+    written = gaussians, image_values, nearest, depths
     prepare.prepare[blocks, batch](*written, *geometry, *strides, *numbers)
     assert (image_values[:, background_weight.DEPTH.value] == -torch.inf).all()
-    return values_of(gaussians, count), variances.cpu(), depths.cpu()
+    return values_of(gaussians, count), nearest.cpu(), depths.cpu()
 
 
 def test_values(scene, device):
@@ -53,11 +53,14 @@ def test_extents_for_the_smallest_weight_of_the_background(scene, device):
     torch.testing.assert_close(found[:, 17:].double().mT, extents, rtol=1e-3, atol=1e-4)
 
 
-def test_smallest_variance_and_a_depth_that_is_reached(scene, device):
-    inputs = scene(300, 40, 50, dtype=torch.float32)
-    _, variances, depths = prepared(inputs, device)
-    smallest = inputs["scales"].square().amin(-1)[0].split(values.TOGETHER.value)
-    torch.testing.assert_close(variances[0], torch.stack([block.min() for block in smallest]))
+def test_weight_at_depth_zero_and_a_depth_that_is_reached(scene, device):
+    inputs = scene(300, 40, 50, dtype=torch.float32, smallest=0.1, largest=0.2)
+    inputs["scales"][0, 200, 1] = 0.002
+    _, nearest, depths = prepared(inputs, device)
+    blocks = inputs["scales"].square().amin(-1)[0].split(values.TOGETHER.value)
+    kappa = torch.stack([10 ** block.min().log10().ceil() for block in blocks])
+    assert len(kappa.unique()) > 1
+    torch.testing.assert_close(nearest[0], 0.5 * (torch.pi * ALPHA * kappa).sqrt())
     means, rotations, scales, *_, rays = (value.double() for value in inputs.values())
     all_depths = reference.response(means, rotations, scales, rays.flatten(1, 2))[0]
     largest = all_depths.where(means[:, None, :, 2] >= 0.01, 0).amax()

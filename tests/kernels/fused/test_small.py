@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hvs.kernels.fused import launch
+from hvs.kernels.fused.lists import FILLED
 
 
 class Nothing:
@@ -13,24 +14,26 @@ class Nothing:
         return lambda *arguments, **options: None
 
 
-@pytest.mark.parametrize("share", [1.0, 0.6])
 @pytest.mark.parametrize("channels", [1, 5, 16])
-def test_a_share_of_an_empty_tile_is_filled(scene, device, monkeypatch, channels, share):
-    monkeypatch.setattr(launch, "FILLED_SHARE", share)
-    monkeypatch.setattr(launch.blend, "blend", Nothing())
+@pytest.mark.parametrize("near_the_floor", [False, True])
+def test_empty_tiles_are_filled_unless_they_may_be_dimmed(scene, device, monkeypatch, channels, near_the_floor):
     inputs = {name: value.to(device) for name, value in scene(3, 50, 70, channels, dtype=torch.float32).items()}
     inputs["means"] = torch.tensor([[[-0.7, -0.7, 2.0]]], device=device).expand(1, 3, 3).contiguous()
     inputs["scales"] = torch.full((1, 3, 3), 0.01, device=device)
+    options = dict(alpha=0.025, beta=2.0, eps=1e-8, near=1e-2, tolerance=1e-6)
+    if near_the_floor:
+        options["eps"] = 0.7 * launch.forward(*inputs.values(), **options).image_values[0, 0].item()
+    monkeypatch.setattr(launch.blend, "blend", Nothing())
     torch.use_deterministic_algorithms(True)  # fills new memory with NaN
     try:
-        found = launch.forward(*inputs.values(), alpha=0.025, beta=2.0, eps=1e-8, near=1e-2, tolerance=1e-6)
+        found = launch.forward(*inputs.values(), **options)
     finally:
         torch.use_deterministic_algorithms(False)
-    empty = (found.counts.view(4, 5) == 0).repeat_interleave(16, 0).repeat_interleave(16, 1)[:50, :70]
-    assert empty.any() and not empty.all()
-    wanted = torch.full((channels, 50, 70), torch.nan, device=device)
-    filled = int(share * channels)
-    wanted[:filled] = torch.where(empty, inputs["background"][0, :filled, None, None], torch.nan)
+    counts = found.counts.view(4, 5)
+    assert (counts > 0).any() and (counts <= 0).any()
+    assert (counts[counts <= 0] == (0 if near_the_floor else FILLED.value)).all()
+    filled = (counts == FILLED.value).repeat_interleave(16, 0).repeat_interleave(16, 1)[:50, :70]
+    wanted = torch.where(filled, inputs["background"][0, :, None, None], torch.nan)
     assert torch.equal(found.latent[0].isnan(), wanted.isnan())
     assert torch.equal(found.latent[0].nan_to_num(), wanted.nan_to_num())
-    assert torch.equal(found.denominator[0].isnan(), ~empty) and (found.denominator[0][empty] == 0).all()
+    assert torch.equal(found.denominator[0].isnan(), ~filled) and (found.denominator[0][filled] == 0).all()
