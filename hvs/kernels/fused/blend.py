@@ -5,7 +5,7 @@ import triton.language as tl
 
 from .background_weight import IMAGE_VALUES, SLOPE, WEIGHT, load_weight, place_of_deepest
 from .fill import fill
-from .geometry import PATCHES, TILE, load_ray, patch_pixels, reciprocal, repeat, respond
+from .geometry import PATCHES, TILE, load_ray, patch_pixels, peak_of, reciprocal, repeat, respond
 from .lists import FILLED, meets, member_of, ranks_of
 from .survey import load_patch_boxes
 from .values import address_of, image_of, load_extent, load_gaussian
@@ -117,7 +117,7 @@ def blend(
     sharpness, per_eps = 1 / alpha, 1 / eps
     least = tl.minimum(tl.maximum(behind, eps), 1.0)
     # Both once, so that no pixel divides.
-    per_weight, unit = LEAST_SUM / least, least * (1 / LEAST_SUM)
+    peak, unit = peak_of(alpha) * (LEAST_SUM / least), least * (1 / LEAST_SUM)
     weights = tl.zeros((PIXELS,), tl.float32)
     sums = tl.zeros((CHANNELS, PIXELS), tl.float32)
     lane, i = tl.arange(0, LOOKED), tl.arange(0, GROUP)
@@ -134,9 +134,9 @@ def blend(
             there = taken[:, None] & (c < channels)[None, :]
             f = tl.load(features + n.to(tl.int64)[:, None] * channels + c[None, :], there, 0.0).to(tl.float32)
             u0, u1, u2, w, z, per_q, falloff, e0, e1, e2 = respond(
-                b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha, sharpness
+                b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, sharpness, peak
             )
-            w = tl.where(taken[:, None], w * per_weight, 0.0)
+            w = tl.where(taken[:, None], w, 0.0)
             weights += tl.sum(w, 0)
             sums = add_weighted(sums, f, w)
     weights *= unit

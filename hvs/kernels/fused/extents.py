@@ -9,7 +9,7 @@ import triton.language as tl
 
 from .. import culling, limits
 from .background_weight import IMAGE_VALUES, load_weight
-from .geometry import PI, length_of
+from .geometry import length_of, peak_of
 from .search import SLACK
 from .values import MEAN, TOGETHER, addresses_of, image_of, load_gaussian, load_values, store_extent
 
@@ -57,7 +57,7 @@ def extent_of(b00, b01, b02, b10, b11, b12, b20, b21, b22, mx, my, mz, visible, 
 
     # A first threshold bounds how near the ellipsoid comes to the camera; that gives a second, smaller one.
     distance = tl.sqrt(mx * mx + my * my + mz * mz)
-    peak = 0.5 * tl.sqrt(alpha * PI) * size / least
+    peak = peak_of(alpha) * size / least
     threshold = tl.maximum(alpha * tl.log(peak), 0.0)
     nearest = tl.maximum(distance - tl.sqrt(threshold) * size, 0.0)
     threshold = alpha * tl.log(peak / (1 + nearest * nearest * nearest * nearest)) * (1 + SLACK)

@@ -17,6 +17,7 @@ LARGEST = tl.constexpr(limits.LARGEST)
 LARGEST_COMPONENT = tl.constexpr(limits.LARGEST_COMPONENT)
 LARGEST_EXPONENT = tl.constexpr(limits.LARGEST_EXPONENT)
 PI = tl.constexpr(math.pi)
+LOG2_E = tl.constexpr(math.log2(math.e))
 TINY = tl.constexpr(torch.finfo(torch.float32).tiny)
 # Side of the tiles by which Gaussians are culled, in pixels.
 TILE = tl.constexpr(16)
@@ -180,10 +181,16 @@ def depth_of(u0, u1, u2, m0, m1, m2):
 
 
 @triton.jit
-def weight_of(u0, u1, u2, m0, m1, m2, alpha, sharpness):
+def peak_of(alpha):
+    """The weight where q is 1, and depth and distance are zero."""
+    return 0.5 * tl.sqrt(alpha * PI)
+
+
+@triton.jit
+def weight_of(u0, u1, u2, m0, m1, m2, sharpness, peak):
     """Weight w, depth z, 1/q, the depth's falloff 1/(1 + z⁴), and e = m - z u.
 
-    ``sharpness`` is 1/α, which callers compute once.
+    Callers compute once ``sharpness``, which is 1/α, and ``peak``, which is `peak_of` it, in any unit of weight.
     """
     q = tl.maximum(u0 * u0 + u1 * u1 + u2 * u2, TINY)
     per_q = reciprocal(q)
@@ -191,9 +198,11 @@ def weight_of(u0, u1, u2, m0, m1, m2, alpha, sharpness):
     e0 = m0 - z * u0
     e1 = m1 - z * u1
     e2 = m2 - z * u2
-    exponent = tl.minimum((e0 * e0 + e1 * e1 + e2 * e2) * sharpness, LARGEST_EXPONENT)
-    falloff = reciprocal(1 + z * z * z * z)
-    w = 0.5 * tl.sqrt(alpha * PI) * tl.exp(-exponent) * tl.rsqrt(q) * falloff
+    # Powers of two take fewer instructions than those of e, which may be denormal.
+    exponent = tl.minimum((e0 * e0 + e1 * e1 + e2 * e2) * (sharpness * LOG2_E), LARGEST_EXPONENT * LOG2_E)
+    square = z * z
+    falloff = reciprocal(1 + square * square)
+    w = tl.exp2(-exponent) * tl.rsqrt(q) * falloff * peak
     return w, z, per_q, falloff, e0, e1, e2
 
 
@@ -215,8 +224,8 @@ def whiten_rays(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz):
 
 
 @triton.jit
-def respond(b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha, sharpness):
+def respond(b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, sharpness, peak):
     """u and the results of `weight_of` for Gaussians [N] and rays [P], [N, P] each."""
     u0, u1, u2 = whiten_rays(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
-    w, z, per_q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0[:, None], m1[:, None], m2[:, None], alpha, sharpness)
+    w, z, per_q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0[:, None], m1[:, None], m2[:, None], sharpness, peak)
     return u0, u1, u2, w, z, per_q, falloff, e0, e1, e2

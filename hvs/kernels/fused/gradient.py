@@ -25,6 +25,8 @@ from .geometry import (
     lowest_set,
     multiply,
     patch_pixels,
+    peak_of,
+    reciprocal,
     repeat,
     tile_pixels,
     weight_of,
@@ -70,7 +72,7 @@ def background_gradient(
     d_background += here * channels
     d_latent += b * channels * size
     if tl.load(counts + here) <= 0:
-        share = 1 / tl.maximum(weight, eps)
+        share = reciprocal(tl.maximum(weight, eps))
         y, x = top + tl.arange(0, TILE)[:, None, None], left + tl.arange(0, TILE)[None, None, :]
         c = tl.arange(0, CHANNELS)
         # Channels between rows and columns: threads of a warp then have different channels, of which few sums are left
@@ -94,7 +96,7 @@ def background_gradient(
     y, x, inside = tile_pixels(top, left, 0, height, width, TILE * TILE)
     pixel = y * width + x
     S = tl.load(denominator + b * size + pixel, inside, 1.0)
-    share = 1 / tl.maximum(S, eps)
+    share = reciprocal(tl.maximum(S, eps))
     # g·O and g·(f_bg - O), whose difference from zero would be lost in g·f_bg - g·O.
     gO, gd = tl.zeros((TILE * TILE,), tl.float32), tl.zeros((TILE * TILE,), tl.float32)
     for first in range(0, channels, CHANNELS):
@@ -213,7 +215,7 @@ def gradient(
     of_f = tl.zeros((CHANNELS, PIXELS), tl.float32)
     zero = tl.zeros((PIXELS,), tl.float32)
     M00, M01, M02, M11, M12, M22, V0, V1, V2 = zero, zero, zero, zero, zero, zero, zero, zero, zero
-    sharpness = 1 / alpha
+    sharpness, peak = 1 / alpha, peak_of(alpha)
     step = tl.arange(0, PIXELS)
     for start in range(begin, looked_at, stride):
         i = start + lane * shares
@@ -248,8 +250,8 @@ def gradient(
                             f_d = tl.load(features + d, d < channels, 0.0).to(tl.float32)
                             dw += tl.sum(load_gradient(d_latent, d, pixel, channels, size, inside) * f_d[:, None], 0)
                 u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
-                w, z, per_q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0, m1, m2, alpha, sharpness)
-                w = tl.where(inside, w / tl.maximum(S, eps), 0.0)
+                w, z, per_q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0, m1, m2, sharpness, peak)
+                w = tl.where(inside, w * reciprocal(tl.maximum(S, eps)), 0.0)
                 of_f += g * w[None, :]
                 h = w * dw
                 by_q = h * per_q

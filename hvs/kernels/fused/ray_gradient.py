@@ -6,7 +6,18 @@ In the notation of `gradient`, ``dL/dr = Σ Bᵀ h [(2z/α - k/q) e + (k z - 1)/
 import triton
 import triton.language as tl
 
-from .geometry import TILE, across, clamped, load_ray, own_tile, repeat, respond, tile_pixels
+from .geometry import (
+    TILE,
+    across,
+    clamped,
+    load_ray,
+    own_tile,
+    peak_of,
+    reciprocal,
+    repeat,
+    respond,
+    tile_pixels,
+)
 from .gradient import load_gradient
 from .lists import member_of, ranks_of
 from .values import address_of, image_of, load_gaussian, room_for
@@ -55,9 +66,9 @@ def ray_gradient(
     pixel = tl.max_contiguous(tl.multiple_of(y * width + x, 1), 2)
     busy = inside & (repeat(met, pixel) > 0)
     rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, busy)
-    share = 1 / tl.maximum(tl.load(denominator + b * size + pixel, busy, 1.0), eps)
+    share = reciprocal(tl.maximum(tl.load(denominator + b * size + pixel, busy, 1.0), eps))
     gO = tl.load(projection + b * size + pixel, busy, 0.0)
-    sharpness = 1 / alpha
+    sharpness, peak = 1 / alpha, peak_of(alpha)
     dx, dy, dz = tl.zeros_like(rx), tl.zeros_like(rx), tl.zeros_like(rx)
     if PAIRED:
         members += tl.load(starts + here)
@@ -80,7 +91,7 @@ def ray_gradient(
             n = member_of(rank, start + group, member)
             b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(address_of(gaussians, n))
             u0, u1, u2, w, z, per_q, falloff, e0, e1, e2 = respond(
-                b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, alpha, sharpness
+                b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, sharpness, peak
             )
             e0, e1, e2 = across(u0, u1, u2, e0, e1, e2, per_q)
             dw = tl.zeros((GROUP, TILE * TILE), tl.float32) - gO[None, :]

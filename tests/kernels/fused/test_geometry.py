@@ -17,6 +17,7 @@ from hvs.kernels.fused.geometry import (
     lowest_set,
     multiply,
     patch_pixels,
+    peak_of,
     reciprocal,
     tile_pixels,
     weight_of,
@@ -33,7 +34,7 @@ def respond(out, means, rotations, scales, rays, count, pixels, alpha, SIZE: tl.
     for pixel in range(0, pixels):
         rx, ry, rz = load_ray(rays, tl.program_id(0) + pixel, 0, 1, True)
         u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
-        w, z, per_q, _, _, _, _ = weight_of(u0, u1, u2, m0, m1, m2, alpha, 1 / alpha)
+        w, z, per_q, _, _, _, _ = weight_of(u0, u1, u2, m0, m1, m2, 1 / alpha, peak_of(alpha))
         at = out + pixel * 4 * count + n
         tl.store(at, w, mask)
         tl.store(at + count, z, mask)
