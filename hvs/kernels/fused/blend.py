@@ -47,7 +47,6 @@ def blend(
     background_stride,
     rays_stride,
     count,
-    channels,
     height,
     width,
     searches,
@@ -57,11 +56,11 @@ def blend(
     PIXELS: tl.constexpr,
     GROUP: tl.constexpr,
     LOOKED: tl.constexpr,
+    channels: tl.constexpr,
     CHANNELS: tl.constexpr,
-    ALL: tl.constexpr,
     PAIRED: tl.constexpr,
 ):
-    """One program per tile, PIXELS of its pixels and CHANNELS of its channels (with ALL, all of them), and image.
+    """One program per tile, PIXELS of its pixels and CHANNELS of its channels, and image.
 
     Writes latent [B, C, H, W] and the sum of weights, denominator [B, H, W], which is zero where the tile meets no
     Gaussian; and of each image the background's weight and its slope, in image_values [B, 4], and the place of the
@@ -71,10 +70,8 @@ def blend(
     """
     parts: tl.constexpr = TILE * TILE // PIXELS
     part, column = tl.program_id(0) % parts, tl.program_id(0) // parts
-    channel_block, channel_blocks = 0, 1
-    if not ALL:
-        channel_blocks = tl.cdiv(channels, CHANNELS)
-        channel_block, column = column % channel_blocks, column // channel_blocks
+    channel_blocks: tl.constexpr = tl.cdiv(channels, CHANNELS)
+    channel_block, column = column % channel_blocks, column // channel_blocks
     # The same row of tiles of all images at once: those at the lower border, which are mostly empty, come last.
     # Otherwise all others would wait for the last image's most crowded tiles.
     row, b = tl.program_id(2), tl.program_id(1).to(tl.int64)

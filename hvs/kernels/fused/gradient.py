@@ -52,10 +52,10 @@ def background_gradient(
     image_values,
     background,
     background_stride,
-    channels,
     height,
     width,
     eps,
+    channels: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
     """The gradients of the background and its weight, one program per tile and image, CHANNELS at a time.
@@ -146,18 +146,17 @@ def gradient(
     features_stride,
     rays_stride,
     count,
-    channels,
     height,
     width,
     alpha,
     eps,
     LOOKED: tl.constexpr,
     PIXELS: tl.constexpr,
+    channels: tl.constexpr,
     CHANNELS: tl.constexpr,
-    ALL: tl.constexpr,
     PAIRED: tl.constexpr,
 ):
-    """One program per share of a Gaussian's tiles, and CHANNELS of its channels (with ALL, all of them).
+    """One program per share of a Gaussian's tiles, and CHANNELS of its channels.
 
     Writes its share of the sums over pixels: moments [Q, 9] and d_features [Q, C], the shares of a Gaussian one after
     the other. Without PAIRED, all Gaussians have the same number of shares, the grid's second and third axes are shares
@@ -166,10 +165,8 @@ def gradient(
     the Gaussian's pairs, as `lists.pair_large` writes them, and programs take the pieces in the given order [Q]
     (int64). In each tile, only those groups of PIXELS pixels that the Gaussian meets are visited.
     """
-    first_axis, channel_block, channel_blocks = tl.program_id(0), 0, 1
-    if not ALL:
-        channel_blocks = tl.cdiv(channels, CHANNELS)
-        first_axis, channel_block = first_axis // channel_blocks, first_axis % channel_blocks
+    channel_blocks: tl.constexpr = tl.cdiv(channels, CHANNELS)
+    first_axis, channel_block = tl.program_id(0) // channel_blocks, tl.program_id(0) % channel_blocks
     if PAIRED:
         row = tl.load(order + first_axis)
         owner = tl.load(piece_owners + row)
@@ -243,12 +240,11 @@ def gradient(
                 # Not before the loop: every thread would keep all of them in registers.
                 f = tl.load(features + c, c < channels, 0.0).to(tl.float32)
                 dw = tl.sum(g * f[:, None], 0) - tl.load(projection + pixel, inside, 0.0)
-                if not ALL:
-                    for other in range(0, channel_blocks):
-                        if other != channel_block:
-                            d = other * CHANNELS + tl.arange(0, CHANNELS)
-                            f_d = tl.load(features + d, d < channels, 0.0).to(tl.float32)
-                            dw += tl.sum(load_gradient(d_latent, d, pixel, channels, size, inside) * f_d[:, None], 0)
+                for other in range(0, channel_blocks):
+                    if other != channel_block:
+                        d = other * CHANNELS + tl.arange(0, CHANNELS)
+                        f_d = tl.load(features + d, d < channels, 0.0).to(tl.float32)
+                        dw += tl.sum(load_gradient(d_latent, d, pixel, channels, size, inside) * f_d[:, None], 0)
                 u0, u1, u2 = multiply(b00, b01, b02, b10, b11, b12, b20, b21, b22, rx, ry, rz)
                 w, z, per_q, falloff, e0, e1, e2 = weight_of(u0, u1, u2, m0, m1, m2, sharpness, peak)
                 w = tl.where(inside, w * reciprocal(tl.maximum(S, eps)), 0.0)

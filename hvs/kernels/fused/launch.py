@@ -157,8 +157,9 @@ def forward(
             small.survey_small[columns, rows, batch](
                 *(tiles, patches, counts, members, listed, latent, denominator, depths, places, image_values),
                 *(first_depths, nearest, gaussians, background, rays, background.stride(0), rays.stride(0)),
-                *(blocks, count, channels, height, width, beta, FILLED_ABOVE * eps),
+                *(blocks, count, height, width, beta, FILLED_ABOVE * eps),
                 **FUSED,
+                channels=channels,
                 **SURVEY_SIZES,
             )
             # Tensors that an operator returns must not share memory. The lists are not among them: most of their
@@ -172,11 +173,11 @@ def forward(
         blend.blend[columns * pieces, batch, rows](
             *(latent, denominator, image_values, farthest, starts, counts, members, patches, gaussians),
             *(depths, places, features, background, rays, *(v.stride(0) for v in (features, background, rays))),
-            *(count, channels, height, width, searches, alpha, beta, eps),
+            *(count, height, width, searches, alpha, beta, eps),
             **FUSED,
             **sizes,
+            channels=channels,
             LOOKED=WARP,
-            ALL=channel_blocks == 1,
             PAIRED=paired,
         )
     found = starts, counts, kept, listed, *pairs
@@ -217,7 +218,7 @@ def backward(
     gradients = [v.new_empty(v.shape) for v in (*geometry, features, background)]
     ends, piece_ends = saved.ends.unbind() if paired else (saved.ends, saved.ends)
     d_latent = d_latent.contiguous()
-    size = channels, height, width
+    size = height, width
     scene = saved.gaussians, features, rays, features.stride(0), rays.stride(0), count, *size, alpha, eps
     with _on(means):
         gradient.background_gradient[tile_count, batch](
@@ -225,6 +226,7 @@ def backward(
             *(saved.image_values, background, background.stride(0), *size, eps),
             **FUSED,
             **BACKGROUND_GRADIENT_SIZES,
+            channels=channels,
         )
         if sums:
             # Programs that run at the same time should read the same pixels.
@@ -236,8 +238,8 @@ def backward(
                 *(saved.piece_owners, piece_ends, order, *scene),
                 **FUSED,
                 **sizes,
+                channels=channels,
                 LOOKED=1 if paired else WARP,
-                ALL=channel_blocks == 1,
                 PAIRED=paired,
             )
         if with_rays:
@@ -246,6 +248,7 @@ def backward(
                 *(saved.starts, saved.counts, saved.members, saved.listed, *scene),
                 **FUSED,
                 **RAY_GRADIENT_SIZES,
+                channels=channels,
                 LOOKED=WARP,
                 PAIRED=paired,
             )
@@ -256,6 +259,7 @@ def backward(
             *(*(v.stride(0) for v in (*geometry, rays)), shares, tile_count, count, *size),
             **FUSED,
             **CHAIN_SIZES,
+            channels=channels,
             WITH_RAYS=with_rays,
             PAIRED=paired,
         )

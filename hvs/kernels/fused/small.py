@@ -38,11 +38,11 @@ def survey_small(
     rays_stride,
     blocks,
     count,
-    channels,
     height,
     width,
     beta,
     filled_above,
+    channels: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """One program per tile and image.
