@@ -117,7 +117,6 @@ def forward(
     gaussians = empty(*gaussian_values(count))
     blocks = gaussians.shape[1]
     nearest, first_depths = empty(blocks), empty(blocks)
-    tiles = empty(survey.TILE_VALUES.value, tile_count)
     patches = empty(tile_count, 4, PATCHES.value)
     paired = not is_small(batch, count, height, width)
     cell_count = _divide(rows, SIDE) * _divide(columns, SIDE)
@@ -135,7 +134,7 @@ def forward(
             **FUSED,
         )
         if paired:
-            cells = empty(4, cell_count)
+            tiles, cells = empty(survey.TILE_VALUES.value, tile_count), empty(4, cell_count)
             survey.survey[columns, rows, batch](
                 *(tiles, patches, rays, rays.stride(0), height, width), **FUSED, num_warps=1
             )
@@ -155,7 +154,7 @@ def forward(
             members = means.new_empty(batch * tile_count * count, dtype=torch.int32)
             listed = empty(tile_count, blocks * values.TOGETHER.value, dtype=torch.int8)
             small.survey_small[columns, rows, batch](
-                *(tiles, patches, counts, members, listed, latent, denominator, depths, places, image_values),
+                *(patches, counts, members, listed, latent, denominator, depths, places, image_values),
                 *(first_depths, nearest, gaussians, background, rays, background.stride(0), rays.stride(0)),
                 *(blocks, count, height, width, beta, FILLED_ABOVE * eps),
                 **FUSED,

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from .background_weight import IMAGE_VALUES, NEAREST, enter_response, falloff_of, largest_of, smallest_of
 from .fill import fill
-from .geometry import own_tile
+from .geometry import PATCHES, own_tile
 from .lists import FILLED, list_tile
 from .search import radius_of, search_tile
 from .survey import survey_tile
@@ -19,7 +19,6 @@ from .values import TOGETHER, image_of
 
 @triton.jit
 def survey_small(
-    tiles,
     patches,
     counts,
     members,
@@ -47,22 +46,22 @@ def survey_small(
 ):
     """One program per tile and image.
 
-    Writes what `survey` writes; the number of Gaussians that each tile meets, counts [B, T] (int32), and which these
-    are, in front of members [B, T, N] (int32) and as flags, listed [B, T, blocks·128] (int8); the deepest response in
-    each tile, depths [B, T], with its flat index pixel·N + Gaussian, the lowest among equals, places [B, T] (int64),
-    -inf and NOWHERE where the bounds show that no response is as deep as the deepest of first_depths [B, blocks]; and
-    into image_values [B, 4] the deepest of all and the background's weight at depth zero. Where a tile meets none, and
-    the deepest of first_depths would give the background more than the weight ``filled_above``, it writes the
-    background into latent [B, C, H, W], zeros into denominator [B, H, W], and FILLED in place of the number.
+    Writes the bounding boxes of each tile's patches, patches [B, T, 4, 8]; the number of Gaussians that the tile meets,
+    counts [B, T] (int32), and which these are, in front of members [B, T, N] (int32) and as flags, listed
+    [B, T, blocks·128] (int8); the deepest response in the tile, depths [B, T], with its flat index pixel·N + Gaussian,
+    the lowest among equals, places [B, T] (int64), -inf and NOWHERE where the bounds show that no response is as deep
+    as the deepest of first_depths [B, blocks]; and into image_values [B, 4] the deepest of all and the background's
+    weight at depth zero. Where a tile meets none, and the deepest of first_depths would give the background more than
+    the weight ``filled_above``, it writes the background into latent [B, C, H, W], zeros into denominator [B, H, W],
+    and FILLED in place of the number.
     """
     tile, tile_count, top, left = own_tile()
     b = tl.program_id(2).to(tl.int64)
     here = b * tile_count + tile
     gaussians = image_of(gaussians, b, count)
     rays += b * rays_stride
-    low_x, low_y, high_x, high_y, x, y, z = survey_tile(
-        tiles, patches, rays, tile, tile_count, top, left, b, height, width
-    )
+    patches += here * (4 * PATCHES)
+    low_x, low_y, high_x, high_y, x, y, z = survey_tile(patches, rays, top, left, height, width)
     members += here * count
     room = blocks * TOGETHER
     found = list_tile(members, listed + here * room, gaussians, room, low_x, low_y, high_x, high_y, BLOCK)

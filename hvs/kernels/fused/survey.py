@@ -47,19 +47,17 @@ def least_of_patches(values):
 
 
 @triton.jit
-def survey_tile(tiles, patches, rays, tile, tile_count, top, left, b, height, width):
-    """Write what `survey` writes, for one tile and its corner in image ``b``, whose rays begin at ``rays``.
+def survey_tile(patches, rays, top, left, height, width):
+    """Write the bounding boxes of the patches of the tile with this corner, patches [4, 8]; returns the tile's values.
 
-    Returns the tile's values.
+    ``rays`` points to an image [H, W, 3].
     """
     middle_y, middle_x = tl.minimum(top + TILE // 2, height - 1), tl.minimum(left + TILE // 2, width - 1)
     # Rows on the first axis: each thread then holds a whole column of a patch, and few values move between threads.
     patch, row = tl.arange(0, PATCHES), tl.arange(0, PATCH // PATCH_WIDTH)
     step = row[:, None, None] * PATCH_WIDTH + tl.arange(0, PATCH_WIDTH)[None, None, :]
-    _, _, exists = patch_pixels(top, left, patch * PATCH, height, width)
     y, x, _ = patch_pixels(top, left, patch[None, :, None] * PATCH + step, height, width)
-    # Outside of the image, the nearest pixel inside, which is in the same patch unless all of that is outside. All
-    # loads are issued before the first is waited for.
+    # Outside of the image, the nearest pixel inside. All loads are issued before the first is waited for.
     y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)
     cx, cy, cz = load_ray(rays, middle_y, middle_x, width)
     rx, ry, rz = load_components(rays, y, x, width)
@@ -68,25 +66,16 @@ def survey_tile(tiles, patches, rays, tile, tile_count, top, left, b, height, wi
     # Of flat or backward rays it is no number, nor needed. Those of unit length need not be clamped.
     steep = reciprocal(rz)
     plane_x, plane_y = rx * steep, ry * steep
-    low_x = tl.where(exists, tl.where(flat, -infinity, least_of_patches(plane_x)), infinity)
-    low_y = tl.where(exists, tl.where(flat, -infinity, least_of_patches(plane_y)), infinity)
-    high_x = tl.where(exists, tl.where(flat, infinity, -least_of_patches(-plane_x)), -infinity)
-    high_y = tl.where(exists, tl.where(flat, infinity, -least_of_patches(-plane_y)), -infinity)
-    box = patches + (b * tile_count + tile) * (4 * PATCHES) + patch
+    low_x = tl.where(flat, -infinity, least_of_patches(plane_x))
+    low_y = tl.where(flat, -infinity, least_of_patches(plane_y))
+    high_x = tl.where(flat, infinity, -least_of_patches(-plane_x))
+    high_y = tl.where(flat, infinity, -least_of_patches(-plane_y))
+    box = patches + patch
     tl.store(box, low_x)
     tl.store(box + PATCHES, low_y)
     tl.store(box + 2 * PATCHES, high_x)
     tl.store(box + 3 * PATCHES, high_y)
-    low_x, low_y, high_x, high_y = tl.min(low_x), tl.min(low_y), tl.max(high_x), tl.max(high_y)
-    out = tiles + b * TILE_VALUES * tile_count + tile
-    tl.store(out, low_x)
-    tl.store(out + tile_count, low_y)
-    tl.store(out + 2 * tile_count, high_x)
-    tl.store(out + 3 * tile_count, high_y)
-    tl.store(out + 4 * tile_count, cx)
-    tl.store(out + 5 * tile_count, cy)
-    tl.store(out + 6 * tile_count, cz)
-    return low_x, low_y, high_x, high_y, cx, cy, cz
+    return tl.min(low_x), tl.min(low_y), tl.max(high_x), tl.max(high_y), cx, cy, cz
 
 
 @triton.jit
@@ -97,4 +86,13 @@ def survey(tiles, patches, rays, rays_stride, height, width):
     """
     tile, tile_count, top, left = own_tile()
     b = tl.program_id(2).to(tl.int64)
-    survey_tile(tiles, patches, rays + b * rays_stride, tile, tile_count, top, left, b, height, width)
+    patches += (b * tile_count + tile) * (4 * PATCHES)
+    low_x, low_y, high_x, high_y, cx, cy, cz = survey_tile(patches, rays + b * rays_stride, top, left, height, width)
+    out = tiles + b * TILE_VALUES * tile_count + tile
+    tl.store(out, low_x)
+    tl.store(out + tile_count, low_y)
+    tl.store(out + 2 * tile_count, high_x)
+    tl.store(out + 3 * tile_count, high_y)
+    tl.store(out + 4 * tile_count, cx)
+    tl.store(out + 5 * tile_count, cy)
+    tl.store(out + 6 * tile_count, cz)
