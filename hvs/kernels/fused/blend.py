@@ -70,7 +70,7 @@ def blend(
     """
     parts: tl.constexpr = TILE * TILE // PIXELS
     part, column = tl.program_id(0) % parts, tl.program_id(0) // parts
-    channel_blocks: tl.constexpr = tl.cdiv(channels, CHANNELS)
+    channel_blocks: tl.constexpr = (channels + CHANNELS - 1) // CHANNELS
     channel_block, column = column % channel_blocks, column // channel_blocks
     # The same row of tiles of all images at once: those at the lower border, which are mostly empty, come last.
     # Otherwise all others would wait for the last image's most crowded tiles.

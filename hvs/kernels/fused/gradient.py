@@ -52,10 +52,10 @@ def background_gradient(
     image_values,
     background,
     background_stride,
+    channels,
     height,
     width,
     eps,
-    channels: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
     """The gradients of the background and its weight, one program per tile and image, CHANNELS at a time.
@@ -165,7 +165,7 @@ def gradient(
     the Gaussian's pairs, as `lists.pair_large` writes them, and programs take the pieces in the given order [Q]
     (int64). In each tile, only those groups of PIXELS pixels that the Gaussian meets are visited.
     """
-    channel_blocks: tl.constexpr = tl.cdiv(channels, CHANNELS)
+    channel_blocks: tl.constexpr = (channels + CHANNELS - 1) // CHANNELS
     first_axis, channel_block = tl.program_id(0) // channel_blocks, tl.program_id(0) % channel_blocks
     if PAIRED:
         row = tl.load(order + first_axis)

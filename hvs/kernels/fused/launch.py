@@ -217,15 +217,14 @@ def backward(
     gradients = [v.new_empty(v.shape) for v in (*geometry, features, background)]
     ends, piece_ends = saved.ends.unbind() if paired else (saved.ends, saved.ends)
     d_latent = d_latent.contiguous()
-    size = height, width
-    scene = saved.gaussians, features, rays, features.stride(0), rays.stride(0), count, *size, alpha, eps
+    size = channels, height, width
+    scene = saved.gaussians, features, rays, features.stride(0), rays.stride(0), count
     with _on(means):
         gradient.background_gradient[tile_count, batch](
             *(tile_backgrounds, tile_weights, projection, d_latent, saved.latent, saved.denominator, saved.counts),
             *(saved.image_values, background, background.stride(0), *size, eps),
             **FUSED,
             **BACKGROUND_GRADIENT_SIZES,
-            channels=channels,
         )
         if sums:
             # Programs that run at the same time should read the same pixels.
@@ -234,7 +233,7 @@ def backward(
             gradient.gradient[grid](
                 *(moments, feature_sums, d_latent, projection, saved.denominator),
                 *(saved.listed, saved.patches, saved.pair_tiles, ends),
-                *(saved.piece_owners, piece_ends, order, *scene),
+                *(saved.piece_owners, piece_ends, order, *scene, height, width, alpha, eps),
                 **FUSED,
                 **sizes,
                 channels=channels,
@@ -244,10 +243,9 @@ def backward(
         if with_rays:
             ray_gradient.ray_gradient[columns, rows, batch](
                 *(d_rays, d_latent, projection, saved.denominator),
-                *(saved.starts, saved.counts, saved.members, saved.listed, *scene),
+                *(saved.starts, saved.counts, saved.members, saved.listed, *scene, *size, alpha, eps),
                 **FUSED,
                 **RAY_GRADIENT_SIZES,
-                channels=channels,
                 LOOKED=WARP,
                 PAIRED=paired,
             )
@@ -258,7 +256,6 @@ def backward(
             *(*(v.stride(0) for v in (*geometry, rays)), shares, tile_count, count, *size),
             **FUSED,
             **CHAIN_SIZES,
-            channels=channels,
             WITH_RAYS=with_rays,
             PAIRED=paired,
         )

@@ -13,7 +13,6 @@ from .geometry import (
     load_ray,
     own_tile,
     peak_of,
-    reciprocal,
     repeat,
     respond,
     tile_pixels,
@@ -39,12 +38,12 @@ def ray_gradient(
     features_stride,
     rays_stride,
     count,
+    channels,
     height,
     width,
     alpha,
     eps,
     GROUP: tl.constexpr,
-    channels: tl.constexpr,
     CHANNELS: tl.constexpr,
     LOOKED: tl.constexpr,
     PAIRED: tl.constexpr,
@@ -66,9 +65,10 @@ def ray_gradient(
     pixel = tl.max_contiguous(tl.multiple_of(y * width + x, 1), 2)
     busy = inside & (repeat(met, pixel) > 0)
     rx, ry, rz = load_ray(rays + b * rays_stride, y, x, width, busy)
-    share = reciprocal(tl.maximum(tl.load(denominator + b * size + pixel, busy, 1.0), eps))
+    # In the unit in which weights are computed.
+    share = peak_of(alpha) / tl.maximum(tl.load(denominator + b * size + pixel, busy, 1.0), eps)
     gO = tl.load(projection + b * size + pixel, busy, 0.0)
-    sharpness, peak = 1 / alpha, peak_of(alpha)
+    sharpness = 1 / alpha
     dx, dy, dz = tl.zeros_like(rx), tl.zeros_like(rx), tl.zeros_like(rx)
     if PAIRED:
         members += tl.load(starts + here)
@@ -91,7 +91,7 @@ def ray_gradient(
             n = member_of(rank, start + group, member)
             b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2 = load_gaussian(address_of(gaussians, n))
             u0, u1, u2, w, z, per_q, falloff, e0, e1, e2 = respond(
-                b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, sharpness, peak
+                b00, b01, b02, b10, b11, b12, b20, b21, b22, m0, m1, m2, rx, ry, rz, sharpness, 1.0
             )
             e0, e1, e2 = across(u0, u1, u2, e0, e1, e2, per_q)
             dw = tl.zeros((GROUP, TILE * TILE), tl.float32) - gO[None, :]
