@@ -32,6 +32,7 @@ from .geometry import (
     weight_of,
 )
 from .lists import PIECE, meets, start_of
+from .sums import rows_of, sum_rows
 from .survey import load_patch_boxes
 from .values import address_of, image_of, load_extent, load_gaussian, room_for
 
@@ -269,14 +270,7 @@ def gradient(
                 V0 += v0
                 V1 += v1
                 V2 += v2
-    tl.store(d_features + c, tl.sum(of_f, 1), c < channels)
+    tl.store(d_features + c, sum_rows(of_f), c < channels)
     if channel_block == 0:
-        tl.store(moments, -tl.sum(M00))
-        tl.store(moments + 1, -tl.sum(M01))
-        tl.store(moments + 2, -tl.sum(M02))
-        tl.store(moments + 3, -tl.sum(M11))
-        tl.store(moments + 4, -tl.sum(M12))
-        tl.store(moments + 5, -tl.sum(M22))
-        tl.store(moments + 6, -tl.sum(V0))
-        tl.store(moments + 7, -tl.sum(V1))
+        tl.store(moments + tl.arange(0, 8), -sum_rows(rows_of(M00, M01, M02, M11, M12, M22, V0, V1)))
         tl.store(moments + 8, -tl.sum(V2))
