@@ -1,4 +1,4 @@
-"""Sums over the threads of a program."""
+"""Reductions over the threads of a program."""
 
 import triton
 import triton.language as tl
@@ -19,6 +19,18 @@ def sum_rows(x):
             a, b = tl.split(tl.reshape(x, (ROWS, COLUMNS >> (i + 1), 2)))
             x = a + b
     return tl.sum(x, 1)
+
+
+@triton.jit
+def min_rows(x):
+    """As `sum_rows`: the smallest number of each row."""
+    ROWS: tl.constexpr = x.shape[0]
+    COLUMNS: tl.constexpr = x.shape[1]
+    for i in tl.static_range(5):
+        if (ROWS >> i > 1) & (COLUMNS >> i > 1):
+            a, b = tl.split(tl.reshape(x, (ROWS, COLUMNS >> (i + 1), 2)))
+            x = tl.minimum(a, b)
+    return tl.min(x, 1)
 
 
 @triton.jit

@@ -5,6 +5,7 @@ import triton.language as tl
 
 from .. import pyramid
 from .geometry import PATCH, PATCH_WIDTH, PATCHES, TILE, load_components, load_ray, own_tile, patch_pixels, reciprocal
+from .sums import min_rows
 
 FLATTEST_RAY = tl.constexpr(pyramid.FLATTEST_RAY)
 # Values of a tile: the bounding box of (x/z, y/z) over its rays, low and high, and the ray in its middle.
@@ -41,12 +42,6 @@ def load_patch_boxes(patches, tile, part, PIXELS: tl.constexpr):
 
 
 @triton.jit
-def least_of_patches(values):
-    """The smallest value in each patch, [rows, patches, columns] -> [patches]."""
-    return tl.min(tl.min(values, 0), 1)
-
-
-@triton.jit
 def survey_tile(patches, rays, top, left, height, width):
     """Write the bounding boxes of the patches of the tile with this corner, patches [4, 8]; returns the tile's values.
 
@@ -61,21 +56,22 @@ def survey_tile(patches, rays, top, left, height, width):
     y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)
     cx, cy, cz = load_ray(rays, middle_y, middle_x, width)
     rx, ry, rz = load_components(rays, y, x, width)
-    infinity = float("inf")
-    flat = least_of_patches(rz) < FLATTEST_RAY
+    flat = tl.min(tl.min(rz, 0), 1) < FLATTEST_RAY
     # Of flat or backward rays it is no number, nor needed. Those of unit length need not be clamped.
     steep = reciprocal(rz)
     plane_x, plane_y = rx * steep, ry * steep
-    low_x = tl.where(flat, -infinity, least_of_patches(plane_x))
-    low_y = tl.where(flat, -infinity, least_of_patches(plane_y))
-    high_x = tl.where(flat, infinity, -least_of_patches(-plane_x))
-    high_y = tl.where(flat, infinity, -least_of_patches(-plane_y))
-    box = patches + patch
-    tl.store(box, low_x)
-    tl.store(box + PATCHES, low_y)
-    tl.store(box + 2 * PATCHES, high_x)
-    tl.store(box + 3 * PATCHES, high_y)
-    return tl.min(low_x), tl.min(low_y), tl.max(high_x), tl.max(high_y), cx, cy, cz
+    low_x, low_y, high_x, high_y = tl.min(plane_x, 0), tl.min(plane_y, 0), tl.min(-plane_x, 0), tl.min(-plane_y, 0)
+    # The upper bounds are negative while they are the least of something.
+    bounds = tl.join(tl.join(low_x, high_x), tl.join(low_y, high_y))
+    bounds = tl.permute(tl.reshape(bounds, (PATCHES, PATCH_WIDTH, 4)), (2, 0, 1))
+    bounds = tl.reshape(min_rows(tl.reshape(bounds, (4 * PATCHES, PATCH_WIDTH))), (4, PATCHES))
+    bounds = tl.where(flat[None, :], -float("inf"), bounds)
+    side = tl.arange(0, 4)[:, None]
+    tl.store(patches + side * PATCHES + patch[None, :], tl.where(side < 2, bounds, -bounds))
+    low, high = tl.split(tl.trans(tl.reshape(tl.min(bounds, 1), (2, 2))))
+    low_x, low_y = tl.split(low)
+    high_x, high_y = tl.split(high)
+    return low_x, low_y, -high_x, -high_y, cx, cy, cz
 
 
 @triton.jit
