@@ -21,7 +21,7 @@ from triton.backends.compiler import GPUTarget
 
 import hvs
 from hvs.kernels import backends
-from hvs.kernels.fused import launch
+from hvs.kernels.fused import launch, programs
 
 from .rasterize import Scene
 from .timing import ROUNDS, WARM_UP, Timing
@@ -83,12 +83,12 @@ def calls(device: str) -> dict[str, Callable[[], object]]:
         return torch.autograd.grad(forward(), leaves, gradient)
 
     def both_as_if_large() -> tuple[torch.Tensor, ...]:
-        small = launch.SMALL_PAIRS
-        launch.SMALL_PAIRS = 0
+        small = programs.SMALL_PAIRS
+        programs.SMALL_PAIRS = 0
         try:
             return both()
         finally:
-            launch.SMALL_PAIRS = small
+            programs.SMALL_PAIRS = small
 
     return {
         "forward": forward,

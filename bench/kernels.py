@@ -59,19 +59,19 @@ def kernel_times(calls: Calls) -> dict[str, float]:
 
 
 def variants(scene: Scene) -> dict[str, dict[str, Any]]:
-    """Other program sizes of the kernels that a scene is rendered with by name, and what each replaces in `launch`."""
-    from hvs.kernels.fused import launch
+    """Other sizes for the kernels that a scene is rendered with, by name, and what each replaces in `programs`."""
+    from hvs.kernels.fused import programs
 
     size = 1 << (scene.channels - 1).bit_length()
     limited = not torch.version.hip
-    small = launch.is_small(scene.batch, scene.count, scene.height, scene.width)
+    small = programs.is_small(scene.batch, scene.count, scene.height, scene.width)
     found: dict[str, dict[str, Any]] = {}
     if small:
         for block, warps in ((64, 1), (128, 1), (128, 2), (128, 4)):
             sizes = dict(BLOCK=block, num_warps=warps)
             found[f"survey_small: blocks of {block}, {warps} warps"] = dict(SURVEY_SIZES=sizes)
         for registers in (64, 72, 80, 255) if limited else ():
-            sizes = launch.SURVEY_SIZES | dict(maxnreg=registers)
+            sizes = programs.SURVEY_SIZES | dict(maxnreg=registers)
             found[f"survey_small: at most {registers} registers"] = dict(SURVEY_SIZES=sizes)
         for floors in (0.0, 1.0, 2.0, 4.0, 8.0, math.inf):
             found[f"survey_small fills above {floors:g} floors"] = dict(FILLED_ABOVE=floors)
@@ -79,26 +79,26 @@ def variants(scene: Scene) -> dict[str, dict[str, Any]]:
         sizes = dict(CHANNELS=size, PIXELS=pixels, GROUP=group, num_warps=warps)
         found[f"blend: {pixels} pixels, {group} Gaussians, {warps} warps"] = dict(blend_sizes=lambda _, s=sizes: s)
     for registers in (64, 80, 96, 128) if limited else ():
-        sizes = launch.blend_sizes(scene.channels) | dict(maxnreg=registers)
+        sizes = programs.blend_sizes(scene.channels) | dict(maxnreg=registers)
         found[f"blend: at most {registers} registers"] = dict(blend_sizes=lambda _, s=sizes: s)
     for pixels, warps in ((32, 1), (64, 1), (64, 2), (128, 4), (256, 4)):
-        sizes = launch.gradient_sizes(scene.channels) | dict(PIXELS=pixels, num_warps=warps)
+        sizes = programs.gradient_sizes(scene.channels) | dict(PIXELS=pixels, num_warps=warps)
         found[f"gradient: {pixels} pixels, {warps} warps"] = dict(gradient_sizes=lambda _, s=sizes: s)
     for registers in (96, 112, 152, 200, 255) if limited else ():
-        sizes = launch.gradient_sizes(scene.channels) | dict(maxnreg=registers)
+        sizes = programs.gradient_sizes(scene.channels) | dict(maxnreg=registers)
         found[f"gradient: at most {registers} registers"] = dict(gradient_sizes=lambda _, s=sizes: s)
-    for programs in (4096, 8192, 16384, 32768) if small else ():
-        found[f"gradient: {programs} programs"] = dict(GRADIENT_PROGRAMS=programs)
+    for number in (4096, 8192, 16384, 32768) if small else ():
+        found[f"gradient: {number} programs"] = dict(GRADIENT_PROGRAMS=number)
     return found
 
 
 @contextlib.contextmanager
 def replaced(values: dict[str, Any]) -> Iterator[None]:
-    from hvs.kernels.fused import launch
+    from hvs.kernels.fused import programs
 
     with contextlib.ExitStack() as stack:
         for name, value in values.items():
-            stack.enter_context(mock.patch.object(launch, name, value))
+            stack.enter_context(mock.patch.object(programs, name, value))
         yield
 
 

@@ -37,6 +37,7 @@ from hvs.kernels.fused import (
     launch,
     lists,
     prepare,
+    programs,
     ray_gradient,
     search,
     small,
@@ -119,18 +120,18 @@ def record(channels: int, dtype: torch.dtype, large: bool, with_rays: bool, on_a
     inputs = [torch.zeros(2, 108, *shape) for shape in ((3,), (3, 3), (3,))]
     inputs += [torch.zeros(2, 108, channels, dtype=dtype), torch.zeros(2, channels, dtype=dtype)]
     inputs += [torch.zeros(2, 256, 256, 3)]
-    before = launch.SMALL_PAIRS, launch.WARP
+    before = programs.SMALL_PAIRS, programs.WARP
     kernels = {(module, name): getattr(module, name) for module, name in KERNELS}
     try:
-        launch.WARP = 64 if on_amd else 32
+        programs.WARP = 64 if on_amd else 32
         if large:
-            launch.SMALL_PAIRS = 0
+            programs.SMALL_PAIRS = 0
         for (module, name), kernel in kernels.items():
             setattr(module, name, Recorder(kernel, launches))
         found = launch.forward(*inputs, alpha=0.025, beta=2.0, eps=1e-8, near=1e-2, tolerance=1e-6)
         launch.backward(torch.zeros_like(found.latent), found, *inputs, alpha=0.025, eps=1e-8, with_rays=with_rays)
     finally:
-        launch.SMALL_PAIRS, launch.WARP = before
+        programs.SMALL_PAIRS, programs.WARP = before
         for (module, name), kernel in kernels.items():
             setattr(module, name, kernel)
     return launches

@@ -8,9 +8,9 @@ import pytest
 
 from bench import kernels
 from bench.rasterize import Calls, Scene
-from hvs.kernels.fused import launch
+from hvs.kernels.fused import programs
 
-FUSED = Path(launch.__file__).parent
+FUSED = Path(programs.__file__).parent
 
 
 def test_all_that_is_launched_is_timed():
@@ -24,19 +24,19 @@ def test_all_that_is_launched_is_timed():
 @pytest.mark.parametrize("scene", [Scene(channels=3), Scene(), Scene(count=20_000, channels=32)], ids=str)
 def test_variants_are_what_the_package_might_choose(scene):
     channels = scene.channels
-    chosen = dict(blend_sizes=launch.blend_sizes(channels), gradient_sizes=launch.gradient_sizes(channels))
+    chosen = dict(blend_sizes=programs.blend_sizes(channels), gradient_sizes=programs.gradient_sizes(channels))
     seen = set()
     for title, values in kernels.variants(scene).items():
         for name, value in values.items():
             sizes = value(channels) if callable(value) else value
             with kernels.replaced(values):
-                assert getattr(launch, name) is value, title
+                assert getattr(programs, name) is value, title
             if name in chosen:
                 # Registers may be limited where the package sets no limit.
                 assert sizes.keys() - {"maxnreg"} == chosen[name].keys() - {"maxnreg"}
                 seen.add(name) if sizes == chosen[name] else None
             else:
-                assert type(sizes) is type(getattr(launch, name))
+                assert type(sizes) is type(getattr(programs, name))
     # The package's own choice is among them.
     assert seen == set(chosen)
 
@@ -49,7 +49,7 @@ def test_only_kernels_that_are_launched_have_variants():
 
 def test_a_size_that_fails_costs_no_other(monkeypatch, capsys):
     def kernel_times(calls):
-        if launch.FILLED_ABOVE == 2:
+        if programs.FILLED_ABOVE == 2:
             raise KeyError("out of registers\nand more")
         return dict.fromkeys(kernels.KERNELS, 1.5)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..transforms import refuse_batches
-from . import launch
+from . import launch, programs
 from .results import Forward
 
 _library = torch.library.Library("hvs", "FRAGMENT")
@@ -66,14 +66,14 @@ def _rasterize(
 def _rasterize_fake(means, rotations, scales, features, background, rays, alpha, beta, eps, near, tolerance):
     batch, count, channels = features.shape
     height, width = rays.shape[1:3]
-    rows, columns = launch.tile_grid(height, width)
+    rows, columns = programs.tile_grid(height, width)
     tiles = rows * columns
 
     def new(*shape, dtype=torch.float32):
         return features.new_empty(shape, dtype=dtype)
 
-    if launch.is_small(batch, count, height, width):
-        blocks, _, together = launch.gaussian_values(count)
+    if programs.is_small(batch, count, height, width):
+        blocks, _, together = programs.gaussian_values(count)
         starts, listed, pairs, pieces, each = (0,), (batch, tiles, blocks * together), 0, 0, (0,)
     else:
         pairs = torch.library.get_ctx().new_dynamic_size()
@@ -91,7 +91,7 @@ def _rasterize_fake(means, rotations, scales, features, background, rays, alpha,
         new(pieces, dtype=torch.int32),
         new(pieces, dtype=torch.int32),
         new(batch, tiles, 4, launch.PATCHES.value),
-        new(batch, *launch.gaussian_values(count)),
+        new(batch, *programs.gaussian_values(count)),
         new(batch, launch.background_weight.IMAGE_VALUES.value),
         new(batch, dtype=torch.int64),
     )

@@ -65,7 +65,8 @@ CASES = [
 
 def render(case: Case) -> dict[str, Tensor] | str:
     """The latent and the gradients, or what the emulated GPU says of a kernel."""
-    from bench.emulation.launches import MachineError, differentiate, emulated, launch
+    from bench.emulation.launches import MachineError, differentiate, emulated
+    from hvs.kernels.fused import programs
 
     def poisoned(make):
         def made(*arguments, **options):
@@ -74,10 +75,10 @@ def render(case: Case) -> dict[str, Tensor] | str:
 
         return made
 
-    limits = {name: 0 if case.large else getattr(launch, name) for name in ("SMALL_PAIRS", "SMALL_COUNT")}
+    limits = {name: 0 if case.large else getattr(programs, name) for name in ("SMALL_PAIRS", "SMALL_COUNT")}
     # Whatever was in the memory that the kernels write, none of it stays there.
     with (
-        mock.patch.multiple(launch, **limits),
+        mock.patch.multiple(programs, **limits),
         mock.patch.object(torch.Tensor, "new_empty", poisoned(torch.Tensor.new_empty)),
         mock.patch.object(torch, "empty_like", poisoned(torch.empty_like)),
         emulated(case.target),

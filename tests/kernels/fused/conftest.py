@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hvs.kernels.fused import launch
+from hvs.kernels.fused import programs
 
 ON_GPU = torch.cuda.is_available()
 
@@ -40,12 +40,12 @@ def cut_coarsely(request, monkeypatch):
     """Interpreted, a program takes as long whatever its size: few large ones are several times faster."""
     if ON_GPU or "cut_as_launched" in request.fixturenames:
         return
-    blend_sizes, gradient_sizes = launch.blend_sizes, launch.gradient_sizes
-    monkeypatch.setattr(launch, "blend_sizes", lambda channels: blend_sizes(channels) | dict(PIXELS=256, GROUP=16))
-    monkeypatch.setattr(launch, "gradient_sizes", lambda channels: gradient_sizes(channels) | dict(PIXELS=256))
-    monkeypatch.setattr(launch, "BACKGROUND_GRADIENT_SIZES", dict(CHANNELS=16))
-    monkeypatch.setattr(launch, "RAY_GRADIENT_SIZES", launch.RAY_GRADIENT_SIZES | dict(GROUP=16))
-    monkeypatch.setattr(launch, "GRADIENT_PROGRAMS", 64)
+    blend_sizes, gradient_sizes = programs.blend_sizes, programs.gradient_sizes
+    monkeypatch.setattr(programs, "blend_sizes", lambda channels: blend_sizes(channels) | dict(PIXELS=256, GROUP=16))
+    monkeypatch.setattr(programs, "gradient_sizes", lambda channels: gradient_sizes(channels) | dict(PIXELS=256))
+    monkeypatch.setattr(programs, "BACKGROUND_GRADIENT_SIZES", dict(CHANNELS=16))
+    monkeypatch.setattr(programs, "RAY_GRADIENT_SIZES", programs.RAY_GRADIENT_SIZES | dict(GROUP=16))
+    monkeypatch.setattr(programs, "GRADIENT_PROGRAMS", 64)
 
 
 @pytest.fixture

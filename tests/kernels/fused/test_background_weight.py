@@ -7,7 +7,7 @@ import torch
 import triton.language as tl
 
 from hvs.kernels import reference
-from hvs.kernels.fused import background_weight, launch
+from hvs.kernels.fused import background_weight, launch, programs
 from hvs.kernels.fused.background_weight import DEPTH
 from hvs.kernels.rasterize import _background_weight
 
@@ -23,9 +23,9 @@ def expected(inputs):
     return _background_weight(means, rotations, scales, rays, means[..., 2] >= 1e-2, 0.025, 2.0, reference)
 
 
-@pytest.fixture(params=[launch.SMALL_PAIRS, 0], ids=["small", "large"])
+@pytest.fixture(params=[programs.SMALL_PAIRS, 0], ids=["small", "large"])
 def size(request, monkeypatch):
-    monkeypatch.setattr(launch, "SMALL_PAIRS", request.param)
+    monkeypatch.setattr(programs, "SMALL_PAIRS", request.param)
 
 
 @pytest.mark.parametrize("scale", [1e-4, 5e-4, 1e-3, 0.0316, 0.0317, 0.1, 0.3, 1.0, 3.0, 1e4, 1e9])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hvs.kernels.fused import launch
+from hvs.kernels.fused import launch, programs
 from hvs.kernels.fused.lists import FILLED
 
 OPTIONS = dict(alpha=0.025, beta=2.0, eps=1e-8, near=1e-2, tolerance=1e-6)
@@ -16,19 +16,19 @@ OPTIONS = dict(alpha=0.025, beta=2.0, eps=1e-8, near=1e-2, tolerance=1e-6)
 )
 def test_blocks_of_channels_and_pixels_do_not_show(scene, compare, device, monkeypatch, sizes):
     inputs = scene(17, 20, 33, 40, (2,), dtype=torch.float32)
-    monkeypatch.setattr(launch, "blend_sizes", lambda channels: sizes | dict(num_warps=4))
+    monkeypatch.setattr(programs, "blend_sizes", lambda channels: sizes | dict(num_warps=4))
     compare(inputs, "triton", 5e-5, 1e-3, device)
 
 
 def test_more_channels_than_a_program_has_at_a_time(scene, compare, device, monkeypatch):
-    monkeypatch.setattr(launch, "MOST_CHANNELS", 32)
+    monkeypatch.setattr(programs, "MOST_CHANNELS", 32)
     compare(scene(20, 20, 20, 70, dtype=torch.float32), "triton", 5e-5, 1e-3, device)
 
 
 @pytest.mark.parametrize("filled_above", [4.0, math.inf])
 def test_an_empty_tile_is_the_background(scene, device, monkeypatch, filled_above):
     """Whichever kernel writes it."""
-    monkeypatch.setattr(launch, "FILLED_ABOVE", filled_above)
+    monkeypatch.setattr(programs, "FILLED_ABOVE", filled_above)
     inputs = {name: value.to(device) for name, value in scene(3, 64, 64, dtype=torch.float32).items()}
     inputs["means"] = torch.tensor([[[-0.7, -0.7, 2.0]]], device=device).expand(1, 3, 3).contiguous()
     inputs["scales"] = torch.full((1, 3, 3), 0.01, device=device)
@@ -45,7 +45,7 @@ def test_an_empty_tile_is_the_background(scene, device, monkeypatch, filled_abov
 @pytest.mark.parametrize("filled_above", [0.0, 4.0])
 def test_below_the_floor_the_background_is_dimmed(scene, device, monkeypatch, filled_above):
     """Also where it has been filled before the weight is known."""
-    monkeypatch.setattr(launch, "FILLED_ABOVE", filled_above)
+    monkeypatch.setattr(programs, "FILLED_ABOVE", filled_above)
     inputs = {name: value.to(device) for name, value in scene(3, 40, 40, 7, dtype=torch.float32).items()}
     inputs["means"] = torch.tensor([[[-0.7, -0.7, 2.0]]], device=device).expand(1, 3, 3).contiguous()
     inputs["scales"] = torch.full((1, 3, 3), 0.01, device=device)

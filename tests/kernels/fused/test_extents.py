@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hvs.kernels import culling
-from hvs.kernels.fused import launch, values
+from hvs.kernels.fused import launch, programs, values
 from tests.kernels.fused.rendering import values_of
 
 
@@ -18,7 +18,7 @@ def extents(inputs, device, tolerance=1e-6):
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
 def test_large_scenes_know_the_weight(scene, device, monkeypatch, large):
     if large:
-        monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
+        monkeypatch.setattr(programs, "SMALL_PAIRS", 0)
     inputs = scene(150, 20, 30, batch=(2,), dtype=torch.float32, smallest=0.05, largest=0.08)
     found, weights = extents(inputs, device)
     means, rotations, scales, *_ = (value.double() for value in inputs.values())
@@ -34,7 +34,7 @@ def test_large_scenes_know_the_weight(scene, device, monkeypatch, large):
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
 def test_a_larger_tolerance_has_smaller_boxes(scene, device, monkeypatch, large):
     if large:
-        monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
+        monkeypatch.setattr(programs, "SMALL_PAIRS", 0)
     inputs = scene(20, 33, 40, dtype=torch.float32)
     boxes = [extents(inputs, device, tolerance)[0][0, :4] for tolerance in (1e-6, 1e-3)]
     there = (boxes[1].isfinite() & boxes[0].isfinite()).all(0)

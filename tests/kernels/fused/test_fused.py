@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 import hvs
-from hvs.kernels.fused import launch
+from hvs.kernels.fused import programs
 from tests.kernels.fused.rendering import NAMES, differentiate, render
 
 # Relative errors in float32 that the project promises.
@@ -53,9 +53,9 @@ def test_panoptic_pose(panoptic_pose, compare, device, cut_as_launched):
     compare(panoptic_pose, "triton", FORWARD, BACKWARD, device)
 
 
-@pytest.mark.parametrize("pairs", [launch.SMALL_PAIRS, 0], ids=["small", "large"])
+@pytest.mark.parametrize("pairs", [programs.SMALL_PAIRS, 0], ids=["small", "large"])
 def test_rays_may_look_anywhere(fisheye, compare, device, monkeypatch, pairs):
-    monkeypatch.setattr(launch, "SMALL_PAIRS", pairs)
+    monkeypatch.setattr(programs, "SMALL_PAIRS", pairs)
     compare(fisheye, "triton", FORWARD, BACKWARD, device)
 
 
@@ -86,24 +86,24 @@ def test_flat_gaussians(plates, compare, device):
     compare(plates, "triton", 1e-4, 1e-4, device)
 
 
-@pytest.mark.parametrize("pairs", [launch.SMALL_PAIRS, 0], ids=["small", "large"])
+@pytest.mark.parametrize("pairs", [programs.SMALL_PAIRS, 0], ids=["small", "large"])
 def test_gaussians_that_point_at_the_camera(needles, compare, device, monkeypatch, pairs):
     """None is taken to lie beside its own middle."""
-    monkeypatch.setattr(launch, "SMALL_PAIRS", pairs)
+    monkeypatch.setattr(programs, "SMALL_PAIRS", pairs)
     compare(needles, "triton", FORWARD, BACKWARD, device)
 
 
 def test_large_scenes_have_lists_of_their_own(scene, compare, device, monkeypatch):
-    monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
+    monkeypatch.setattr(programs, "SMALL_PAIRS", 0)
     # Two by nine tiles are two cells.
     inputs = scene(130, 20, 140, 3, (2,), dtype=torch.float32, smallest=0.02, largest=0.05)
     compare(inputs, "triton", FORWARD, BACKWARD, device)
 
 
-@pytest.mark.parametrize("pairs", [launch.SMALL_PAIRS, 0], ids=["small", "large"])
+@pytest.mark.parametrize("pairs", [programs.SMALL_PAIRS, 0], ids=["small", "large"])
 def test_gaussians_that_show_in_a_part_of_a_tile(scene, compare, device, monkeypatch, cut_as_launched, pairs):
     """Smaller than the groups of pixels that programs skip, at the groups' real sizes."""
-    monkeypatch.setattr(launch, "SMALL_PAIRS", pairs)
+    monkeypatch.setattr(programs, "SMALL_PAIRS", pairs)
     inputs = scene(12, 40, 40, 4, dtype=torch.float32, smallest=0.01, largest=0.06)
     compare(inputs, "triton", FORWARD, BACKWARD, device)
 

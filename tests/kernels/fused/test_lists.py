@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from hvs.kernels import reference
-from hvs.kernels.fused import launch, lists
+from hvs.kernels.fused import launch, lists, programs
 from hvs.kernels.fused.geometry import PATCHES
 from hvs.kernels.fused.lists import meets
 from hvs.kernels.fused.survey import load_boxes
@@ -72,10 +72,10 @@ def in_blocks(reached, height, width):
 @pytest.mark.parametrize("sizes", [(0.005, 0.02), (0.01, 0.3)], ids=["specks", "limbs"])
 def test_everything_that_matters_is_listed(scene, device, monkeypatch, large, sizes):
     if large:
-        monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
+        monkeypatch.setattr(programs, "SMALL_PAIRS", 0)
         # Five cells, of which four are tested at a time.
-        monkeypatch.setattr(launch, "SIDE", 2)
-        monkeypatch.setattr(launch, "SEARCH_SIZES", launch.SEARCH_SIZES | dict(SIDE=2))
+        monkeypatch.setattr(programs, "SIDE", 2)
+        monkeypatch.setattr(programs, "SEARCH_SIZES", programs.SEARCH_SIZES | dict(SIDE=2))
     inputs = scene(20, 140, 20, batch=(2,), dtype=torch.float32, smallest=sizes[0], largest=sizes[1])
     members, found = listed(inputs, device)
     needed = in_blocks(matters(inputs, found.image_values[:, 0].cpu()), 16, 16).flatten(1, 2)
@@ -99,14 +99,14 @@ def test_lists_of_small_scenes_are_little_longer(scene, device, monkeypatch):
     """They are made before the background's weight is known."""
     inputs = scene(20, 140, 20, batch=(2,), dtype=torch.float32)
     small, _ = listed(inputs, device)
-    monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
+    monkeypatch.setattr(programs, "SMALL_PAIRS", 0)
     large, _ = listed(inputs, device)
     assert (small | large).equal(small) and large.sum() <= small.sum() < 1.3 * large.sum()
 
 
 def test_pairs_of_large_scenes(scene, device, monkeypatch):
     """The tiles of each Gaussian, one Gaussian after the other."""
-    monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
+    monkeypatch.setattr(programs, "SMALL_PAIRS", 0)
     members, found = listed(scene(20, 140, 20, batch=(2,), dtype=torch.float32), device)
     pairs, tiles = members.transpose(1, 2).nonzero(), members.shape[1]
     assert torch.equal(found.pair_tiles.cpu().long(), pairs[:, 0] * tiles + pairs[:, 2])
@@ -115,7 +115,7 @@ def test_pairs_of_large_scenes(scene, device, monkeypatch):
 
 def test_pieces_of_the_pairs(scene, device, monkeypatch):
     """Whose gradients programs sum, those near each other at the same time."""
-    monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
+    monkeypatch.setattr(programs, "SMALL_PAIRS", 0)
     inputs = scene(20, 140, 20, batch=(2,), dtype=torch.float32, largest=0.5)
     inputs["means"][:, 3, 2] = inputs["means"][:, -1, 2] = -1.0  # of which no tile shows anything
     members, found = listed(inputs, device)

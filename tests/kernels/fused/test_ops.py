@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import hvs
-from hvs.kernels.fused import launch, ops
+from hvs.kernels.fused import ops, programs
 from tests.kernels.fused.rendering import NAMES, differentiate, render
 
 
@@ -98,19 +98,19 @@ def test_more_images_than_a_grid_has_are_refused(single):
 
 
 def test_more_gaussians_than_are_numbered_are_refused(single, monkeypatch):
-    monkeypatch.setattr(launch, "MOST_GAUSSIANS", 3)
+    monkeypatch.setattr(programs, "MOST_GAUSSIANS", 3)
     with pytest.raises(ValueError, match="means: got 4 Gaussians, wanted at most 3 per image"):
         render(single(4, 1, 1))
 
 
 def test_more_pixels_than_are_numbered_are_refused(single, monkeypatch):
-    monkeypatch.setattr(launch, "MOST_PIXELS", 11)
+    monkeypatch.setattr(programs, "MOST_PIXELS", 11)
     with pytest.raises(ValueError, match="rays: got 12 of them, wanted at most 11 per image"):
         render(single(1, 3, 4))
 
 
 def test_more_rows_of_tiles_than_a_grid_has_are_refused(single, monkeypatch):
-    monkeypatch.setattr(launch, "MOST_ROWS", 2)
+    monkeypatch.setattr(programs, "MOST_ROWS", 2)
     with pytest.raises(ValueError, match="rays: got 33 rows of them, wanted at most 32"):
         render(single(1, 33, 1))
     assert render(single(1, 32, 1)).shape[-2:] == (32, 1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hvs.kernels import culling, reference
-from hvs.kernels.fused import background_weight, launch, prepare, values
+from hvs.kernels.fused import background_weight, prepare, programs, values
 from tests.kernels.fused.rendering import values_of
 
 ALPHA, EPS, TOLERANCE = 0.025, 1e-8, 1e-6
@@ -13,7 +13,7 @@ ALPHA, EPS, TOLERANCE = 0.025, 1e-8, 1e-6
 def prepared(inputs, device):
     means, rotations, scales, *_, rays = (value.to(device).contiguous() for value in inputs.values())
     (batch, count, _), (height, width) = means.shape, rays.shape[1:3]
-    gaussians = rays.new_full((batch, *launch.gaussian_values(count)), torch.nan)
+    gaussians = rays.new_full((batch, *programs.gaussian_values(count)), torch.nan)
     blocks = gaussians.shape[1]
     nearest, depths = (rays.new_full((batch, blocks), torch.nan) for _ in range(2))
     image_values = rays.new_full((batch, background_weight.IMAGE_VALUES.value), torch.nan)

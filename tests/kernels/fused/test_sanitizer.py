@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from triton.runtime.errors import InterpreterError
 
-from hvs.kernels.fused import launch
+from hvs.kernels.fused import programs
 from tests.kernels.fused.rendering import differentiate
 from tests.kernels.fused.sanitizer import sanitized
 
@@ -18,9 +18,9 @@ KERNELS = {"prepare", "blend", "background_gradient", "gradient", "ray_gradient"
 @pytest.mark.parametrize(
     ("count", "height", "width", "channels"), [(0, 7, 18, 3), (1, 1, 1, 1), (13, 20, 37, 5), (2, 5, 17, 300)], ids=str
 )
-@pytest.mark.parametrize("pairs", [launch.SMALL_PAIRS, 0], ids=["small", "large"])
+@pytest.mark.parametrize("pairs", [programs.SMALL_PAIRS, 0], ids=["small", "large"])
 def test_kernels(scene, monkeypatch, cut_as_launched, pairs, count, height, width, channels):
-    monkeypatch.setattr(launch, "SMALL_PAIRS", pairs)
+    monkeypatch.setattr(programs, "SMALL_PAIRS", pairs)
     inputs = scene(count, height, width, channels, (2,), dtype=torch.float32)
     with sanitized(monkeypatch) as launches:
         differentiate(inputs)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hvs.kernels import reference
-from hvs.kernels.fused import launch
+from hvs.kernels.fused import launch, programs
 
 
 def deepest(inputs, device):
@@ -26,10 +26,10 @@ def depths(inputs):
 @pytest.mark.parametrize("large", [False, True], ids=["by tiles", "by cells"])
 def test_it_is_the_deepest(scene, device, monkeypatch, height, width, largest, large):
     if large:
-        monkeypatch.setattr(launch, "SMALL_PAIRS", 0)
+        monkeypatch.setattr(programs, "SMALL_PAIRS", 0)
         # One program per cell, which tests the Gaussians in three turns.
-        monkeypatch.setattr(launch, "SEARCH_PROGRAMS", 1)
-        monkeypatch.setattr(launch, "SEARCH_SIZES", launch.SEARCH_SIZES | dict(BLOCK=8))
+        monkeypatch.setattr(programs, "SEARCH_PROGRAMS", 1)
+        monkeypatch.setattr(programs, "SEARCH_SIZES", programs.SEARCH_SIZES | dict(BLOCK=8))
     inputs = scene(20, height, width, batch=(2,), dtype=torch.float32, largest=largest)
     all_depths = depths(inputs)
     found = all_depths.gather(1, deepest(inputs, device)[:, None])[:, 0]

@@ -4,7 +4,7 @@ from unittest import mock
 
 import torch
 
-from hvs.kernels.fused import launch
+from hvs.kernels.fused import launch, programs
 from hvs.kernels.pyramid import build_pyramid, pad_to_tiles
 from tests.kernels.fused.watched import Watched
 
@@ -15,7 +15,7 @@ def surveyed(inputs, device):
     options = dict(alpha=0.025, beta=2.0, eps=1e-8, near=1e-2, tolerance=1e-6)
     patches = launch.forward(*inputs.values(), **options).patches
     with (
-        mock.patch.object(launch, "SMALL_PAIRS", 0),
+        mock.patch.object(programs, "SMALL_PAIRS", 0),
         mock.patch.object(launch.survey, "survey", Watched(launch.survey.survey)) as survey,
     ):
         found = launch.forward(*inputs.values(), **options)

@@ -5,7 +5,7 @@ import torch
 import triton
 import triton.language as tl
 
-from hvs.kernels.fused import launch, values
+from hvs.kernels.fused import programs, values
 from hvs.kernels.fused.values import (
     BOX,
     GAUSSIAN_VALUES,
@@ -42,7 +42,7 @@ def read(out, gaussians, count):
 
 @pytest.mark.parametrize("count", [1, 127, 128, 129, 300])
 def test_layout(device, count):
-    gaussians = torch.full((2, *launch.gaussian_values(count)), torch.nan, device=device)
+    gaussians = torch.full((2, *programs.gaussian_values(count)), torch.nan, device=device)
     number[gaussians.shape[1] * TOGETHER.value // 64, 2](gaussians, count, BLOCK=64)
     assert gaussians.isfinite().all()  # those beyond the last one have values, too
     wanted = torch.arange(2)[:, None, None] * 10_000 + torch.arange(24)[:, None] + 100 * torch.arange(count)
@@ -55,4 +55,4 @@ def test_layout(device, count):
 
 
 def test_without_gaussians_there_is_room_for_a_block():
-    assert launch.gaussian_values(0) == launch.gaussian_values(1)
+    assert programs.gaussian_values(0) == programs.gaussian_values(1)
