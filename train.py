@@ -146,7 +146,7 @@ class Trainer:
         objective = distribute.wrap(LifterObjective(model, settings.weigh_parts))
         optimizer = lifter_optimizer(model, settings)
         stepper = Stepper("lifter", optimizer)
-        parts = {"lifter": stepper}
+        parts = {"contents": self.capture.contents("poses", count), "lifter": stepper}
         steps = range(self.progress.restore("lifter", parts), settings.count_steps(count))
 
         model.train()
@@ -196,7 +196,8 @@ class Trainer:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.decay))
         validation = make_validation(self.settings, self.capture, self.lpips)
         extra = {"discriminator": critic, "average": self.average, "validation": validation}
-        parts = {"losses": make_terms(settings, self.perceptual), **steppers, **extra}
+        terms, contents = make_terms(settings, self.perceptual), self.capture.contents("pairs", len(dataset))
+        parts = {"contents": contents, "losses": terms, **steppers, **extra}
         steps = range(self.progress.restore("synthesis", parts), settings.steps)
 
         draws = self.capture.draws(dataset, steps)

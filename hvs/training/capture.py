@@ -21,6 +21,33 @@ from .faults import Faults
 from .interrupt import heed_parent
 
 
+class Contents:
+    """What a stage has to draw from, kept in its states: a run that resumes with something else notes that.
+
+    Args:
+        root: the capture's folder.
+        name: of what is drawn, in the plural.
+        count: how many of them there are.
+    """
+
+    def __init__(self, root: Path, name: str, count: int) -> None:
+        self.root, self.name, self.count = str(Path(root).absolute()), name, count
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"root": self.root, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Compare with those of the last state.
+
+        Raises:
+            LookupError, TypeError: it is not a state of these.
+        """
+        if (root := state["root"]) != self.root:
+            warnings.warn(f"{self.root}: was not the capture of this run until now, which was {root}", stacklevel=2)
+        elif (count := state["count"]) != self.count:
+            warnings.warn(f"{self.root}: has {self.count} {self.name} to train on, no longer {count}", stacklevel=2)
+
+
 class Capture:
     """The capture that a run reads: the sample, made if needed, unless the settings name another.
 
@@ -49,6 +76,10 @@ class Capture:
         settings = self.settings.synthesis
         own = max(1, settings.batch_size // distribute.world())
         return min(own, settings.most_at_once or own)
+
+    def contents(self, name: str, count: int) -> Contents:
+        """What a stage has to draw from: so many of what goes by this name."""
+        return Contents(self.root, name, count)
 
     @property
     def origin(self) -> dict[str, str]:

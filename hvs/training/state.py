@@ -22,7 +22,7 @@ OLD_FILE, RESULT, BEST = "training.pt", "model.safetensors", "best.safetensors"
 STAGES = get_args(Stage)
 NAME = re.compile(rf"({'|'.join(STAGES)})-(\d+)\.pt")
 # Parts that states of earlier versions do not have.
-LATER = {"losses"}
+LATER = {"losses", "contents"}
 # What every state holds, and the type of each entry.
 KINDS = {"stage": str, "step": int, "seconds": float, "settings": str, "parts": dict, "random": list}
 

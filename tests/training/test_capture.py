@@ -10,12 +10,13 @@ import pytest
 import torch
 
 import hvs
+import train
 from hvs import distribute
 from hvs.data import even_subset
 from hvs.data.sampling import Draws
 from hvs.data.stores import write_store
 from hvs.runtime import UserError
-from hvs.training.capture import Capture
+from hvs.training.capture import Capture, Contents
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +43,24 @@ def test_one_of_other_joints_is_refused(open_capture):
     joints = hvs.skeletons.PANOPTIC.joints[::-1]
     with pytest.raises(UserError, match="its joints differ from those of --model.joints, or are in another order"):
         open_capture(model=dict(joints=joints)).poses()
+
+
+def test_a_run_that_resumes_with_something_else_says_so(settings, capture, recwarn):
+    lifter = replace(settings.lifter, steps=2)
+    train.Trainer(replace(settings, lifter=lifter)).train_lifter()
+    resumed = replace(settings, resume="auto", lifter=replace(lifter, steps=3))
+    train.Trainer(resumed).train_lifter()
+    assert not [warning for warning in recwarn if str(capture.root) in str(warning.message)]
+    moved = capture.root.rename(capture.root.with_name("moved"))
+    elsewhere = replace(resumed, data=replace(settings.data, root=moved), lifter=replace(lifter, steps=4))
+    with pytest.warns(UserWarning, match=f"{moved}: was not the capture of this run until now.* {capture.root}$"):
+        train.Trainer(elsewhere).train_lifter()
+
+
+def test_more_to_train_on_is_told(tmp_path):
+    state = Contents(tmp_path, "pairs", 40).state_dict()
+    with pytest.warns(UserWarning, match=r"has 50 pairs to train on, no longer 40"):
+        Contents(tmp_path, "pairs", 50).load_state_dict(state)
 
 
 def test_reading_poses_shows_how_far_it_is(open_capture, capsys):
