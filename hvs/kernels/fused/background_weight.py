@@ -40,21 +40,21 @@ def weight_at_zero(variance, alpha):
 @triton.jit
 def smallest_of(values, count):
     """The smallest of ``count`` numbers, of which there are few."""
-    smallest = float("inf")
+    smallest = tl.full((FEW,), float("inf"), tl.float32)
     for start in range(0, count, FEW):
         i = start + tl.arange(0, FEW)
-        smallest = tl.minimum(smallest, tl.min(tl.load(values + i, i < count, float("inf"))))
-    return smallest
+        smallest = tl.minimum(smallest, tl.load(values + i, i < count, float("inf")))
+    return tl.min(smallest)
 
 
 @triton.jit
 def largest_of(values, count):
     """The largest of ``count`` numbers, of which there are few, and of zero."""
-    largest = 0.0
+    largest = tl.zeros((FEW,), tl.float32)
     for start in range(0, count, FEW):
         i = start + tl.arange(0, FEW)
-        largest = tl.maximum(largest, tl.max(tl.load(values + i, i < count, 0.0)))
-    return largest
+        largest = tl.maximum(largest, tl.load(values + i, i < count, 0.0))
+    return tl.max(largest)
 
 
 @triton.jit
