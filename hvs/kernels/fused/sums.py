@@ -5,32 +5,42 @@ import triton.language as tl
 
 
 @triton.jit
-def sum_rows(x):
-    """The sum of each row, [R, P] -> [R], for powers of two, where threads hold columns.
+def fold_rows(x, combine: tl.constexpr):
+    """Combine the columns of each row, [R, P] -> [R, fewer], for powers of two, where threads hold columns.
 
-    To sum a row, threads exchange numbers five times, and so they do in `tl.sum`, for each row. The halves that
+    To reduce a row, threads exchange numbers five times, and so they do in `tl.reduce`, for each row. The halves that
     `tl.split` takes must be in one thread, so here every thread first gets a part of some row, all at once, through
-    shared memory, and sums it by itself.
+    shared memory, and combines it by itself.
     """
     ROWS: tl.constexpr = x.shape[0]
     COLUMNS: tl.constexpr = x.shape[1]
     for i in tl.static_range(5):
         if (ROWS >> i > 1) & (COLUMNS >> i > 1):
             a, b = tl.split(tl.reshape(x, (ROWS, COLUMNS >> (i + 1), 2)))
-            x = a + b
-    return tl.sum(x, 1)
+            x = combine(a, b)
+    return x
+
+
+@triton.jit
+def plus(a, b):
+    return a + b
+
+
+@triton.jit
+def lesser(a, b):
+    return tl.minimum(a, b)
+
+
+@triton.jit
+def sum_rows(x):
+    """The sum of each row, [R, P] -> [R]."""
+    return tl.sum(fold_rows(x, plus), 1)
 
 
 @triton.jit
 def min_rows(x):
-    """As `sum_rows`: the smallest number of each row."""
-    ROWS: tl.constexpr = x.shape[0]
-    COLUMNS: tl.constexpr = x.shape[1]
-    for i in tl.static_range(5):
-        if (ROWS >> i > 1) & (COLUMNS >> i > 1):
-            a, b = tl.split(tl.reshape(x, (ROWS, COLUMNS >> (i + 1), 2)))
-            x = tl.minimum(a, b)
-    return tl.min(x, 1)
+    """The smallest number of each row, [R, P] -> [R]."""
+    return tl.min(fold_rows(x, lesser), 1)
 
 
 @triton.jit
